@@ -1,0 +1,102 @@
+"""Evaluate a cell on the target's test split: scores of each example, and pictures of what the model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from stage import PRIVATE, Stage, main
+
+from seqlab.artifacts import read_json
+from seqlab.data.domains.base import Prepared, task_set
+from seqlab.data.sequences import Sequences
+from seqlab.evaluation import judge, metrics, pictures, scores
+from seqlab.evaluation.scores import Scores
+from seqlab.families import saved
+from seqlab.tracking import Run
+
+SHOWN = 4  # forecasts in a picture
+SAMPLES = 3  # generated texts
+
+
+def evaluate(stage: Stage) -> None:
+    prepared = Prepared.open(stage.prepared)
+    inputs = {"prepared": stage.prepared, "model": stage.model}
+    with stage.run(inputs, follows={"finetune": stage.label}) as run:
+        found = Scores()
+        for task in prepared.meta.tasks:
+            model = saved.load(stage.model / task, stage.trainer.accelerator, stage.trainer.precision)
+            test = stage.first(prepared.split(task_set(task), "test"))
+            found |= judged(stage, prepared, task, model, test, run)
+        draw_losses(stage, run)
+        scores.write(found, stage.scores)
+        values = {f"test/{task}/{name}": metrics.value_of(found, task, name) for task, name in metrics.names_of(found)}
+        run.metrics(values)
+        run.artifact(stage.scores, "scores")
+        stage.finished(run, {}, {"scores": stage.scores})
+    headline = stage.domain.evaluate.headline
+    print(
+        f"evaluate {stage.label}: " + ", ".join(f"{t} {m} {values[f'test/{t}/{m}']:.4g}" for t, m in headline.items())
+    )
+
+
+def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Sequences, run: Run) -> Scores:
+    """The scores of one task, and its pictures."""
+    folder = PRIVATE / "pictures" / stage.label
+    name = f"{stage.domain.name}/{stage.seed}"
+    if task == "classify":
+        found = judge.classes(model, test)
+        pictures.reliability({stage.label: found.predictions[metrics.CLASSIFY]}, folder / "reliability.png")
+        run.artifact(folder / "reliability.png", "pictures")
+        return found
+    found, transform = judge.next_step(model, prepared.meta, test, name)
+    if transform is not None:
+        pictures.coverage({stage.label: transform}, folder / "calibration.png")
+        run.artifact(folder / "calibration.png", "pictures")
+    if stage.domain.evaluate.horizons:
+        made = judge.forecasts(model, prepared.meta, test, stage.domain.evaluate, name)
+        found |= metrics.forecast_scores(made, stage.domain.evaluate.horizons)
+        draw_forecasts(made, test, prepared.meta.transform, folder / "forecasts.png")
+        run.artifact(folder / "forecasts.png", "pictures")
+    elif prepared.meta.characters:
+        run.text(continuations(model, test, stage.seed_for("samples")), "pictures/continuations.md")
+    return found
+
+
+def draw_losses(stage: Stage, run: Run) -> None:
+    """How training went, for a family that has curves."""
+    for task, part in read_json(stage.model / "report.json").items():
+        curves = part["details"].get("curves", [])
+        if len(curves) > 1:
+            named = {}
+            for name in ("train_loss", "valid_loss"):
+                points = np.array([(point["step"], point[name]) for point in curves if name in point])
+                named[name.replace("_", " ")] = (points[:, 0], points[:, 1])
+            path = PRIVATE / "pictures" / stage.label / f"loss-{task}.png"
+            pictures.loss_curves(named, f"{task} loss, nats", path)
+            run.artifact(path, "pictures")
+
+
+def draw_forecasts(made: list[metrics.Forecast], test: Sequences, transform: str, path: Path) -> None:
+    """The longest forecast of a few series, evenly spread over the panel."""
+    longest = {one.series: one for one in sorted(made, key=lambda one: len(one.truth))}
+    chosen = [longest[k] for k in sorted(longest)][:: max(1, len(longest) // SHOWN)][:SHOWN]
+    raw = judge.INVERSE[transform] or (lambda values: values)
+    past = [raw(np.asarray(test[one.series][: one.origin], np.float64)) for one in chosen]
+    pictures.forecasts(chosen, past, [f"series {one.series}" for one in chosen], path)
+
+
+def continuations(model: object, test: Sequences, seed: int) -> str:
+    """What the model writes after the first 32 bytes of a few test texts."""
+    long = np.flatnonzero(test.lengths >= 64)[:SAMPLES]
+    lines = []
+    for i in long:
+        prefix = np.asarray(test[i][:32], np.int64)[None]
+        drawn = model.forecast(prefix, np.ones_like(prefix, bool), 120, 1, seed)[0, 0]
+        text = bytes(drawn.astype(np.uint8)).decode("utf-8", "replace").split("\n")[0]
+        lines.append(f"> {bytes(test[i][:32]).decode('utf-8', 'replace')}**{text}**\n")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(evaluate)

@@ -1,0 +1,50 @@
+"""Fine-tune a cell on its target, task by task, from the source's weights or prior, or from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fitting import Fitting
+from pretrain import pretrain
+from stage import Stage, main
+
+from seqlab.artifacts import replacing
+from seqlab.data.domains.base import Prepared, task_set
+
+
+def finetune(stage: Stage) -> float:
+    assert stage.strategy is not None
+    prepared = Prepared.open(stage.prepared)
+    inputs = {"prepared": stage.prepared}
+    follows = {"prepare": stage.domain.name}
+    start = None
+    if stage.strategy.init == "pretrained":
+        if stage.out is not None:
+            # By hand the family may differ from the pipeline's, so its source model is made here, beside the result.
+            pretrain(replace(stage, verb="pretrain", strategy=None, strategy_name=None))
+        start = stage.pretrained
+        inputs["pretrained"] = start
+        follows["pretrain"] = stage.pretrained_label
+    fitting = Fitting(stage, inputs)
+    with stage.run(inputs, follows=follows, key=fitting.key) as run:
+        with replacing(stage.model) as made:
+            losses = [
+                fitting.train(
+                    run,
+                    prepared,
+                    task,
+                    task_set(task),
+                    budget=stage.domain.finetune[task],
+                    start=start and start / "next_step",
+                    strategy=stage.strategy,
+                    out=made / task,
+                ).validation
+                for task in prepared.meta.tasks
+            ]
+            fitting.report(made)
+        fitting.finished(run, stage.model)
+    return losses[0]
+
+
+if __name__ == "__main__":
+    main(finetune)

@@ -1,0 +1,114 @@
+"""What pretrain and finetune share: train one task after another, resume after a kill, report, note the cost."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stage import PRIVATE, ROOT, Stage, content_hash
+
+from seqlab.artifacts import read_json, write_json
+from seqlab.data.domains.base import Prepared
+from seqlab.families import saved
+from seqlab.families.saved import Recipe
+from seqlab.tracking import Run
+from seqlab.training import resume
+from seqlab.training.settings import Budget, Strategy
+from seqlab.training.trained import Trained
+
+
+class Fitting:
+    """The trainings of one stage. A killed one leaves its checkpoints, and the next with equal inputs resumes there.
+
+    `key` is the tracked run that the resumed stage continues.
+    """
+
+    def __init__(self, stage: Stage, inputs: dict[str, Path]):
+        resume.die_with_parent()
+        self.stage = stage
+        sources = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pipelines").glob("*.py")])
+        code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+        what = [stage.verb, stage.label, stage.tree, {k: content_hash(v) for k, v in inputs.items()}, code]
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        self.folder = PRIVATE / "checkpoints" / digest[:32]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        note = self.folder / "run.json"
+        if not note.exists():
+            write_json(note, {"run": uuid.uuid4().hex})
+        self.key: str = read_json(note)["run"]
+        self.trained: dict[str, Trained] = {}
+
+    def train(
+        self,
+        run: Run,
+        prepared: Prepared,
+        task: str,
+        data: str,
+        *,
+        budget: Budget,
+        start: Path | None,
+        strategy: Strategy,
+        out: Path,
+    ) -> Trained:
+        """Train one task on the set `data`, and save the model under `out`."""
+        stage, meta = self.stage, prepared.meta
+        assert stage.family is not None
+        family = stage.family
+        recipe = Recipe(
+            target=family.component.target,
+            parameters=family.component.parameters,
+            fit=family.fit,
+            kind=meta.kind,
+            size=meta.size,
+            classes=len(meta.classes) if task == "classify" else None,
+        )
+
+        def log(losses: dict[str, float], step: int) -> None:
+            run.metrics({f"{task}/{name}": value for name, value in losses.items()}, step)
+
+        trained: Trained = importlib.import_module(f"seqlab.training.{family.fit}.train").train(
+            recipe,
+            task,
+            prepared.split(data, "train"),
+            prepared.split(data, "valid"),
+            start=start,
+            strategy=strategy,
+            budget=budget.scaled(stage.steps),
+            optimizer=family.optimizer,
+            trainer=stage.trainer,
+            seed=stage.seed_for(task),
+            checkpoint=self.folder / task,
+            log=log,
+        )
+        saved.save(out, recipe, trained.tensors)
+        self.trained[task] = trained
+        run.metrics(
+            {f"{task}/{name}": value for name, value in asdict(trained.cost).items()}
+            | {f"{task}/best_valid_loss": trained.validation}
+        )
+        run.text(json.dumps(trained.report, indent=2), f"report/{task}.json")
+        print(
+            f"{stage.verb} {stage.label}: {task}: validation {trained.validation:.4f} nats,"
+            f" {trained.cost.seconds:.1f} s"
+        )
+        return trained
+
+    def report(self, folder: Path) -> None:
+        """report.json: what each training did, equal on every run."""
+        parts: dict[str, Any] = {
+            task: {"parameters": one.parameters, "steps": one.steps, "flops": one.flops, "details": one.report}
+            for task, one in self.trained.items()
+        }
+        write_json(folder / "report.json", parts)
+
+    def finished(self, run: Run, out: Path) -> None:
+        """The outputs stand under their names: log them, note the cost, and drop what a resumption would need."""
+        run.artifact(out, "model")
+        cost = {task: asdict(one.cost) for task, one in self.trained.items()}
+        self.stage.finished(run, cost, {"model": out})
+        resume.finish(self.folder)

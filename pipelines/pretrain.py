@@ -1,0 +1,34 @@
+"""Pretrain a family on a domain's source: next step, self-supervised. In closed form: fit what becomes the prior."""
+
+from __future__ import annotations
+
+from fitting import Fitting
+from stage import Stage, main
+
+from seqlab.artifacts import replacing
+from seqlab.data.domains.base import SOURCE, Prepared
+from seqlab.training.settings import Strategy
+
+
+def pretrain(stage: Stage) -> float:
+    prepared = Prepared.open(stage.prepared)
+    fitting = Fitting(stage, {"prepared": stage.prepared})
+    with stage.run({"prepared": stage.prepared}, follows={"prepare": stage.domain.name}, key=fitting.key) as run:
+        with replacing(stage.pretrained) as made:
+            trained = fitting.train(
+                run,
+                prepared,
+                "next_step",
+                SOURCE,
+                budget=stage.domain.pretrain,
+                start=None,
+                strategy=Strategy(init="scratch", learning_rate_factor=1.0),
+                out=made / "next_step",
+            )
+            fitting.report(made)
+        fitting.finished(run, stage.pretrained)
+    return trained.validation
+
+
+if __name__ == "__main__":
+    main(pretrain, needs=("domain", "family", "seed"))

@@ -1,0 +1,1 @@
+"""Raw archives, ragged sequences on disk, and one module for each domain."""

@@ -1,0 +1,233 @@
+"""Series: panels of univariate time series, split in time on the target and by series on the source."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, split_of, write_meta
+from seqlab.data.sequences import SPLITS, Sequences
+from seqlab.errors import UserError
+
+MONTHS = {
+    name: i
+    for i, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"])
+}
+PANEL_KEYS = ("file", "time", "value", "key")
+
+
+class Series:
+    """Panels in long format: one CSV with a column of times, one of values and the columns that name a series.
+
+    A series is its longest run without a gap in time or a missing value; what is shorter than `min_length`, or
+    constant, is dropped and counted. Values are transformed; each sequence carries its own standardisation, estimated
+    before its first scored step.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: list[dict],
+        target: dict,
+        transform: Literal["none", "log1p"],
+        window: int,
+        min_length: int,
+        valid_steps: int,
+        test_steps: int,
+        valid: float,
+        test: float,
+    ) -> None:
+        self.source, self.target, self.transform = source, target, transform
+        self.window, self.min_length = window, min_length
+        self.valid_steps, self.test_steps = valid_steps, test_steps
+        self.valid, self.test = valid, test
+
+    def prepare(self, raw: dict[str, Path], out: Path) -> None:
+        """Write source, target and labelled sets. Raises UserError naming file, row and column."""
+        removed: Counter[str] = Counter()
+        root = raw["panels"]
+        self._write_target(self._panel(root, self.target, removed), out)
+        self._write_source([self._panel(root, panel, removed) for panel in self.source], out)
+        write_meta(
+            out,
+            Meta(
+                kind="vectors",
+                size=1,
+                tasks=["next_step", "classify"],
+                classes=[Path(panel["file"]).stem for panel in self.source],
+                transform=self.transform,
+                removed=dict(removed),
+            ),
+        )
+
+    def _write_target(self, panel: dict[str, np.ndarray], out: Path) -> None:
+        """Split in time. Valid and test sequences carry their past as context; steps from `first` on are scored."""
+        held = self.valid_steps + self.test_steps
+        series = [y for y in panel.values() if len(y) >= held + self.min_length]
+        if not series:
+            longest = max(map(len, panel.values()))
+            raise UserError(
+                f"{self.target['file']}: no series is long enough: the longest has {longest} steps, "
+                f"{held + self.min_length} are needed (min_length + valid_steps + test_steps)"
+            )
+        for split, after, first in (
+            ("train", held, held),
+            ("valid", self.test_steps, held),
+            ("test", 0, self.test_steps),
+        ):
+            kept = [y[: len(y) - after] for y in series]
+            starts = np.array([len(y) - first for y in series])
+            scored = {} if split == "train" else {"first": starts}
+            _standardised(kept, starts, **scored).save(out / TARGET / split)
+
+    def _write_source(self, panels: list[dict[str, np.ndarray]], out: Path) -> None:
+        """Split by series: pretraining sees the train split alone, and the panel is the label to recognise."""
+        windows: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        newest: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        labels: dict[str, list[int]] = {split: [] for split in SPLITS}
+        for label, (panel, spec) in enumerate(zip(panels, self.source, strict=True)):
+            for name, y in panel.items():
+                split = split_of(f"{spec['file']}/{name}", self.valid, self.test)
+                # Windows are aligned at the end, so that the newest values are never in the short rest.
+                cuts = [y[max(0, end - self.window) : end] for end in range(len(y), 0, -self.window)]
+                kept = [cut for cut in cuts if len(cut) >= self.min_length and np.ptp(cut) > 0]
+                windows[split] += kept
+                # One labelled window a series: a test of significance means something for independent examples alone.
+                newest[split] += kept[:1]
+                labels[split] += [label] * len(kept[:1])
+        for split in SPLITS:
+            if not windows[split]:
+                raise UserError(f"source: no series falls into the {split} split; give more series or a larger share")
+            ends = np.array([len(y) for y in windows[split]])
+            _standardised(windows[split], ends).save(out / SOURCE / split)
+            ends = np.array([len(y) for y in newest[split]])
+            _standardised(newest[split], ends, labels=np.array(labels[split])).save(out / LABELLED / split)
+
+    def _panel(self, root: Path, spec: dict[str, Any], removed: Counter[str]) -> dict[str, np.ndarray]:
+        """Every usable series of a panel by name: (T, 1) float32, transformed."""
+        if set(spec) != set(PANEL_KEYS):
+            raise UserError(
+                f"domain series, panel {spec.get('file', spec)}: expected the keys {', '.join(PANEL_KEYS)}, "
+                f"found {', '.join(spec)}"
+            )
+        file = _find(root, spec["file"])
+        series: dict[str, list[tuple[int, float]]] = {}
+        for name, time, value in self._rows(file, spec):
+            series.setdefault(name, []).append((time, value))
+        steps: Counter[int] = Counter()
+        for points in series.values():
+            for (before, _), (after, _) in itertools.pairwise(points):
+                steps[after - before] += 1
+        step = steps.most_common(1)[0][0] if steps else 1
+        kept: dict[str, np.ndarray] = {}
+        for name, points in series.items():
+            y = _longest_run(points, step)
+            if len(y) < self.min_length:
+                removed[f"{spec['file']}: shorter than min_length"] += 1
+            elif np.ptp(y) == 0:
+                removed[f"{spec['file']}: constant"] += 1
+            else:
+                kept[name] = (np.log1p(y) if self.transform == "log1p" else y).astype(np.float32)[:, None]
+        if not kept:
+            raise UserError(f"{file.name}: no usable series: none has {self.min_length} steps without a gap")
+        return kept
+
+    def _rows(self, file: Path, spec: dict[str, Any]) -> Iterator[tuple[str, int, float]]:
+        """(series name, time index, value) of each row; a missing value is NaN."""
+        with open(file, encoding="utf-8", newline="") as opened:
+            reader = csv.reader(opened)
+            header = next(reader, None)
+            if header is None:
+                raise UserError(f"{file.name}: the file is empty")
+            wanted = [spec["time"], spec["value"], *spec["key"]]
+            for column in wanted:
+                if column not in header:
+                    raise UserError(f"{file.name}: no column {column!r}; the header has {', '.join(header)}")
+            time, value, *key = [header.index(column) for column in wanted]
+            newest: dict[str, int] = {}
+            try:
+                for cells in reader:
+                    where = f"{file.name}, row {reader.line_num}"
+                    if len(cells) != len(header):
+                        raise UserError(f"{where}: {len(cells)} cells, expected {len(header)}")
+                    name = "/".join(cells[k] for k in key)
+                    at = _time_index(cells[time], f"{where}, column {spec['time']}")
+                    if at <= newest.get(name, at - 1):
+                        raise UserError(
+                            f"{where}, column {spec['time']}: {cells[time]!r} does not come after the time before it "
+                            f"of the series {name!r}"
+                        )
+                    newest[name] = at
+                    yield name, at, self._value(cells[value], f"{where}, column {spec['value']}")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{file.name}, after row {reader.line_num}: byte 0x{error.object[error.start]:02x} is not UTF-8"
+                ) from None
+
+    def _value(self, cell: str, where: str) -> float:
+        if cell in ("", "NA"):
+            return math.nan
+        try:
+            value = float(cell)
+        except ValueError:
+            raise UserError(f"{where}: {cell!r} is not a number") from None
+        if not math.isfinite(value):
+            raise UserError(f"{where}: {cell!r} is not finite; leave the cell empty where a value is missing")
+        if self.transform == "log1p" and value <= -1:
+            raise UserError(f"{where}: {cell} has no log1p; set transform to none")
+        return value
+
+
+def _find(root: Path, name: str) -> Path:
+    found = [root] if root.is_file() and root.name == name else sorted(root.rglob(name))
+    if not found:
+        raise UserError(f"{name}: not among the files of the archive ({root})")
+    return found[0]
+
+
+def _time_index(text: str, where: str) -> int:
+    """A count of steps: months of "1982 Apr", quarters of "1998 Q1", seconds of an ISO date, or a plain integer."""
+    if match := re.fullmatch(r"(\d{4}) ([A-Z][a-z]{2})", text):
+        if match[2] in MONTHS:
+            return int(match[1]) * 12 + MONTHS[match[2]]
+    elif match := re.fullmatch(r"(\d{4}) Q([1-4])", text):
+        return int(match[1]) * 4 + int(match[2]) - 1
+    elif re.fullmatch(r"-?\d+", text):
+        return int(text)
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+            return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        except ValueError:
+            pass
+    raise UserError(f"{where}: {text!r} is no time; expected '1982 Apr', '1998 Q1', an ISO date or an integer")
+
+
+def _longest_run(points: list[tuple[int, float]], step: int) -> np.ndarray:
+    """The longest stretch (the latest of equals) of evenly spaced values that are all there."""
+    times = np.array([time for time, _ in points])
+    values = np.array([value for _, value in points])
+    known = ~np.isnan(values)
+    # A break stands before i when i or its predecessor is missing, or when time jumps.
+    breaks = np.flatnonzero(~(known[1:] & known[:-1]) | (np.diff(times) != step)) + 1
+    runs = [run for run in np.split(values, breaks) if not np.isnan(run).any()]
+    return max(reversed(runs), key=len) if runs else np.empty(0)
+
+
+def _standardised(series: list[np.ndarray], before: np.ndarray, **optional: np.ndarray) -> Sequences:
+    """Sequences with mean and standard deviation of each series' values before the step `before`."""
+    past = [y[:end] for y, end in zip(series, before, strict=True)]
+    centre = np.stack([y.mean(0) for y in past]).astype(np.float32)
+    spread = np.stack([y.std(0) for y in past])
+    return Sequences.from_arrays(
+        series, centre=centre, scale=np.where(spread > 0, spread, 1).astype(np.float32), **optional
+    )

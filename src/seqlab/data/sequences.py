@@ -1,0 +1,220 @@
+"""Sequences of unequal length on disk and in padded batches.
+
+A set of S sequences is one contiguous array of values and S + 1 offsets, memory-mapped, so that opening costs the same
+whatever the size, and a padded batch is one gather without Python work for each item.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from seqlab.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+OPTIONAL = ("labels", "first", "centre", "scale")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What one position of a sequence is: a symbol out of `size`, or a vector of `size` channels."""
+
+    kind: str  # "symbols" | "vectors"
+    size: int
+
+    @property
+    def symbols(self) -> bool:
+        return self.kind == "symbols"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A padded batch. x: (B, T) int64 symbols or (B, T, C) float32 vectors; padding is zero.
+
+    mask: (B, T) bool, true where a position exists. scored: (B, T) bool, true where it is also scored (positions
+    before a sequence's `first` are context only). labels: (B,) int64, or None.
+    """
+
+    x: np.ndarray
+    mask: np.ndarray
+    scored: np.ndarray
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """S sequences as one array.
+
+    values: (N,) unsigned integers for symbols, or (N, C) float32 for vectors. offsets: (S + 1,) int64; sequence i is
+    values[offsets[i]:offsets[i + 1]]. labels: (S,) int64 class of each sequence. first: (S,) int64, the first scored
+    position. centre, scale: (S, C) float32 standardisation of each sequence, from positions before `first` alone.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray | None = None
+    first: np.ndarray | None = None
+    centre: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(S,) int64."""
+        return np.diff(self.offsets)
+
+    @property
+    def symbols(self) -> bool:
+        return self.values.ndim == 1
+
+    def subset(self, indices: np.ndarray) -> Sequences:
+        """The sequences at `indices`, in that order, copied."""
+        indices = np.asarray(indices, np.int64)
+        lengths = self.lengths[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.offsets[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        optional = {name: part[indices] for name in OPTIONAL if (part := getattr(self, name)) is not None}
+        return Sequences(self.values[source], offsets, **optional)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """A padded batch of the sequences at `indices`, standardised where the set carries centre and scale."""
+        indices = np.asarray(indices, np.int64)
+        starts, lengths = self.offsets[indices], self.offsets[indices + 1] - self.offsets[indices]
+        steps = np.arange(int(lengths.max(initial=0)))
+        mask = steps < lengths[:, None]
+        # Positions past a sequence's end read its last value and are zeroed below: one gather, no branch a row.
+        # An empty sequence has no last value, so its index is kept inside the array.
+        last = np.maximum(lengths - 1, 0)[:, None]
+        gathered = np.minimum(starts[:, None], len(self.values) - 1) + np.minimum(steps, last)
+        x = self.values[gathered]
+        if self.symbols:
+            x = np.where(mask, x, 0).astype(np.int64)
+        else:
+            if self.centre is not None and self.scale is not None:
+                x = (x - self.centre[indices, None]) / self.scale[indices, None]
+            x = np.where(mask[..., None], x, 0).astype(np.float32)
+        scored = mask if self.first is None else mask & (steps >= self.first[indices, None])
+        return Batch(x, mask, scored, None if self.labels is None else self.labels[indices].astype(np.int64))
+
+    def batches(self, tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Every sequence once, in batches of similar length of at most `tokens` positions: (indices, batch)."""
+        for indices in buckets(self.lengths, tokens):
+            yield indices, self.batch(indices)
+
+    def save(self, folder: Path) -> None:
+        """Write as `.npy` files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("values", "offsets", *OPTIONAL):
+            if (part := getattr(self, name)) is not None:
+                np.save(folder / f"{name}.npy", part)
+
+    @classmethod
+    def load(cls, folder: Path) -> Sequences:
+        """Memory-map a saved set. Raises UserError when a part is missing or does not fit the others."""
+        parts = {}
+        for name in ("values", "offsets", *OPTIONAL):
+            path = folder / f"{name}.npy"
+            if path.exists():
+                try:
+                    # An empty file cannot be mapped, and labels are too small to be worth it.
+                    parts[name] = np.load(
+                        path, mmap_mode="r" if name == "values" and path.stat().st_size > 4096 else None
+                    )
+                except ValueError as error:
+                    raise UserError(f"{path}: not a readable array: {error}") from None
+            elif name not in OPTIONAL:
+                raise UserError(f"{path}: missing; run the prepare stage")
+        found = cls(**parts)
+        if found.offsets[-1] != len(found.values):
+            raise UserError(f"{folder}: offsets end at {found.offsets[-1]}, but there are {len(found.values)} values")
+        return found
+
+    @classmethod
+    def from_arrays(cls, arrays: Iterable[np.ndarray], **optional: np.ndarray) -> Sequences:
+        """Concatenate in-memory sequences; there must be at least one."""
+        arrays = list(arrays)
+        offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
+        return cls(np.concatenate(arrays), offsets, **optional)
+
+    def without_labels(self) -> Sequences:
+        return replace(self, labels=None)
+
+
+class SequenceWriter:
+    """Append sequences to disk one at a time, so that a corpus larger than memory can be prepared in a stream.
+
+    Use as a context manager. The header of values.npy is written last, with the final length; only offsets and labels
+    are held in memory (8 bytes a sequence each).
+    """
+
+    def __init__(self, folder: Path, dtype: np.dtype | type, channels: int | None = None):
+        self.folder, self.dtype, self.channels = folder, np.dtype(dtype), channels
+        self.offsets: list[int] = [0]
+        self.labels: list[int] = []
+
+    def __enter__(self) -> SequenceWriter:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.folder / "values.npy", "wb")
+        self._header(10**18)
+        return self
+
+    def _header(self, length: int) -> None:
+        # NumPy pads its header so that a growing first dimension fits in place (format.GROWTH_AXIS_MAX_DIGITS).
+        shape = (length,) if self.channels is None else (length, self.channels)
+        self._file.seek(0)
+        npy.write_array_header_1_0(self._file, {"descr": self.dtype.str, "fortran_order": False, "shape": shape})
+
+    def append(self, values: np.ndarray, label: int | None = None) -> None:
+        self._file.write(np.ascontiguousarray(values, self.dtype).data)
+        self.offsets.append(self.offsets[-1] + len(values))
+        if label is not None:
+            self.labels.append(label)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                end = self._file.tell()
+                self._header(self.offsets[-1])
+                self._file.seek(end)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+        if kind is None:
+            np.save(self.folder / "offsets.npy", np.asarray(self.offsets, np.int64))
+            if self.labels:
+                np.save(self.folder / "labels.npy", np.asarray(self.labels, np.int64))
+
+
+def buckets(lengths: np.ndarray, tokens: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+    """Cut the sequences into batches of similar length, each at most `tokens` positions after padding.
+
+    With `rng`, sequences of equal length and the batches themselves are shuffled: one epoch's order. A sequence longer
+    than `tokens` gets a batch of its own.
+    """
+    lengths = np.asarray(lengths)
+    order = np.argsort(lengths, kind="stable") if rng is None else np.lexsort((rng.random(len(lengths)), lengths))
+    cuts, start = [], 0
+    ordered = lengths[order]
+    for i in range(len(order)):
+        # Sorted upwards, so the newest sequence is the longest and sets the padded width.
+        if i > start and ordered[i] * (i - start + 1) > tokens:
+            cuts.append(i)
+            start = i
+    batches = [part for part in np.split(order, cuts) if len(part)]
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches

@@ -1,0 +1,1 @@
+"""Scores for each example, controls, significance and the report."""

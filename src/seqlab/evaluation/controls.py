@@ -1,0 +1,285 @@
+"""What every family must beat, as predictors and classifiers that the same evaluation code scores.
+
+* symbols: uniform; unigram
+* next vector: independent Gaussians; Gaussian random walk
+* forecast: last value, seasonal naive, drift, with the Gaussian predictive intervals of Hyndman and Athanasopoulos,
+  Forecasting: Principles and Practice, 3rd ed., 5.5
+* class: majority; order-free logistic regression on what is left of a sequence when its order is removed
+* `shuffled`: the same data with the order of time destroyed, for any family
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from seqlab.data.sequences import Sequences, Space
+from seqlab.errors import UserError
+from seqlab.evaluation.metrics import Forecaster
+from seqlab.families.base import Classifier, Predictor
+
+TOKENS = 1 << 18  # positions in a batch while statistics of the training split are gathered
+
+
+def next_step(train: Sequences, space: Space, smoothing: float) -> dict[str, Predictor]:
+    """The controls of next-step prediction, by name. smoothing: count added to each symbol of the unigram."""
+    if space.symbols:
+        counts = np.bincount(np.asarray(train.values), minlength=space.size)
+        logs = {"uniform": np.zeros(space.size), "unigram": np.log(counts + smoothing)}
+        return {name: Memoryless(space, log_weights) for name, log_weights in logs.items()}
+    return {"independent": IndependentGaussian(space, train), "random_walk": RandomWalk(space, train)}
+
+
+def forecasters(season: int) -> dict[str, Forecaster]:
+    """The controls of forecasting, by name. season: steps in the declared period; 1 leaves the seasonal one out."""
+    seasonal = {"seasonal_naive": SeasonalNaive(season)} if season > 1 else {}
+    return {"last_value": SeasonalNaive(1), **seasonal, "drift": Drift()}
+
+
+def classifiers(train: Sequences, valid: Sequences, space: Space, ridges: Sequence[float]) -> dict[str, Classifier]:
+    """The controls of classification, by name. ridges: candidate penalties of the order-free one."""
+    if train.labels is None or valid.labels is None:
+        raise UserError("controls of classification: the sequences carry no labels")
+    return {
+        "majority": Majority(np.bincount(train.labels, minlength=int(valid.labels.max()) + 1)),
+        "order_free": OrderFree(train, valid, space, ridges),
+    }
+
+
+def shuffled(sequences: Sequences, seed: int) -> Sequences:
+    """Each sequence in random order, its context (before `first`) and its scored part each within itself."""
+    lengths = sequences.lengths
+    step = np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], lengths)
+    scored = np.zeros(len(step), bool) if sequences.first is None else step >= np.repeat(sequences.first, lengths)
+    owner = np.repeat(np.arange(len(sequences)), lengths)
+    order = np.lexsort((np.random.default_rng(seed).random(len(step)), scored, owner))
+    return replace(sequences, values=sequences.values[order])
+
+
+# Symbols
+
+
+class Memoryless:
+    """P(x_t) whatever came before. log_weights: (V,), normalised here."""
+
+    def __init__(self, space: Space, log_weights: np.ndarray):
+        self.space = space
+        self.log_probs = log_weights - np.logaddexp.reduce(log_weights)
+
+    def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return np.where(mask, self.log_probs[x], 0)
+
+    def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.log_probs, (len(x), x.shape[1] + 1, self.space.size))
+
+    def moments(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError("symbols have no moments")
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        probs = np.exp(self.log_probs)
+        return np.random.default_rng(seed).choice(self.space.size, (len(prefix), samples, steps), p=probs / probs.sum())
+
+
+# Vectors, next step
+
+
+class IndependentGaussian:
+    """x_t ~ N(mean, deviation²) in each channel; both from the (standardised) training split."""
+
+    def __init__(self, space: Space, train: Sequences):
+        self.space = space
+        values = np.concatenate([batch.x[batch.mask] for _, batch in train.batches(TOKENS)]).astype(np.float64)
+        self.mean, self.deviation = values.mean(0), _positive(values.std(0))
+
+    def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        mean, deviation = self.moments(x, mask)
+        density = -0.5 * ((x - mean) / deviation) ** 2 - np.log(deviation) - 0.5 * np.log(2 * np.pi)
+        return np.where(mask, density.sum(2), 0)
+
+    def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        raise NotImplementedError("vectors have no distribution over symbols")
+
+    def moments(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.broadcast_to(self.mean, x.shape), np.broadcast_to(self.deviation, x.shape)
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        noise = np.random.default_rng(seed).standard_normal((len(prefix), samples, steps, self.space.size))
+        return self.mean + self.deviation * noise
+
+
+class RandomWalk(IndependentGaussian):
+    """x_t ~ N(x_{t-1}, variance of the training split's differences); x_1 as if independent."""
+
+    def __init__(self, space: Space, train: Sequences):
+        super().__init__(space, train)
+        changes = [np.diff(batch.x, axis=1)[batch.mask[:, 1:]] for _, batch in train.batches(TOKENS)]
+        squares = np.concatenate(changes).astype(np.float64) ** 2
+        if not len(squares):
+            raise UserError("random walk control: every training sequence is shorter than 2 steps")
+        self.step_deviation = _positive(np.sqrt(squares.mean(0)))
+
+    def moments(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, deviation = (np.array(part) for part in super().moments(x, mask))
+        mean[:, 1:], deviation[:, 1:] = x[:, :-1], self.step_deviation
+        return mean, deviation
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        noise = np.random.default_rng(seed).standard_normal((len(prefix), samples, steps, self.space.size))
+        return _last(prefix, mask)[:, None, None] + np.cumsum(self.step_deviation * noise, axis=2)
+
+
+# Forecasts
+
+
+@dataclass(frozen=True)
+class SeasonalNaive:
+    """The value one period ago; a period of 1 is the last value. Step h has variance σ² (⌊(h - 1) / period⌋ + 1)."""
+
+    period: int
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        """(B, samples, steps, C). Raises UserError when a prefix is not longer than the period."""
+        lengths = mask.sum(1)
+        if lengths.min() <= self.period:
+            found = f"a series has {lengths.min()} values before its origin"
+            raise UserError(f"naive forecast with period {self.period}: {found}, needs {self.period + 1}")
+        change = np.where(mask[:, self.period :, None], prefix[:, self.period :] - prefix[:, : -self.period], 0.0)
+        deviation = np.sqrt((change**2).sum(1) / (lengths - self.period)[:, None])
+        last = np.take_along_axis(prefix, (lengths[:, None] - self.period + np.arange(self.period))[..., None], axis=1)
+
+        cycles = -(-steps // self.period)
+        noise = antithetic(seed, (len(prefix), samples, cycles, self.period, prefix.shape[2]))
+        paths = last[:, None, None] + np.cumsum(noise, axis=2) * deviation[:, None, None, None]
+        return paths.reshape(len(prefix), samples, cycles * self.period, -1)[:, :, :steps]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The line through the first and the last of T values. Step h has variance σ² h (1 + h / (T - 1))."""
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        """(B, samples, steps, C). Raises UserError when a prefix has fewer than 3 values."""
+        changes = mask.sum(1)[:, None] - 1
+        if changes.min() < 2:
+            raise UserError(f"drift forecast: a series has {changes.min() + 1} values before its origin, needs 3")
+        last = _last(prefix, mask)
+        slope = (last - prefix[:, 0]) / changes
+        residual = np.where(mask[:, 1:, None], np.diff(prefix, axis=1) - slope[:, None], 0.0)
+        deviation = np.sqrt((residual**2).sum(1) / (changes - 1))
+        # One draw of the slope's own error and one of the walk: their variances add up to the textbook's.
+        noise = antithetic(seed, (len(prefix), samples, steps + 1, prefix.shape[2]))
+        ahead = np.arange(1, steps + 1)[:, None]
+        slopes = slope[:, None, None] + noise[:, :, :1] * (deviation / np.sqrt(changes))[:, None, None]
+        return last[:, None, None] + ahead * slopes + np.cumsum(noise[:, :, 1:], axis=2) * deviation[:, None, None]
+
+
+def antithetic(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal draws that come in pairs of opposite sign along axis 1, with one zero where the number is odd.
+
+    A symmetric control's median path is then its textbook point forecast without sampling error.
+    """
+    half = np.random.default_rng(seed).standard_normal((shape[0], shape[1] // 2, *shape[2:]))
+    return np.concatenate([half, -half, np.zeros((shape[0], shape[1] % 2, *shape[2:]))], axis=1)
+
+
+def _last(prefix: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(B, C), the last value of each prefix."""
+    return prefix[np.arange(len(prefix)), mask.sum(1) - 1]
+
+
+def _positive(deviation: np.ndarray) -> np.ndarray:
+    """A constant channel has density only with some width: a thousandth of the standardised unit."""
+    return np.maximum(deviation, 1e-3)
+
+
+# Classes
+
+
+class Majority:
+    """The classes' shares of the training labels (one count added to each), whatever the sequence. counts: (K,)."""
+
+    def __init__(self, counts: np.ndarray):
+        self.log_probs = np.log(counts + 1) - np.log((counts + 1).sum())
+
+    def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.log_probs, (len(x), len(self.log_probs)))
+
+
+class OrderFree:
+    """Multinomial logistic regression on features that no permutation of a sequence changes.
+
+    Symbols: the share of each symbol. Vectors: mean and standard deviation of each channel. Both: the log length.
+    Features are standardised by the training split; the ridge penalty is the one of `ridges` with the least log loss on
+    `valid`. Own objective, minimised by SciPy's L-BFGS.
+    """
+
+    def __init__(self, train: Sequences, valid: Sequences, space: Space, ridges: Sequence[float]):
+        self.space = space
+        features, labels = self._of_split(train)
+        held_out, held_out_labels = self._of_split(valid)
+        self.mean, self.deviation = features.mean(0), features.std(0)
+        # A feature that never varied in training says nothing, so a value unseen there is given no say either.
+        self.deviation[self.deviation < 1e-9] = np.inf
+        features, held_out = self._standardised(features), self._standardised(held_out)
+        size = int(max(labels.max(), held_out_labels.max())) + 1
+
+        best = np.inf
+        for ridge in ridges:
+            weights, bias = fit_logistic(features, labels, size, ridge)
+            log_probs = _log_softmax(held_out @ weights + bias)
+            loss = -log_probs[np.arange(len(held_out_labels)), held_out_labels].mean()
+            if loss < best:
+                best, self.ridge, self.weights, self.bias = loss, ridge, weights, bias
+
+    def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return _log_softmax(self._standardised(self._features(x, mask)) @ self.weights + self.bias)
+
+    def _standardised(self, features: np.ndarray) -> np.ndarray:
+        return (features - self.mean) / self.deviation
+
+    def _of_split(self, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
+        assert sequences.labels is not None
+        parts = [(indices, self._features(batch.x, batch.mask)) for indices, batch in sequences.batches(TOKENS)]
+        order = np.concatenate([indices for indices, _ in parts])
+        return np.concatenate([features for _, features in parts]), sequences.labels[order].astype(np.int64)
+
+    def _features(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        lengths = np.maximum(mask.sum(1), 1)[:, None]
+        if self.space.symbols:
+            rows = np.broadcast_to(np.arange(len(x))[:, None], x.shape)
+            cells = (rows * self.space.size + x)[mask]
+            shares = np.bincount(cells, minlength=len(x) * self.space.size).reshape(len(x), -1) / lengths
+            return np.concatenate([shares, np.log(lengths)], axis=1)
+        mean = x.sum(1, dtype=np.float64) / lengths
+        centred = np.where(mask[..., None], x - mean[:, None], 0)
+        return np.concatenate([mean, np.sqrt((centred**2).sum(1) / lengths), np.log(lengths)], axis=1)
+
+
+def fit_logistic(features: np.ndarray, labels: np.ndarray, classes: int, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (D, K) and bias (K,) that minimise summed log loss + ridge / 2 |weights|²; the bias is free."""
+    from scipy.optimize import minimize
+
+    truth = (labels[:, None] == np.arange(classes)).astype(np.float64)
+    size = features.shape[1]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = flat.reshape(size + 1, classes)
+        log_probs = _log_softmax(features @ parameters[:-1] + parameters[-1])
+        error = np.exp(log_probs) - truth
+        gradient = np.concatenate([features.T @ error + ridge * parameters[:-1], error.sum(0, keepdims=True)])
+        value = -(truth * log_probs).sum() + ridge / 2 * (parameters[:-1] ** 2).sum()
+        # As means, so that the minimiser's tolerances do not depend on the number of sequences.
+        return value / len(labels), gradient.ravel() / len(labels)
+
+    # Starting at the classes' shares, the free bias of a class unseen in training stays finite.
+    start = np.zeros((size + 1, classes))
+    start[-1] = np.log((truth.sum(0) + 1) / (len(labels) + classes))
+    found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-7})
+    parameters = found.x.reshape(size + 1, classes)
+    return parameters[:-1], parameters[-1]
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)

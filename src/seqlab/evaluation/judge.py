@@ -1,0 +1,65 @@
+"""One way of judging for every model and control: what a task's test examples give, as scores of each example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from seqlab.artifacts import seed_of
+from seqlab.data.sequences import Sequences
+from seqlab.evaluation import metrics
+from seqlab.evaluation.metrics import Forecast, Forecaster
+from seqlab.evaluation.scores import Scores
+from seqlab.families.base import Classifier, Predictor
+
+TOKENS = 16384  # positions in a batch
+DRAWS = 200  # one-step draws where the density is no Gaussian
+POSITIONS = 16  # of a sequence at which CRPS and coverage look
+
+INVERSE: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {"none": None, "log1p": np.expm1}
+
+
+class Settings(Protocol):
+    """A domain's `evaluate` section."""
+
+    horizons: list[int]
+    origins: int
+    samples: int
+    period: int
+
+
+class Domain(Protocol):
+    """What judging needs to know of a prepared domain."""
+
+    characters: bool
+    transform: str
+
+
+def next_step(predictor: Predictor, domain: Domain, test: Sequences, name: str) -> tuple[Scores, np.ndarray | None]:
+    """Scores of the next step, and for vectors the probability integral transform of what was looked at."""
+    if test.symbols:
+        characters = metrics.characters_of_bytes() if domain.characters else np.ones(predictor.space.size, np.int64)
+        return metrics.next_symbols(predictor, test, characters, TOKENS), None
+    return metrics.next_vectors(predictor, test, TOKENS, POSITIONS, DRAWS, seed_of("judge", name))
+
+
+def forecasts(predictor: Forecaster, domain: Domain, test: Sequences, settings: Settings, name: str) -> list[Forecast]:
+    """Rolling-origin forecasts of every test series."""
+    return metrics.rolling_origin(
+        predictor,
+        test,
+        origins=settings.origins,
+        horizons=settings.horizons,
+        season=settings.period,
+        samples=settings.samples,
+        tokens=TOKENS * settings.samples // 8,
+        seed=seed_of("judge", name),
+        inverse=INVERSE[domain.transform],
+    )
+
+
+def classes(classifier: Classifier, test: Sequences) -> Scores:
+    """The classifier's answer for every labelled sequence."""
+    return metrics.classify(classifier, test, TOKENS)

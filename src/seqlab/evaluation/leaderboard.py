@@ -1,0 +1,490 @@
+"""The comparison of all cells: one row a (domain, task, family, strategy, metric), and the files it is shown in.
+
+Every row is compared three times on the same resampled examples, each time within its table (domain, task, metric), and
+each kind of comparison is Holm-corrected over its table:
+
+* with the best system of the table, controls included: `difference_from_best`, `p_holm`
+* with the same family and seeds trained from scratch: `gain_over_scratch`, `gain_p_holm`
+* with the best control of the table: `gain_over_control`, `control_p_holm`, `beats_control`
+
+All differences are signed so that positive is better whatever the metric's direction; for a coverage, better is closer
+to its nominal level. The best system and the best control are those of the test scores themselves, so the comparison
+with the control is against the hardest of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from seqlab import artifacts
+from seqlab.errors import UserError
+from seqlab.evaluation import significance
+from seqlab.evaluation.metrics import Metric, features_of, label_of, metric_of, names_of, order_of
+from seqlab.evaluation.scores import Scores
+
+CONTROL = "control"  # the strategy of a control's cell
+SCRATCH = "scratch"
+ALPHA = 0.05
+MODEL_OF = {"forecast": "next_step"}  # the task whose model answers another one
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluated model. A control has strategy CONTROL and its own name as family."""
+
+    domain: str
+    family: str
+    strategy: str
+    seed: int
+    scores: Scores
+    parameters: int | None = None
+    train_steps: int | None = None
+    train_flops: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard; None is an empty field.
+
+    seeds: how many; with 1 the interval speaks of examples alone. examples: how many were resampled. value: mean over
+    seeds; low, high: its 95% interval. control: whether the row is a control. best: whether it leads its table.
+    parameters, train_steps, train_flops: means over seeds.
+    """
+
+    domain: str
+    task: str
+    family: str
+    strategy: str
+    seeds: int
+    metric: str
+    value: float
+    low: float
+    high: float
+    control: bool
+    gain_over_scratch: float | None
+    gain_low: float | None
+    gain_high: float | None
+    p_holm: float | None
+    parameters: float | None
+    train_steps: float | None
+    train_flops: float | None
+    examples: int
+    best: bool
+    difference_from_best: float | None
+    difference_low: float | None
+    difference_high: float | None
+    gain_p_holm: float | None
+    best_control: str | None
+    gain_over_control: float | None
+    control_low: float | None
+    control_high: float | None
+    control_p_holm: float | None
+    beats_control: bool | None
+
+    @property
+    def table(self) -> tuple[str, str, str]:
+        return self.domain, self.task, self.metric
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.strategy == SCRATCH
+
+    @property
+    def system(self) -> str:
+        """A name for people."""
+        return self.family.replace("_", " ") if self.control else f"{self.family} · {self.strategy}"
+
+
+# A signed difference, the ends of its interval, and its corrected p-value.
+Gain = tuple[float | None, float | None, float | None, float | None]
+NOTHING: Gain = (None, None, None, None)
+COLUMNS = tuple(column.name for column in fields(Row))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one (domain, task, family, strategy) took to train, means over seeds. It differs from run to run."""
+
+    seconds: float
+    symbols_per_second: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class _System:
+    """One row's numbers before it is compared. replicates: (B,) values of the metric on the resampled examples."""
+
+    family: str
+    strategy: str
+    cells: Sequence[Cell]
+    value: float
+    replicates: np.ndarray
+
+    @property
+    def control(self) -> bool:
+        return self.strategy == CONTROL
+
+
+# Rows
+
+
+def build(cells: Sequence[Cell], replicates: int, seed: int) -> list[Row]:
+    """Rows by domain, task and metric, best first.
+
+    replicates: of the bootstrap. Raises UserError when two cells of a table were scored on different examples, or a
+    cell is there twice.
+    """
+    members: dict[tuple[str, str], dict[str, list[Cell]]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell.domain, cell.family, cell.strategy, cell.seed)):
+        for task, metric in names_of(cell.scores):
+            members.setdefault((cell.domain, task), {}).setdefault(metric, []).append(cell)
+    rows = []
+    for (domain, task), by_metric in sorted(members.items()):
+        tables = _systems(domain, task, by_metric, replicates, seed)
+        for metric in sorted(tables, key=order_of):
+            rows += _compared(domain, task, metric, tables[metric])
+    return rows
+
+
+def _systems(
+    domain: str, task: str, by_metric: Mapping[str, list[Cell]], replicates: int, seed: int
+) -> dict[str, list[_System]]:
+    """The systems of each metric of one task. Metrics on the same examples share the draws, and one matrix product."""
+    groups: dict[bytes, list[tuple[str, np.ndarray]]] = {}
+    for metric, cells in by_metric.items():
+        examples, first = features_of(cells[0].scores, task, metric)
+        features = np.empty((len(examples), len(cells), first.shape[1]))
+        for k, cell in enumerate(cells):
+            found, part = features_of(cell.scores, task, metric)
+            if not np.array_equal(found, examples) or part.shape != first.shape:
+                raise UserError(
+                    f"{_name(cell)}: {task} {metric} has {len(found)} examples, {_name(cells[0])} has {len(examples)},"
+                    " and they are not the same; evaluate both again on the same data"
+                )
+            features[:, k] = part
+        groups.setdefault(examples.tobytes(), []).append((metric, features))
+
+    tables: dict[str, list[_System]] = {}
+    draw_seed = artifacts.seed_of(seed, domain, task)
+    for group in groups.values():
+        flat = [features.reshape(len(features), -1) for _, features in group]
+        sums = significance.resampled_sums(np.concatenate(flat, axis=1), replicates, draw_seed)
+        edges = np.cumsum([part.shape[1] for part in flat])[:-1]
+        for (metric, features), drawn in zip(group, np.split(sums, edges, axis=1), strict=True):
+            reduce = metric_of(metric).reduce
+            points = reduce(features.sum(0))
+            values = reduce(drawn.reshape(replicates, *features.shape[1:]))
+            tables[metric] = _over_seeds(by_metric[metric], points, values, draw_seed)
+    return tables
+
+
+def _over_seeds(cells: Sequence[Cell], points: np.ndarray, values: np.ndarray, seed: int) -> list[_System]:
+    """Join the seeds of each system. points: (cells,); values: (B, cells)."""
+    columns: dict[tuple[str, str], list[int]] = {}
+    for k, cell in enumerate(cells):
+        columns.setdefault((cell.family, cell.strategy), []).append(k)
+    systems = []
+    for (family, strategy), own in columns.items():
+        seeds = [cells[k].seed for k in own]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"{_name(cells[own[0]])}: two cells with one name; expected one for each seed")
+        weights = significance.seed_weights(seeds, len(values), seed)
+        drawn = (values[:, own] * weights).sum(1)
+        systems.append(_System(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn))
+    return systems
+
+
+def _compared(domain: str, task: str, name: str, systems: list[_System]) -> list[Row]:
+    metric = metric_of(name)
+    systems = sorted(systems, key=lambda system: metric.loss(system.value))
+    controls = [system for system in systems if system.control]
+    families = [system for system in systems if not system.control]
+    scratch = {system.family: system for system in families if system.strategy == SCRATCH}
+
+    best = systems[0]
+    behind = _gains(metric, [(system, best) for system in systems[1:]])
+    transferred = [one for one in families if one.strategy != SCRATCH and one.family in scratch]
+    gains = _gains(metric, [(system, scratch[system.family]) for system in transferred])
+    # A scratch row is its own reference: its gain is zero by definition, and no hypothesis.
+    gains |= {id(system): (0.0, 0.0, 0.0, None) for system in scratch.values()}
+    against = _gains(metric, [(system, controls[0]) for system in families]) if controls else {}
+
+    rows = []
+    for system in systems:
+        low, high = significance.interval(system.replicates)
+        difference, difference_low, difference_high, p_holm = behind.get(id(system), NOTHING)
+        gain, gain_low, gain_high, gain_p_holm = gains.get(id(system), NOTHING)
+        over, over_low, over_high, over_p = against.get(id(system), NOTHING)
+        rows.append(
+            Row(
+                domain=domain,
+                task=task,
+                family=system.family,
+                strategy=system.strategy,
+                seeds=len(system.cells),
+                metric=name,
+                value=system.value,
+                low=low,
+                high=high,
+                control=system.control,
+                gain_over_scratch=gain,
+                gain_low=gain_low,
+                gain_high=gain_high,
+                p_holm=p_holm,
+                parameters=_mean(cell.parameters for cell in system.cells),
+                train_steps=_mean(cell.train_steps for cell in system.cells),
+                train_flops=_mean(cell.train_flops for cell in system.cells),
+                examples=len(features_of(system.cells[0].scores, task, name)[0]),
+                best=system is best,
+                difference_from_best=difference,
+                difference_low=difference_low,
+                difference_high=difference_high,
+                gain_p_holm=gain_p_holm,
+                best_control=controls[0].family if controls else None,
+                gain_over_control=over,
+                control_low=over_low,
+                control_high=over_high,
+                control_p_holm=over_p,
+                beats_control=None if over is None or over_p is None else over > 0 and over_p < ALPHA,
+            )
+        )
+    return rows
+
+
+def _gains(metric: Metric, pairs: list[tuple[_System, _System]]) -> dict[int, Gain]:
+    """How much less each first system loses than its second, Holm-corrected over all pairs; by id of the first."""
+    found = []
+    for system, reference in pairs:
+        point = metric.loss(reference.value) - metric.loss(system.value)
+        drawn = metric.loss(reference.replicates) - metric.loss(system.replicates)
+        found.append(significance.compared(point, drawn))
+    adjusted = significance.holm([one.p for one in found])
+    return {
+        id(system): (one.difference, one.low, one.high, p)
+        for (system, _), one, p in zip(pairs, found, adjusted, strict=True)
+    }
+
+
+def _mean(values: Any) -> float | None:
+    """Mean over seeds of what every seed has."""
+    values = list(values)
+    return None if any(value is None for value in values) else sum(values) / len(values)
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.domain} {cell.family} {cell.strategy} seed {cell.seed}"
+
+
+# Files
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Eight significant digits, `true` and `false`, empty for None: equal rows give equal bytes."""
+    artifacts.write_text(path, _csv(COLUMNS, [[_field(getattr(row, name)) for name in COLUMNS] for row in rows]))
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Raises UserError when the file is missing, lacks a column, or a field is not what its column holds."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            records = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run the compare stage") from None
+    rows = []
+    for line, record in enumerate(records, start=2):
+        try:
+            rows.append(Row(**{column.name: _parsed(record[column.name], str(column.type)) for column in fields(Row)}))
+        except KeyError as error:
+            raise UserError(f"{path}: no column {error}; expected {', '.join(COLUMNS)}") from None
+        except ValueError as error:
+            raise UserError(f"{path}, line {line}: {error}") from None
+    return rows
+
+
+def write_metrics(rows: Sequence[Row], path: Path) -> None:
+    """Values as nested JSON for `dvc metrics`: domain, task, metric, family, strategy."""
+    tree: dict[str, Any] = {}
+    for row in rows:
+        node = tree
+        for key in (row.domain, row.task, row.metric, row.family):
+            node = node.setdefault(key, {})
+        node[row.strategy] = float(_field(row.value))
+    artifacts.write_json(path, tree)
+
+
+def write_plots(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
+    """DOMAIN-TASK.csv with the headline metric of each system, best first, for `dvc plots`."""
+    with artifacts.replacing(folder) as made:
+        made.mkdir()
+        for domain, task, metric in _headline_tables(rows, headlines):
+            table = [row for row in rows if row.table == (domain, task, metric)]
+            lines = [[row.system, *(_field(value) for value in (row.value, row.low, row.high))] for row in table]
+            (made / f"{domain}-{task}.csv").write_text(_csv(("system", metric, "low", "high"), lines), encoding="utf-8")
+
+
+def read_costs(path: Path) -> dict[tuple[str, str, str, str], Cost]:
+    """What `write_costs` wrote, or nothing when there is no such file."""
+    if not path.exists():
+        return {}
+    with open(path, encoding="utf-8", newline="") as file:
+        return {
+            (r["domain"], r["task"], r["family"], r["strategy"]): Cost(*(float(r[c.name]) for c in fields(Cost)))
+            for r in csv.DictReader(file)
+        }
+
+
+def write_costs(costs: Mapping[tuple[str, str, str, str], Cost], path: Path) -> None:
+    """One line a (domain, task, family, strategy). It stands outside everything that is hashed."""
+    names = ("domain", "task", "family", "strategy", *(column.name for column in fields(Cost)))
+    lines = [[*key, *(_field(getattr(cost, name)) for name in names[4:])] for key, cost in sorted(costs.items())]
+    artifacts.write_text(path, _csv(names, lines))
+
+
+def _csv(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([header, *lines])
+    return text.getvalue()
+
+
+def _field(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+def _parsed(text: str, kind: str) -> Any:
+    if text == "" and kind.endswith("| None"):
+        return None
+    kind = kind.removesuffix(" | None")
+    if kind == "bool" and text not in ("true", "false"):
+        raise ValueError(f"found {text!r}, expected true or false")
+    return text == "true" if kind == "bool" else {"str": str, "int": int, "float": float}[kind](text)
+
+
+# For people
+
+
+def markdown(
+    rows: Sequence[Row],
+    headlines: Mapping[str, Mapping[str, str]],
+    costs: Mapping[tuple[str, str, str, str], Cost] | None = None,
+) -> str:
+    """A table for each domain and task, sorted by its headline metric, with notes.
+
+    Other metrics of the headline's horizon stand beside it, and the headline's other horizons; the CSV has all.
+    headlines: for each domain, the metric that ranks each task. costs: what to put beside the scores; with them the
+    text differs from run to run.
+    """
+    parts = []
+    for domain, task, metric in _headline_tables(rows, headlines):
+        table = [row for row in rows if row.table == (domain, task, metric)]
+        scored = {row.metric for row in rows if row.table[:2] == (domain, task)} - {metric}
+        others = sorted((name for name in scored if _beside(name, metric)), key=order_of)
+        values = {(row.family, row.strategy, row.metric): row.value for row in rows if row.table[:2] == (domain, task)}
+        header = ["", f"{label_of(metric)} [95%]", "behind the best", "p", "gain over scratch"]
+        header += [other.replace("_", " ") for other in others] + ["parameters", "steps", "FLOPs"]
+        header += ["seconds", "symbols/s", "peak MB"] if costs is not None else []
+        lines = [header, [":--", *["--:"] * (len(header) - 1)]]
+        for row in table:
+            system = f"*{row.system}*" if row.control else row.system
+            line = [f"**{system}**" if row.best else system, f"{_short(row.value)} {_interval(row.low, row.high)}"]
+            if row.difference_from_best is None:
+                line += ["–", "–"]
+            else:
+                # The column says how far behind, so its sign is turned, and the ends of the interval change places.
+                behind = 0 - row.difference_from_best, 0 - (row.difference_high or 0), 0 - (row.difference_low or 0)
+                line += [f"{_short(behind[0])} {_interval(*behind[1:])}", _p(row.p_holm)]
+            own_gain = row.gain_over_scratch is not None and row.strategy != SCRATCH
+            line.append(f"{row.gain_over_scratch:+.3g} {_interval(row.gain_low, row.gain_high)}" if own_gain else "–")
+            line += [_short(values.get((row.family, row.strategy, other))) for other in others]
+            line += [_count(row.parameters), _count(row.train_steps), _count(row.train_flops)]
+            if costs is not None:
+                cost = costs.get((domain, MODEL_OF.get(task, task), row.family, row.strategy))
+                line += ["–"] * 3 if cost is None else _cost_fields(cost)
+            lines.append(line)
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        notes = "\n".join(f"- {note}" for note in _notes(table, metric))
+        parts.append(f"### {domain}: {task}\n\n{text}\n\n{notes}\n")
+    return "\n".join(parts)
+
+
+def _beside(name: str, headline: str) -> bool:
+    return any(
+        own == other for own, other in zip(name.partition("@"), headline.partition("@"), strict=True) if own != "@"
+    )
+
+
+def _headline_tables(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, str]]:
+    """The (domain, task, headline metric) of every table. Raises UserError when one is not named or was not scored."""
+    tables = []
+    present = {row.table for row in rows}
+    for domain, task in sorted({row.table[:2] for row in rows}):
+        metric = headlines.get(domain, {}).get(task)
+        if metric is None or (domain, task, metric) not in present:
+            scored = sorted((one[2] for one in present if one[:2] == (domain, task)), key=order_of)
+            raise UserError(f"headline metric of {domain} {task} is {metric!r}; expected one of {', '.join(scored)}")
+        tables.append((domain, task, metric))
+    return tables
+
+
+def _notes(table: list[Row], metric: str) -> list[str]:
+    notes = []
+    best = table[0]
+    families = [row for row in table if not row.control]
+    target = metric_of(metric).better
+    better: Literal["lower", "higher"] | str = target if isinstance(target, str) else f"closer to {target:g}"
+    notes.append(f"{best.examples} examples; {better} is better; controls in italics; p is Holm-corrected here.")
+    tied = [row.system for row in table if row.p_holm is not None and row.p_holm >= ALPHA]
+    if len(table) > 1:
+        rest = f"not distinguishable from it: {', '.join(tied)}" if tied else "all others are significantly worse"
+        notes.append(f"Best: {best.system}; {rest}.")
+    control = best.best_control
+    if control is not None:
+        name = control.replace("_", " ")
+        lost = [row.system for row in families if (row.gain_over_control or 0) <= 0]
+        unsure = [row.system for row in families if (row.gain_over_control or 0) > 0 and not row.beats_control]
+        if lost:
+            notes.append(f"Do not beat the best control ({name}): {', '.join(lost)}.")
+        if unsure:
+            notes.append(f"Ahead of the best control ({name}), but not significantly: {', '.join(unsure)}.")
+        if families and not lost and not unsure:
+            notes.append(f"All families beat the best control ({name}).")
+    for verdict, sign in (("helps", 1), ("hurts (negative transfer)", -1)):
+        sure = [row for row in families if row.gain_p_holm is not None and row.gain_p_holm < ALPHA]
+        if moved := [row.system for row in sure if (row.gain_over_scratch or 0) * sign > 0]:
+            notes.append(f"Transfer {verdict}: {', '.join(moved)}.")
+    if single := [row.system for row in families if row.seeds == 1]:
+        whose = "every system" if len(single) == len(families) else ", ".join(single)
+        notes.append(f"One seed, so the interval speaks of examples and not of training: {whose}.")
+    return notes
+
+
+def _cost_fields(cost: Cost) -> list[str]:
+    return [_short(cost.seconds), _count(cost.symbols_per_second), _short(cost.peak_memory_mb)]
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return f"[{_short(low)}, {_short(high)}]"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _count(value: float | None) -> str:
+    """1,234 or 5.6e+09."""
+    return "–" if value is None else f"{value:,.0f}" if value < 1e7 else f"{value:.2g}"

@@ -1,0 +1,288 @@
+"""Pictures of results as PNG: equal input gives equal bytes, and colours stay apart for the colour-blind.
+
+Colours are those of Okabe and Ito (2008), always with a second mark of difference (marker, line style or label).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from seqlab.artifacts import replacing
+from seqlab.evaluation.metrics import BINS, LEVELS, Forecast, confidence_bin, label_of, metric_of
+from seqlab.evaluation.scores import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from seqlab.evaluation.leaderboard import Row
+
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#F0E442",
+)
+CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "black")
+MARKERS = "osD^vPX"
+LINES = ("-", "--", "-.", ":")
+GREY = "#777777"
+FEW = 5  # examples that a bin needs to be drawn
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same letters
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+}
+
+
+@contextmanager
+def _figure(
+    path: Path, width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Figure]:
+    """A figure of that many inches, saved whole under `path` when the block ends well."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(width, height), dpi=150, layout=layout)
+        FigureCanvasAgg(figure)
+        yield figure
+        with replacing(path) as made:
+            figure.savefig(made, format="png", metadata={"Software": None})
+
+
+def leaderboard(rows: Sequence[Row], path: Path) -> None:
+    """Values with 95% intervals, best on top, of one table's rows; controls are grey lines through the picture.
+
+    A control so far off that it would press the families together is named at the picture's edge.
+    """
+    families = [row for row in rows if not row.control]
+    controls = [row for row in rows if row.control]
+    strategies = [name for _, name in sorted({(not row.from_scratch, row.strategy) for row in families})]
+    with _figure(path, 7.2, 1.3 + 0.27 * len(families) + 0.17 * len(controls)) as figure:
+        axes = figure.add_subplot()
+        for k, strategy in enumerate(strategies):
+            own = [(y, row) for y, row in enumerate(families) if row.strategy == strategy]
+            values = np.array([row.value for _, row in own])
+            bounds = np.array([(row.low, row.high) for _, row in own]).T
+            axes.errorbar(
+                values,
+                [y for y, _ in own],
+                xerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
+                fmt=MARKERS[k % len(MARKERS)],
+                color=CYCLE[k % len(CYCLE)],
+                markersize=5,
+                capsize=2,
+                label=strategy,
+                zorder=3,
+            )
+        axes.set_yticks(range(len(families)), [row.family for row in families])
+        axes.set_ylim(len(families) - 0.4, -0.6 - 0.6 * len(controls))
+        axes.grid(axis="y", visible=False)
+        left, right = _view(families, controls)
+        axes.set_xlim(left, right)
+        # Each control's name has a line of its own above the systems, on the side of its line that has room.
+        for k, control in enumerate(controls):
+            y = -0.8 - 0.6 * k
+            on_left = control.value < (left + right) / 2
+            if left <= control.value <= right:
+                name = control.system
+                axes.plot([control.value] * 2, [y, len(families)], color=GREY, linewidth=1, linestyle="--", zorder=1)
+            else:
+                name = (
+                    f"← {control.system}, {control.value:.4g}"
+                    if on_left
+                    else f"{control.system}, {control.value:.4g} →"
+                )
+            axes.annotate(
+                name,
+                (min(max(control.value, left), right), y),
+                xytext=(4 if on_left else -4, 0),
+                textcoords="offset points",
+                ha="left" if on_left else "right",
+                va="center",
+                color="#444444",
+                fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
+        axes.set_xlabel(f"{label_of(rows[0].metric)} ({_better(rows[0].metric)}), 95% intervals")
+        axes.set_title(f"{rows[0].domain}: {rows[0].task}")
+        if families:
+            figure.legend(loc="outside upper right", ncols=len(strategies))
+
+
+def _view(families: Sequence[Row], controls: Sequence[Row]) -> tuple[float, float]:
+    """Ends of the axis: all families, and the controls that are no further from them than they from each other."""
+    shown = families or controls
+    low, high = min(row.low for row in shown), max(row.high for row in shown)
+    span = high - low or 1.0
+    near = [row.value for row in controls if low - span <= row.value <= high + span]
+    low, high = min([low, *near]), max([high, *near])
+    return low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1)
+
+
+def gains(rows: Sequence[Row], path: Path) -> None:
+    """Gain over the same family from scratch with 95% intervals, of one table's rows; right of zero, transfer helps."""
+    moved = [row for row in rows if row.gain_over_scratch is not None and not row.from_scratch]
+    with _figure(path, 7.2, 1.2 + 0.27 * max(len(moved), 1)) as figure:
+        axes = figure.add_subplot()
+        axes.axvline(0, color="black", linewidth=1)
+        for y, row in enumerate(moved):
+            gain, low, high = (part or 0.0 for part in (row.gain_over_scratch, row.gain_low, row.gain_high))
+            colour, marker = (BLUE, "o") if low > 0 else (VERMILION, "s") if high < 0 else (GREY, "D")
+            error = [[max(gain - low, 0)], [max(high - gain, 0)]]
+            axes.errorbar(gain, y, xerr=error, fmt=marker, color=colour, markersize=5, capsize=2)
+        axes.set_yticks(range(len(moved)), [row.system for row in moved])
+        axes.set_ylim(max(len(moved), 1) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"gain over scratch in {label_of(rows[0].metric)}: left hurts, right helps; 95% intervals")
+        axes.set_title(f"{rows[0].domain}: {rows[0].task}, what the source is worth")
+
+
+def forecasts(shown: Sequence[Forecast], past: Sequence[np.ndarray], titles: Sequence[str], path: Path) -> None:
+    """Median and 80/95% intervals against the truth, one panel each; past: values (T, C) before each origin.
+
+    The first channel is drawn, with as much of its past as three times the forecast.
+    """
+    columns = min(2, len(shown))
+    lines = -(-len(shown) // columns)
+    with _figure(path, 3.9 * columns, 0.5 + 2.0 * lines) as figure:
+        panels = np.ravel(figure.subplots(lines, columns, squeeze=False))
+        for axes, one, before, title in zip(panels, shown, past, titles, strict=False):
+            known = np.asarray(before)[-3 * len(one.truth) :, 0]
+            ahead = np.arange(one.origin, one.origin + len(one.truth))
+            quantile = {level: one.quantiles[k, :, 0] for k, level in enumerate(LEVELS)}
+            axes.fill_between(ahead, quantile[0.025], quantile[0.975], color=SKY, alpha=0.3, linewidth=0, label="95%")
+            axes.fill_between(ahead, quantile[0.1], quantile[0.9], color=SKY, alpha=0.6, linewidth=0, label="80%")
+            axes.plot(np.arange(one.origin - len(known), one.origin), known, color=GREY, label="past")
+            axes.plot(ahead, one.truth[:, 0], color="black", linestyle="--", label="truth")
+            axes.plot(ahead, one.median[:, 0], color=BLUE, label="median")
+            axes.axvline(one.origin - 0.5, color=GREY, linewidth=0.8, linestyle=":")
+            axes.set_title(title)
+        for axes in panels[len(shown) :]:
+            axes.remove()
+        for axes in panels[max(0, len(shown) - columns) : len(shown)]:
+            axes.set_xlabel("step")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+
+
+def loss_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str, path: Path) -> None:
+    """Losses over training steps; curves: (steps, values) by name."""
+    with _figure(path, 7.2, 3.4) as figure:
+        axes = figure.add_subplot()
+        for k, (name, (steps, values)) in enumerate(curves.items()):
+            marker = MARKERS[k % len(MARKERS)] if len(steps) <= 40 else None
+            style = LINES[k % len(LINES)]
+            axes.plot(steps, values, style, color=CYCLE[k % len(CYCLE)], marker=marker, markersize=3, label=name)
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        figure.legend(loc="outside upper center", ncols=min(4, len(curves)))
+
+
+def reliability(predictions: Mapping[str, Predictions], path: Path) -> None:
+    """Accuracy against confidence in each bin (on the diagonal: calibrated), above how many examples each bin has.
+
+    A bin of fewer than FEW examples says nothing of its accuracy, and has no point.
+    """
+    with _figure(path, 4.6, 5.2) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
+        for k, (name, part) in enumerate(predictions.items()):
+            confidence = np.exp(part.log_probs.max(1))
+            bins = confidence_bin(confidence)
+            count = np.bincount(bins, minlength=BINS)
+            some = count >= FEW
+            hits = np.bincount(bins, part.log_probs.argmax(1) == part.labels, BINS)[some] / count[some]
+            mean = np.bincount(bins, confidence, BINS)[some] / count[some]
+            colour, style = CYCLE[k % len(CYCLE)], LINES[k % len(LINES)]
+            marker = MARKERS[k % len(MARKERS)]
+            upper.plot(mean, hits, style, color=colour, marker=marker, markersize=4, label=name)
+            lower.stairs(count, np.linspace(0, 1, BINS + 1), color=colour, linestyle=style)
+        upper.set_ylabel("accuracy")
+        upper.set_ylim(-0.02, 1.02)
+        lower.set_ylabel("examples")
+        lower.set_xlabel("confidence")
+        lower.set_xlim(0, 1.02)
+        figure.legend(loc="outside upper center", ncols=min(3, len(predictions)))
+
+
+def coverage(pits: Mapping[str, np.ndarray], path: Path) -> None:
+    """Calibration of a density: how often the truth falls inside central intervals, and its transform's histogram.
+
+    pits: probability integral transforms (N,) by name.
+    """
+    nominal = np.linspace(0, 1, 41)
+    with _figure(path, 7.2, 3.4) as figure:
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
+        right.axhline(1, color=GREY, linestyle=":", linewidth=1)
+        for k, (name, pit) in enumerate(pits.items()):
+            colour, style = CYCLE[k % len(CYCLE)], LINES[k % len(LINES)]
+            inside = [(np.abs(2 * pit - 1) <= level).mean() for level in nominal]
+            left.plot(nominal, inside, style, color=colour, label=name)
+            density, edges = np.histogram(pit, bins=20, range=(0, 1), density=True)
+            right.stairs(density, edges, color=colour, linestyle=style)
+        left.set_xlabel("nominal probability of the interval")
+        left.set_ylabel("share of truths inside")
+        left.set_aspect("equal")
+        right.set_xlabel("probability integral transform (flat: calibrated)")
+        right.set_ylabel("density")
+        right.set_ylim(bottom=0)
+        figure.legend(loc="outside upper center", ncols=min(4, len(pits)))
+
+
+def text_samples(samples: Sequence[tuple[str, str, str]], path: Path) -> None:
+    """A table of generated text: who wrote it, the prompt (grey), what followed. Unprintable characters are boxed."""
+    width = 80
+    blocks = []
+    for name, prompt, text in samples:
+        shown = [(letter if letter.isprintable() else "↵" if letter == "\n" else "□") for letter in prompt + text]
+        cut = [
+            ("".join(shown[k : k + width]), max(0, min(width, len(prompt) - k))) for k in range(0, len(shown), width)
+        ]
+        blocks.append((name, cut or [("", 0)]))
+    lines = sum(len(cut) + 0.6 for _, cut in blocks)
+    with _figure(path, 8.0, 0.1 + 0.2 * lines, layout=None) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(0, 1)
+        axes.set_ylim(lines - 0.7, -0.9)
+        y = 0.0
+        for name, cut in blocks:
+            axes.axhline(y - 0.8, color="#dddddd", linewidth=0.6)
+            axes.text(0.02, y, name, weight="bold", va="center")
+            for line, known in cut:
+                _monospaced(axes, line[:known], 0.22, y, GREY)
+                _monospaced(axes, " " * known + line[known:], 0.22, y, "black")
+                y += 1
+            y += 0.6
+
+
+def _monospaced(axes: Axes, text: str, x: float, y: float, colour: str) -> None:
+    # A dollar sign would start mathematics.
+    axes.text(x, y, text, color=colour, family="DejaVu Sans Mono", va="center", parse_math=False)
+
+
+def _better(metric: str) -> str:
+    better = metric_of(metric).better
+    return f"{better} is better" if isinstance(better, str) else f"best at {better:g}"

@@ -1,0 +1,1 @@
+"""One model family a module; `base` states the contract in shapes."""

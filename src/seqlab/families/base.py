@@ -1,0 +1,50 @@
+"""The contract of a family, stated once, in shapes.
+
+Every family writes P(x_1, ..., x_T) = prod_t P(x_t | x_1, ..., x_{t-1}) and answers four questions about it. B
+sequences are padded on the right to T positions; `mask` is (B, T) bool, true on positions that exist; what a family
+returns on padding is 0 (log 1) and never NaN. x is (B, T) int64 for symbols, (B, T, C) float32 for vectors.
+
+    log_prob(x, mask) -> (B, T)        log P(x_t | x_<t) in nats; the first position is P(x_1) with no past.
+                                       Symbols: a mass. Vectors: a density, joint over the C channels.
+    distribution(x, mask) -> (B, T + 1, V)   symbols: log P(. | x_<t) of every symbol, after each of T + 1 prefixes
+    forecast(prefix, mask, steps, samples, seed) -> (B, samples, steps[, C])    sample paths after each prefix
+    moments(x, mask) -> (B, T, C), (B, T, C)       vectors: mean and standard deviation of x_t given x_<t
+
+A family is one of two kinds, by how it is fitted:
+
+* closed form (`families.closed_form.ClosedForm`; NumPy, no torch): counts, least squares, EM. `fit` reads a whole data
+  set; a prior fitted on the source makes it a MAP estimate. It classifies by Bayes' rule over one model a class.
+* gradient (`families.gradient.GradientFamily`; torch): a causal body between shared ends, trained by steps of an
+  optimiser. It classifies through a pooled head.
+
+A family's constructor takes the Space first and then keyword-only parameters, annotated and without defaults: their
+values live in conf/family/NAME.yaml alone, and seqlab.config checks one against the other without importing torch.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from seqlab.data.sequences import Space
+
+
+class Predictor(Protocol):
+    """What evaluation needs of a fitted model of either kind: NumPy in, NumPy (float64) out."""
+
+    space: Space
+
+    def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray: ...
+
+    def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray: ...
+
+    def moments(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray: ...
+
+
+class Classifier(Protocol):
+    """A fitted classifier of either kind: log P(class | sequence), (B, K) float64, rows that sum to one."""
+
+    def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray: ...

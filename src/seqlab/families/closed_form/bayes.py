@@ -1,0 +1,113 @@
+"""Classification by Bayes' rule over one sequence model a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seqlab.data.sequences import Sequences
+from seqlab.errors import UserError
+from seqlab.families.closed_form.family import ClosedForm
+
+BATCH_STEPS = 1 << 16  # positions a batch
+HOTTEST = 1e6
+
+
+class BayesClassifier:
+    """log P(class | x) = log softmax(sum_t log P(x_t | x_<t, class) / temperature + log P(class)).
+
+    The class models are the leaves of a hierarchy: source -> all classes of the target together -> each class, every
+    level the prior of the next, with weights chosen on validation. Without a source the same hierarchy starts at the
+    target, so that a comparison of the two differs in the source alone.
+
+    The temperature (Guo et al. 2017) corrects what the sum over t overstates, since a wrong model's errors are not
+    independent from step to step. It minimises the log loss of the validation split and is at least 1: on a split
+    that happens to be separated, the likelihood that is largest without bound is no evidence.
+    """
+
+    def __init__(self, factory: Callable[[], ClosedForm], classes: int):
+        self.factory, self.classes = factory, classes
+
+    def fit(self, train: Sequences, valid: Sequences, prior: ClosedForm | None = None) -> dict[str, Any]:
+        """`prior` was fitted on the unlabelled source. Returns a JSON-able report.
+
+        Raises UserError naming a class that has no sequence in either split, and what the family's own fit raises.
+        """
+        labels, held_out = _labels(train, "training", self.classes), _labels(valid, "validation", self.classes)
+        shared = self.factory()
+        report: dict[str, Any] = {"all": shared.fit(train, valid, prior), "classes": []}
+        self.models = [self.factory() for _ in range(self.classes)]
+        for label, model in enumerate(self.models):
+            own = train.subset(np.flatnonzero(labels == label))
+            own_held_out = valid.subset(np.flatnonzero(held_out == label))
+            report["classes"].append(model.fit(own, own_held_out, shared))
+        counts = np.bincount(labels, minlength=self.classes)
+        self.log_prior = np.log(counts / counts.sum())
+        scores = np.empty((len(valid), self.classes))
+        for indices, batch in valid.batches(BATCH_STEPS):
+            scores[indices] = self._scores(batch.x, batch.mask)
+        self.temperature = fit_temperature(scores, self.log_prior, held_out)
+        return report | {"temperature": self.temperature}
+
+    def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """(B, K) float64."""
+        return _log_softmax(self._scores(x, mask) / self.temperature + self.log_prior)
+
+    def _scores(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """(B, K): log P(x | class)."""
+        return np.stack([model.log_prob(x, mask).sum(axis=1) for model in self.models], axis=1)
+
+    def state(self) -> dict[str, np.ndarray]:
+        parts = {f"{k}.{name}": part for k, model in enumerate(self.models) for name, part in model.state().items()}
+        return {"log_prior": self.log_prior, "temperature": np.array([self.temperature]), **parts}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        self.log_prior, self.temperature = state["log_prior"], float(state["temperature"].item())
+        self.models = [self.factory() for _ in range(self.classes)]
+        for k, model in enumerate(self.models):
+            prefix = f"{k}."
+            model.load_state({key.removeprefix(prefix): part for key, part in state.items() if key.startswith(prefix)})
+
+    @property
+    def parameters(self) -> int:
+        """Those of the class models, K - 1 free class probabilities and the temperature."""
+        return sum(model.parameters for model in self.models) + self.classes
+
+
+def fit_temperature(scores: np.ndarray, log_prior: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of at least 1 that minimises the mean log loss of softmax(scores / temperature + log_prior).
+
+    scores: (N, K) log-likelihoods; labels: (N,). The loss is convex in 1 / temperature, so its slope is bisected.
+    Scores that mislead get the temperature HOTTEST, which leaves the prior.
+    """
+    observed = scores[np.arange(len(scores)), labels]
+
+    def slope(sharpness: float) -> float:
+        probability = np.exp(_log_softmax(scores * sharpness + log_prior))
+        return float(np.mean(np.sum(probability * scores, axis=1) - observed))
+
+    if slope(1.0) <= 0:
+        return 1.0
+    low, high = 1 / HOTTEST, 1.0
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return 1 / high
+
+
+def _log_softmax(scores: np.ndarray) -> np.ndarray:
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _labels(sequences: Sequences, split: str, classes: int) -> np.ndarray:
+    """(S,) labels, each class at least once."""
+    if sequences.labels is None:
+        raise UserError(f"{split} split: no labels; a classifier needs one a sequence")
+    counts = np.bincount(sequences.labels, minlength=classes)
+    if len(counts) > classes:
+        raise UserError(f"{split} split: label {len(counts) - 1}; expected 0 to {classes - 1}")
+    if not counts.all():
+        raise UserError(f"{split} split: class {counts.argmin()} has no sequence; every class needs at least one")
+    return sequences.labels

@@ -1,0 +1,54 @@
+"""A closed-form family: what is estimated from a whole data set at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+
+from seqlab.data.sequences import Sequences, Space
+
+
+class ClosedForm(ABC):
+    """A family fitted by counting, least squares or EM. Subclasses set `space` and their parameters in __init__."""
+
+    space: Space
+
+    @abstractmethod
+    def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
+        """Estimate from `train`, choose orders and weights on `valid`, with `prior` (fitted on the source) as prior.
+
+        Returns a report for tracking and the report page: JSON-able values such as the chosen order, the weight of the
+        prior and the criterion of every candidate. Raises UserError when the data cannot carry the model (a series
+        shorter than the order, say), naming what was found and what is needed.
+        """
+
+    @abstractmethod
+    def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """(B, T) float64."""
+
+    @abstractmethod
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        """(B, samples, steps[, C])."""
+
+    def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """(B, T + 1, V) for symbols."""
+        raise NotImplementedError(f"{type(self).__name__} on {self.space.kind} has no distribution over symbols")
+
+    def moments(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Two of (B, T, C) for vectors."""
+        raise NotImplementedError(f"{type(self).__name__} on {self.space.kind} has no moments")
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that was estimated, as arrays (written as safetensors)."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take up what `state` returned."""
+
+    @property
+    def parameters(self) -> int:
+        """Free parameters that were estimated."""
+        return sum(part.size for part in self.state().values())

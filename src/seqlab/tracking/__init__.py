@@ -1,0 +1,10 @@
+"""Tracking that cannot fail or delay training: stages write local journals, one background process feeds MLflow.
+
+`journal` is what a stage imports (standard library only, psutil late); `spool` is the folder of journals, its locks and
+the start of the uploader; `upload` is the uploader itself and the only module of seqlab that imports mlflow.
+"""
+
+from seqlab.tracking.journal import Run, Tracking
+from seqlab.tracking.spool import Kept, flush, kept, notice, redirect
+
+__all__ = ["Kept", "Run", "Tracking", "flush", "kept", "notice", "redirect"]

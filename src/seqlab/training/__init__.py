@@ -1,0 +1,1 @@
+"""How a family is fitted: `closed_form`, or `gradient` with Lightning's Trainer."""

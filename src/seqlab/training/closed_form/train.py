@@ -1,0 +1,81 @@
+"""A family in closed form from recipe to tensors: the same verb as `training.gradient.train`, with no torch."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from seqlab.data.sequences import Sequences
+from seqlab.errors import UserError
+from seqlab.families import saved
+from seqlab.families.saved import Recipe
+from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.training.settings import Strategy
+from seqlab.training.trained import Trained
+
+TOKENS = 1 << 16  # positions in a batch of validation
+
+
+def train(
+    recipe: Recipe,
+    task: Literal["next_step", "classify"],
+    train: Sequences,
+    valid: Sequences,
+    *,
+    start: Path | None,
+    strategy: Strategy,
+    **_: Any,
+) -> Trained:
+    """Fit what `recipe` builds, with the source's model in the folder `start` as prior unless the strategy is scratch.
+
+    The rest of what a gradient training needs (budget, optimiser, seed, checkpoint...) means nothing here. Raises
+    UserError when a set is empty, when the prior is missing or of another family, and what the family's fit raises.
+    """
+    for name, data in (("training", train), ("validation", valid)):
+        if not len(data):
+            raise UserError(f"{name} set: it is empty, expected at least one sequence")
+    prior = None
+    if strategy.init == "pretrained":
+        if start is None:
+            raise UserError("strategy.init: 'pretrained' needs a model of the source; run the pretrain stage first")
+        found = saved.load_recipe(start)
+        if (found.target, found.kind, found.size) != (recipe.target, recipe.kind, recipe.size):
+            raise UserError(
+                f"{start}: it holds {found.target} on {found.size} {found.kind}, "
+                f"expected {recipe.target} on {recipe.size} {recipe.kind}"
+            )
+        prior = saved.load(start, "cpu", "32-true")
+    model = recipe.build()
+    began = time.perf_counter()
+    report = model.fit(train, valid, prior)
+    seconds = time.perf_counter() - began
+    return Trained(
+        tensors=model.state(),
+        report=report,
+        validation=(next_step_loss if task == "next_step" else classify_loss)(model, valid),
+        parameters=model.parameters,
+        steps=0,
+        flops=None,
+        cost=Cost(seconds, len(train) / seconds, int(train.offsets[-1]) / seconds, peak_memory_mb()),
+    )
+
+
+def next_step_loss(model: Any, data: Sequences) -> float:
+    """Mean of -log P over scored positions in nats, per symbol, or per step and channel."""
+    total, number = 0.0, 0
+    for _, batch in data.batches(TOKENS):
+        total -= float(model.log_prob(batch.x, batch.mask)[batch.scored].sum())
+        number += int(batch.scored.sum())
+    return total / number / (1 if data.symbols else data.values.shape[1])
+
+
+def classify_loss(model: Any, data: Sequences) -> float:
+    """Mean cross-entropy in nats, per sequence."""
+    total = 0.0
+    for _, batch in data.batches(TOKENS):
+        assert batch.labels is not None  # which fitting a classifier checks
+        total -= float(np.take_along_axis(model.class_log_prob(batch.x, batch.mask), batch.labels[:, None], 1).sum())
+    return total / len(data)

@@ -1,0 +1,77 @@
+"""Batches as tensors, in an order that is a function of (seed, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from seqlab.data.sequences import Batch, Sequences, buckets
+
+
+class TensorBatch(NamedTuple):
+    """A `seqlab.data.sequences.Batch` as tensors."""
+
+    x: Tensor
+    mask: Tensor
+    scored: Tensor
+    labels: Tensor | None
+
+    @classmethod
+    def of(cls, batch: Batch, multiple: int = 1) -> TensorBatch:
+        """Share the arrays' memory; with `multiple`, T is padded up to a multiple of it."""
+        x, mask, scored = batch.x, batch.mask, batch.scored
+        if extra := -mask.shape[1] % multiple:
+            x, mask, scored = (np.pad(a, ((0, 0), (0, extra)) + ((0, 0),) * (a.ndim - 2)) for a in (x, mask, scored))
+        labels = None if batch.labels is None else torch.from_numpy(batch.labels)
+        return cls(torch.from_numpy(x), torch.from_numpy(mask), torch.from_numpy(scored), labels)
+
+
+class Stream(IterableDataset[TensorBatch]):
+    """Epoch after epoch without end, each in its own order; `start` at any step without reading what came before.
+
+    The permutation of an epoch is a function of (seed, epoch). Of the endless list of batches, step s of a rank is
+    number s * ranks + rank: so a resumed training repeats and loses nothing, and the ranks share the work evenly.
+
+    tokens: positions in the batches of all ranks together, padding included, so that what a learning rate means does
+    not depend on the number of devices.
+    """
+
+    def __init__(self, data: Sequences, tokens: int, seed: int, multiple: int = 1):
+        self.data, self.tokens, self.seed, self.multiple = data, tokens, seed, multiple
+        self.rank, self.ranks, self.start = 0, 1, 0
+
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """The batches of one epoch, as indices of sequences; every epoch has the same number of batches."""
+        rng = np.random.default_rng((self.seed, number))
+        return buckets(self.data.lengths, max(1, self.tokens // self.ranks), rng)
+
+    def __iter__(self) -> Iterator[TensorBatch]:
+        current, batches = 0, self.epoch(0)
+        place = self.start * self.ranks + self.rank
+        while True:
+            number, i = divmod(place, len(batches))
+            if number != current:
+                current, batches = number, self.epoch(number)
+            yield TensorBatch.of(self.data.batch(batches[i]), self.multiple)
+            place += self.ranks
+
+    def seen(self, steps: int) -> tuple[int, int]:
+        """Sequences and positions (padding excluded) that all ranks together have read after `steps` steps."""
+        epochs, rest = divmod(steps * self.ranks, len(self.epoch(0)))
+        part = np.concatenate([np.zeros(0, np.int64), *self.epoch(epochs)[:rest]])
+        lengths = self.data.lengths
+        return epochs * len(lengths) + len(part), int(epochs * lengths.sum() + lengths[part].sum())
+
+
+def validation_batches(data: Sequences, tokens: int, positions: int, seed: int) -> list[np.ndarray]:
+    """Batches (as indices) of the whole set, or of a random part of it with about `positions` positions: the same at
+    every validation of a training."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    enough = int(np.searchsorted(np.cumsum(data.lengths[order]), positions)) + 1
+    chosen = np.sort(order[:enough])
+    return [chosen[part] for part in buckets(data.lengths[chosen], tokens)]

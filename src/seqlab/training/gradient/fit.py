@@ -1,0 +1,170 @@
+"""Train a gradient family by steps of an optimiser, under Lightning's Trainer."""
+
+from __future__ import annotations
+
+import logging
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from torch.utils.data import DataLoader
+
+from seqlab.data.sequences import Sequences
+from seqlab.errors import UserError
+from seqlab.families.gradient import GradientFamily
+from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.training.gradient.batches import Stream, validation_batches
+from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation
+from seqlab.training.gradient.flops import train_flops
+from seqlab.training.gradient.task import Task, TaskName
+from seqlab.training.resume import writing
+from seqlab.training.settings import Budget, Optimizer, TrainerSettings
+
+# All validations of a training together read at most this share of the positions that it trains on.
+VALIDATION_SHARE = 0.5
+# A compiled model sees lengths in steps of this, so that few shapes occur.
+COMPILED_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a training did; the same on every run with the same inputs, resumed or not.
+
+    Losses are in nats, per symbol, per step and channel, or per sequence. curves: {step, train_loss, valid_loss} of
+    each validation; the first comes before any training and so has no train_loss. positions: trained on, no padding.
+    """
+
+    steps: int
+    best_step: int
+    best_loss: float
+    sequences: int
+    positions: int
+    flops: int
+    curves: list[dict[str, float]]
+
+
+def fit(
+    model: GradientFamily,
+    task: TaskName,
+    train: Sequences,
+    valid: Sequences,
+    *,
+    budget: Budget,
+    optimizer: Optimizer,
+    settings: TrainerSettings,
+    seed: int,
+    checkpoint: Path,
+    log: Log,
+) -> tuple[FitReport, Cost]:
+    """Train `model` in place and leave it with the weights of the best validation, on the CPU.
+
+    checkpoint: a folder of this training's own. Where a killed one left off there, this one goes on to the same bits;
+    it stays until `resume.finish(checkpoint)`. log: gets each validation's losses and its step. The number of threads,
+    determinism and the global random generators are set for the whole process.
+
+    Raises UserError when the training diverges, another process trains in `checkpoint`, the data are empty or lack
+    labels, or there is no such device.
+    """
+    check(task, train, valid, budget, settings)
+    torch.set_num_threads(settings.threads)
+    stream = Stream(train, budget.tokens, seed, COMPILED_MULTIPLE if settings.compile else 1)
+    share = int(VALIDATION_SHARE * budget.steps * budget.tokens / budget.evaluations)
+    validated = {round(k * budget.steps / budget.evaluations) for k in range(1, budget.evaluations + 1)}
+    validation = Validation(valid, validation_batches(valid, budget.tokens, share, seed), validated, checkpoint, log)
+    resumable = checkpoint / "resume.ckpt"
+    checkpoints = Checkpoints(resumable, settings.checkpoint_seconds, seed, stream)
+    with quiet_lightning():
+        trainer = build_trainer(settings, budget.steps, [validation, checkpoints, Progressing(stream)])
+        stream.rank, stream.ranks = trainer.global_rank, trainer.world_size
+        flops = train_flops(model, task, stream, budget.steps)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed + trainer.global_rank)
+        module = Task(model.train(), task, optimizer, budget.steps, settings.compile)
+        device = trainer.strategy.root_device
+        on_gpu = device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        # A generator of its own, since a loader draws a seed that would shift the model's draws.
+        loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
+        with writing(checkpoint) if trainer.is_global_zero else nullcontext():
+            trainer.fit(module, loader, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
+    model.load_state_dict(validation.best)
+    sequences, positions = stream.seen(budget.steps)
+    report = FitReport(
+        steps=budget.steps,
+        best_step=validation.best_step,
+        best_loss=validation.best_loss,
+        sequences=sequences,
+        positions=positions,
+        flops=flops,
+        curves=validation.curves,
+    )
+    seconds = checkpoints.spent - validation.seconds
+    cost = Cost(
+        seconds=checkpoints.spent,
+        sequences_per_second=sequences / seconds,
+        symbols_per_second=positions / seconds,
+        peak_memory_mb=torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else peak_memory_mb(),
+    )
+    return report, cost
+
+
+def build_trainer(settings: TrainerSettings, steps: int, callbacks: list[Callback]) -> Trainer:
+    """Lightning's Trainer for a number of steps, deterministic, with nothing of its own beside them."""
+    # Comes with determinism as an aid for finding reads of uninitialised memory, and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        # A task leaves the other task's output end without a gradient.
+        strategy="ddp_find_unused_parameters_true" if settings.strategy == "ddp" else settings.strategy,
+        precision=settings.precision,
+        deterministic="warn",
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def check(task: TaskName, train: Sequences, valid: Sequences, budget: Budget, settings: TrainerSettings) -> None:
+    """Raises UserError for what the data or the configuration make impossible."""
+    for name in ("steps", "tokens", "evaluations"):
+        if getattr(budget, name) < 1:
+            raise UserError(f"{name}: found {getattr(budget, name)}, expected at least 1")
+    for name, data in (("training", train), ("validation", valid)):
+        if not len(data):
+            raise UserError(f"{name} set: it is empty, expected at least one sequence")
+        if task == "classify" and data.labels is None:
+            raise UserError(f"{name} set: it has no labels, expected a class for each sequence")
+    if settings.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator: 'gpu', but torch finds no CUDA device; expected one, or trainer=cpu")
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advertisements and notices to itself, but not its warnings, save two."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Batches are gathered from memory: a worker process would only add its transport.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*", category=PossibleUserWarning)
+            # Lightning's own use of a name that torch deprecates.
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,45 @@
+"""An estimate of training's arithmetic that depends on the model and the data, never on the machine."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from seqlab.training.gradient.batches import Stream, TensorBatch
+from seqlab.training.gradient.task import LOSSES, TaskName
+
+aten = torch.ops.aten
+# Of products that the counter does not know, from the shapes of their arguments.
+FORMULAS: dict[Any, Any] = {
+    aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1],
+    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: sdpa_backward_flop_count(
+        g, q, k, v
+    ),
+}
+
+
+def train_flops(model: nn.Module, task: TaskName, stream: Stream, steps: int) -> int:
+    """Floating-point operations of `steps` steps: matrix products and attention, forward and backward, with padding.
+
+    Counted by torch's FlopCounterMode on one sequence, on the CPU whatever trains (so 6 per weight and position, and
+    attention's T² term uncut by causality), times the positions of the steps. The sequence is as long as a position's
+    padded batch on average, which makes the product exact for a cost per position that grows linearly with T.
+    Element-wise operations, validation and the optimiser are not counted.
+    """
+    lengths = stream.data.lengths
+    shapes = np.array([(len(part), lengths[part].max()) for part in stream.epoch(0)], np.float64)
+    positions = shapes.prod(1)
+    length = max(1, round(float(np.average(shapes[:, 1], weights=positions))))
+    longest = stream.data.subset(np.argsort(lengths, kind="stable")[-1:])
+    batch = TensorBatch.of(longest.batch(np.array([0])))
+    batch = batch._replace(x=batch.x[:, :length], mask=batch.mask[:, :length], scored=batch.scored[:, :length])
+    copy = deepcopy(model).cpu()
+    with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+        LOSSES[task](copy, batch).total.backward()
+    return round(counter.get_total_flops() * steps * stream.ranks * positions.mean() / length)

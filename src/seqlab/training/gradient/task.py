@@ -1,0 +1,71 @@
+"""A gradient family and what it is trained for, as the module that Lightning's Trainer runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqlab.families.gradient import GradientFamily
+from seqlab.training.gradient.batches import TensorBatch
+from seqlab.training.gradient.optim import build_optimizer, build_schedule
+from seqlab.training.settings import Optimizer
+
+TaskName = Literal["next_step", "classify"]
+
+
+class Loss(NamedTuple):
+    """A batch's summed loss in nats and over how many positions or sequences it is summed, both float32 scalars."""
+
+    total: Tensor
+    number: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """0 where nothing is scored."""
+        return self.total / self.number.clamp(min=1)
+
+
+def next_step_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
+    """-log P over scored positions; the mean is per symbol, or per step and channel."""
+    channels = batch.x.shape[2] if batch.x.ndim == 3 else 1
+    log_prob = model.log_prob(batch.x, batch.mask)
+    return Loss(-log_prob.masked_fill(~batch.scored, 0).sum(), batch.scored.sum().float() * channels)
+
+
+def classify_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
+    """Cross-entropy; the mean is per sequence."""
+    assert batch.labels is not None, "classification needs labels"
+    total = F.cross_entropy(model.class_logits(batch.x, batch.mask), batch.labels, reduction="sum")
+    return Loss(total, torch.full_like(total, len(batch.labels)))
+
+
+LOSSES: dict[TaskName, Callable[[Any, TensorBatch], Loss]] = {"next_step": next_step_loss, "classify": classify_loss}
+
+
+class Task(LightningModule):
+    """Forward, loss, clipping, AdamW and its schedule. `norm` is the last step's gradient norm before clipping."""
+
+    def __init__(self, model: nn.Module, task: TaskName, optimizer: Optimizer, steps: int, compile: bool):
+        super().__init__()
+        self.model, self.settings, self.steps = model, optimizer, steps
+        self.loss = LOSSES[task]
+        # Validation stays as written: one more compilation for its shapes and mode would cost more than it saves.
+        self.training_loss = torch.compile(self.loss) if compile else self.loss
+        self.norm = torch.zeros(())
+
+    def training_step(self, batch: TensorBatch, batch_idx: int) -> dict[str, Tensor]:
+        loss = self.training_loss(self.model, batch)
+        return {"loss": loss.mean, "total": loss.total.detach(), "number": loss.number}
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        self.norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.clip)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.model, self.settings)
+        schedule = build_schedule(optimizer, self.steps, self.settings)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,54 @@
+"""What the configuration says about training, as plain typed objects (no torch, so that checking them is instant)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long one training may take. Every family of a domain gets the same."""
+
+    steps: int  # optimiser steps
+    tokens: int  # positions in a batch, padding included
+    evaluations: int  # validations, evenly spaced; the best one is kept
+
+    def scaled(self, factor: float) -> Budget:
+        """The suite's share of the steps, at least two, with no more validations than steps."""
+        steps = max(2, round(self.steps * factor))
+        return replace(self, steps=steps, evaluations=min(self.evaluations, steps))
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with linear warm-up and cosine decay (Loshchilov and Hutter 2017, 2019)."""
+
+    learning_rate: float
+    weight_decay: float
+    betas: list[float]
+    clip: float  # largest gradient norm over all parameters
+    warmup: float  # fraction of the steps
+    floor: float  # final learning rate, as a fraction of the largest
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How the source is used on the target."""
+
+    init: Literal["scratch", "pretrained"]
+    learning_rate_factor: float  # multiplies the family's learning rate
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """Where and how the arithmetic is done; the names are those of Lightning's Trainer where it has them."""
+
+    accelerator: Literal["cpu", "gpu", "auto"]
+    devices: int
+    num_nodes: int
+    strategy: str
+    precision: Literal["32-true", "bf16-mixed"]
+    threads: int  # OpenMP threads of a process
+    compile: bool
+    checkpoint_seconds: float  # between checkpoints from which a killed stage resumes

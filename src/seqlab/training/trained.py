@@ -1,0 +1,24 @@
+"""What a training gives, whatever the kind of family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqlab.training.cost import Cost
+
+
+@dataclass(frozen=True)
+class Trained:
+    """tensors: what was estimated. report: JSON-able, equal on every run. validation: loss, lower is better."""
+
+    tensors: Mapping[str, np.ndarray]
+    report: dict[str, Any]
+    validation: float
+    parameters: int
+    steps: int  # of an optimiser; 0 in closed form
+    flops: float | None  # of training, estimated; None in closed form, where nothing counts them
+    cost: Cost

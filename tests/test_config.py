@@ -1,0 +1,123 @@
+"""Configuration: every shipped yaml composes and is typed; whatever is wrong fails early, in one line that names it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seqlab import config
+from seqlab.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = sorted(path.stem for path in (ROOT / "conf/family").glob("*.yaml"))
+DOMAINS = sorted(path.stem for path in (ROOT / "conf/domain").glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def no_heavy_imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose torch, lightning and mlflow betray whoever imports them."""
+    folder = tmp_path_factory.mktemp("heavy")
+    for name in ("torch", "lightning", "mlflow"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a heavy package was imported')")
+    return folder
+
+
+def run(heavy: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, f"pipelines/{script}.py", *arguments],
+        cwd=ROOT, env={"PYTHONPATH": str(heavy), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["family=rnn", "domain=strings", "family.hiden_size=96"], ["hiden_size"]),
+        (["family=rnn", "domain=strings", "+family.hiden_size=96"], ["family.hiden_size", "mean 'hidden_size'"]),
+        (["family=rnn", "domain=strings", "+key=1"], ["key: unknown key"]),
+        (["family=rnn", "domain=strings", "family.hidden_size=wide"], ["family.hidden_size", "integer", "'wide'"]),
+        (["family=rnn", "domain=strings", "family.optimizer.clip=fast"], ["family.optimizer.clip", "'fast'"]),
+        (["family=rnn", "domain=strings", "trainer.precision=16"], ["trainer.precision", "bf16-mixed"]),
+        (["family=rmm", "domain=strings"], ["rmm", "rnn"]),
+        (["family=rnn", "domain=stings"], ["stings", "strings"]),
+        (["family=rnn"], ["domain"]),
+        (["family=rnn", "domain=strings", "family._target_=os.system"], ["family._target_", "refused"]),
+        (["family=rnn", "domain=strings", "family._target_=seqlab.families.rnn.Rnn"], ["Rnn", "RNN"]),
+        (["family=rnn", "domain=strings", "strategy=none"], ["strategy", "none", "scratch"]),
+        (["-m", "family=rnn,transformer", "domain=strings", "family.layers=1,two"], ["family.layers", "'two'"]),
+        (["strings/lstmm/full/0"], ["lstmm", "rnn"]),
+        (["strings/rnn/full"], ["domain/family/strategy/seed"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_override_fails_before_torch_in_one_line(
+    no_heavy_imports: Path, overrides: list[str], named: list[str]
+) -> None:
+    done = run(no_heavy_imports, "finetune", *overrides)
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("seqlab: ")
+    for part in named:
+        assert part in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("family/rnn.yaml", "hidden_size:", "hiden_size:", ["families.rnn.hiden_size", "did you mean 'hidden_size'"]),
+        ("family/rnn.yaml", "layers: 1", "layers: one", ["families.rnn.layers", "'one'"]),
+        ("domain/strings.yaml", "max_length:", "max_len:", ["domains.strings.prepare.max_len", "max_length"]),
+        (
+            "domain/strings.yaml",
+            "registry: pypi",
+            "registry: pipy",
+            ["domains.strings.archives.source.registry", "'pipy'"],
+        ),
+        ("suite/default.yaml", "replicates: 2000", "replicates: many", ["suite.replicates", "'many'"]),
+        ("suite/default.yaml", "families.rnn: rnn", "families.rnn: rmm", ["rmm"]),
+        ("trainer/cpu.yaml", "threads: 1", "threads: 1\nthread: 1", ["trainer.thread", "threads"]),
+    ],
+)
+def test_a_wrong_yaml_fails_before_torch_in_one_line(
+    tmp_path: Path, no_heavy_imports: Path, file: str, old: str, new: str, named: list[str]
+) -> None:
+    for part in ("conf", "pipelines", "src"):
+        subprocess.run(["cp", "-r", ROOT / part, tmp_path / part], check=True)
+    path = tmp_path / "conf" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    done = subprocess.run(
+        [sys.executable, "pipelines/compose.py"],
+        cwd=tmp_path, env={"PYTHONPATH": str(no_heavy_imports)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for part in named:
+        assert part in done.stderr
+    assert not (tmp_path / "params.yaml").exists()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_yaml_fits_its_constructor(name: str) -> None:
+    tree = yaml.safe_load((ROOT / f"conf/family/{name}.yaml").read_text())
+    family = config.family(name, tree)
+    assert family.component.target.startswith("seqlab.families.")
+    missing = {key: value for key, value in tree.items() if key != next(k for k in tree if k != "_target_")}
+    with pytest.raises(UserError, match=r"missing"):
+        config.family(name, missing)
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_every_domain_yaml_is_typed(name: str) -> None:
+    domain = config.domain(name, yaml.safe_load((ROOT / f"conf/domain/{name}.yaml").read_text()))
+    assert all(archive.licence for archive in domain.archives.values())
+
+
+def test_a_target_outside_seqlab_is_never_imported() -> None:
+    with pytest.raises(UserError, match="refused"):
+        config.component({"_target_": "antigravity.anything"}, "family")
+    assert "antigravity" not in sys.modules

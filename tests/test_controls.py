@@ -1,0 +1,185 @@
+"""Controls against textbook formulas, hand calculations and scikit-learn."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+
+from seqlab.data.sequences import Sequences, Space
+from seqlab.errors import UserError
+from seqlab.evaluation import controls, metrics
+from seqlab.evaluation.controls import Drift, Majority, OrderFree, SeasonalNaive
+
+
+def padded(*rows: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """(B, T, 1) with junk on the padding, and its mask."""
+    mask = np.arange(max(map(len, rows))) < np.array([len(row) for row in rows])[:, None]
+    x = np.full((*mask.shape, 1), 999.0, np.float32)
+    x[mask, 0] = np.concatenate(rows)
+    return x, mask
+
+
+SHORT, LONG = [1.0, 2.0, 4.0, 3.0], [5.0, 3.0, 6.0, 2.0, 7.0, 4.0]
+
+
+def test_uniform_and_unigram() -> None:
+    train = Sequences.from_arrays([np.array([0, 0, 1], np.uint8), np.array([2, 0], np.uint8)])
+    found = controls.next_step(train, Space("symbols", 4), smoothing=0.5)
+    x, mask = np.array([[0, 1, 3]]), np.array([[True, True, False]])
+    np.testing.assert_allclose(found["uniform"].log_prob(x, mask), [[-np.log(4), -np.log(4), 0]])
+    np.testing.assert_allclose(found["unigram"].log_prob(x, mask), [[np.log(3.5 / 7), np.log(1.5 / 7), 0]])
+    np.testing.assert_allclose(np.exp(found["unigram"].distribution(x, mask)).sum(2), np.ones((1, 4)))
+    paths = found["unigram"].forecast(x, mask, 50, 200, seed=0)
+    assert np.bincount(paths.ravel(), minlength=4) / paths.size == pytest.approx(np.array([7, 3, 3, 1]) / 14, abs=0.02)
+
+
+def test_next_step_gaussians() -> None:
+    rng = np.random.default_rng(0)
+    series = [np.cumsum(rng.normal(0, 0.5, (n, 2)), axis=0).astype(np.float32) for n in (30, 50)]
+    found = controls.next_step(Sequences.from_arrays(series), Space("vectors", 2), smoothing=0.5)
+    x, mask = series[0][None], np.ones((1, 30), bool)
+    values, changes = np.concatenate(series), np.concatenate([np.diff(part, axis=0) for part in series])
+    expected = norm.logpdf(series[0], values.mean(0), values.std(0)).sum(1)
+    np.testing.assert_allclose(found["independent"].log_prob(x, mask)[0], expected, rtol=1e-4)
+    walk = norm.logpdf(series[0][1:], series[0][:-1], np.sqrt((changes**2).mean(0))).sum(1)
+    np.testing.assert_allclose(found["random_walk"].log_prob(x, mask)[0, 1:], walk, rtol=1e-4)
+    paths = found["random_walk"].forecast(x, mask, 9, 4000, seed=0)
+    assert paths.shape == (1, 4000, 9, 2)
+    assert paths[0, :, 8].mean(0) == pytest.approx(series[0][-1], abs=0.1)
+    assert paths[0, :, 8].std(0) == pytest.approx(3 * np.sqrt((changes**2).mean(0)), rel=0.05)
+
+
+def test_last_value() -> None:
+    paths = SeasonalNaive(1).forecast(*padded(SHORT, LONG), steps=9, samples=4000, seed=0)
+    np.testing.assert_allclose(np.median(paths, axis=1)[..., 0], [[3.0] * 9, [4.0] * 9], atol=1e-9)
+    for row, known in enumerate((SHORT, LONG)):
+        sigma = np.sqrt(np.mean(np.diff(known) ** 2))
+        assert paths[row, :, :, 0].std(0) == pytest.approx(sigma * np.sqrt(np.arange(1, 10)), rel=0.05)
+
+
+def test_seasonal_naive() -> None:
+    paths = SeasonalNaive(3).forecast(*padded(SHORT, LONG), steps=8, samples=4000, seed=1)
+    expected = [[2, 4, 3, 2, 4, 3, 2, 4], [2, 7, 4, 2, 7, 4, 2, 7]]
+    np.testing.assert_allclose(np.median(paths, axis=1)[..., 0], expected, atol=1e-9)
+    for row, known in enumerate((SHORT, LONG)):
+        sigma = np.sqrt(np.mean((np.array(known[3:]) - known[:-3]) ** 2))
+        assert paths[row, :, :, 0].std(0) == pytest.approx(sigma * np.sqrt(np.arange(8) // 3 + 1), rel=0.05)
+
+
+def test_drift() -> None:
+    paths = Drift().forecast(*padded(SHORT, LONG), steps=6, samples=8000, seed=2)
+    ahead = np.arange(1, 7)
+    for row, known in enumerate((SHORT, LONG)):
+        size, slope = len(known), (known[-1] - known[0]) / (len(known) - 1)
+        np.testing.assert_allclose(np.median(paths[row, :, :, 0], axis=0), known[-1] + ahead * slope, atol=1e-6)
+        sigma = np.sqrt(np.sum((np.diff(known) - slope) ** 2) / (size - 2))
+        expected = sigma * np.sqrt(ahead * (1 + ahead / (size - 1)))
+        assert paths[row, :, :, 0].std(0) == pytest.approx(expected, rel=0.05)
+
+
+def test_forecast_controls_ignore_padding_and_name_short_series() -> None:
+    x, mask = padded(SHORT, LONG)
+    for name, control in controls.forecasters(2).items():
+        clean = control.forecast(np.where(mask[..., None], x, 0), mask, 5, 10, 3)
+        assert np.array_equal(clean, control.forecast(x, mask, 5, 10, 3)), name
+    assert list(controls.forecasters(1)) == ["last_value", "drift"]
+    with pytest.raises(UserError, match="period 4: a series has 4 values before its origin, needs 5"):
+        SeasonalNaive(4).forecast(x, mask, 5, 10, 3)
+    with pytest.raises(UserError, match="a series has 2 values before its origin, needs 3"):
+        Drift().forecast(*padded([1.0, 2.0]), 5, 10, 3)
+
+
+def test_antithetic_draws_have_an_exact_centre() -> None:
+    for samples in (10, 11):
+        draws = controls.antithetic(0, (4, samples, 3))
+        assert draws.shape == (4, samples, 3)
+        np.testing.assert_allclose(np.median(draws, axis=1), 0, atol=1e-12)
+
+
+def test_controls_of_a_random_walk_are_calibrated_by_the_same_evaluation() -> None:
+    rng = np.random.default_rng(4)
+    walks = [np.cumsum(rng.normal(size=(120, 1)), axis=0).astype(np.float32) for _ in range(150)]
+    series = Sequences.from_arrays(walks, first=np.full(150, 100))
+    made = metrics.rolling_origin(
+        SeasonalNaive(1), series, origins=2, horizons=[1, 16], season=1, samples=200, tokens=10**6, seed=0
+    )
+    found = metrics.forecast_scores(made, [1, 16])
+    for horizon in (1, 16):
+        assert metrics.value_of(found, "forecast", f"coverage80@{horizon}") == pytest.approx(0.8, abs=0.06)
+    assert metrics.value_of(found, "forecast", "mase@1") == pytest.approx(1, abs=0.12)
+
+
+def test_majority() -> None:
+    found = Majority(np.array([5, 2, 0])).class_log_prob(np.zeros((2, 3)), np.ones((2, 3), bool))
+    np.testing.assert_allclose(np.exp(found), [[0.6, 0.3, 0.1]] * 2)
+
+
+@pytest.mark.parametrize("ridge", [0.1, 10.0])
+def test_logistic_regression_equals_sklearn(ridge: float) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    features = rng.normal(size=(200, 5)) + np.eye(3, 5)[labels]
+    weights, bias = controls.fit_logistic(features, labels, 3, ridge)
+    reference = LogisticRegression(C=1 / ridge, tol=1e-10, max_iter=10_000).fit(features, labels)
+    logits = features @ weights + bias
+    probs = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    np.testing.assert_allclose(probs, reference.predict_proba(features), atol=1e-4)
+
+
+def labelled(space: Space, seed: int) -> Sequences:
+    """Class 1 has more of symbol 3, or a wider second channel; order carries nothing."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 120)
+    lengths = rng.integers(15, 40, 120)
+    if space.symbols:
+        tables = [[0.25] * 4, [0.15, 0.15, 0.15, 0.55]]
+        rows = [rng.choice(4, n, p=tables[k]).astype(np.uint8) for n, k in zip(lengths, labels, strict=True)]
+    else:
+        rows = [rng.normal(0, [1, 1 + k], (n, 2)).astype(np.float32) for n, k in zip(lengths, labels, strict=True)]
+    return Sequences.from_arrays(rows, labels=labels)
+
+
+@pytest.mark.parametrize("space", [Space("symbols", 4), Space("vectors", 2)], ids=lambda space: space.kind)
+def test_order_free_learns_content_and_ignores_order_and_padding(space: Space) -> None:
+    train, valid, test = (labelled(space, seed) for seed in range(3))
+    model = OrderFree(train, valid, space, [0.01, 1.0, 100.0])
+    scored = metrics.classify(model, test, 500)
+    assert metrics.value_of(scored, "classify", "accuracy") > 0.8
+    mixed = metrics.classify(model, controls.shuffled(test, 0), 500)
+    np.testing.assert_allclose(
+        mixed.predictions["classify"].log_probs, scored.predictions["classify"].log_probs, atol=1e-5
+    )
+    batch = test.batch(np.arange(3))
+    wider = np.pad(batch.x, [(0, 0), (0, 7)] + [(0, 0)] * (batch.x.ndim - 2))
+    np.testing.assert_allclose(
+        model.class_log_prob(wider, np.pad(batch.mask, [(0, 0), (0, 7)])), model.class_log_prob(batch.x, batch.mask)
+    )
+
+
+def test_ridge_is_the_one_with_the_least_loss_on_validation() -> None:
+    space = Space("vectors", 2)
+    train, valid = labelled(space, 0), labelled(space, 1)
+    ridges = [1e-3, 1.0, 1e4]
+    chosen = OrderFree(train, valid, space, ridges)
+    losses = [
+        metrics.value_of(metrics.classify(OrderFree(train, valid, space, [ridge]), valid, 500), "classify", "log_loss")
+        for ridge in ridges
+    ]
+    assert chosen.ridge == ridges[int(np.argmin(losses))]
+
+
+def test_classifiers_need_labels() -> None:
+    train = labelled(Space("vectors", 2), 0)
+    with pytest.raises(UserError, match="no labels"):
+        controls.classifiers(train.without_labels(), train, Space("vectors", 2), [1.0])
+    assert list(controls.classifiers(train, train, Space("vectors", 2), [1.0])) == ["majority", "order_free"]
+
+
+def test_shuffling_keeps_the_context_and_the_scored_part_apart() -> None:
+    series = Sequences.from_arrays([np.arange(20), np.arange(100, 130)], first=np.array([12, 0]))
+    mixed = controls.shuffled(series, seed=0)
+    assert sorted(mixed[0][:12]) == list(range(12))
+    assert sorted(mixed[0][12:]) == list(range(12, 20))
+    assert sorted(mixed[1]) == list(range(100, 130))
+    assert not np.array_equal(mixed.values, series.values)
+    assert np.array_equal(mixed.values, controls.shuffled(series, seed=0).values)

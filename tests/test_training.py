@@ -1,0 +1,451 @@
+"""Training: batches, optimiser, losses, validation, divergence, equality with a plain loop; the closed-form verb."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
+
+from seqlab.data.sequences import Batch, Sequences, Space, buckets
+from seqlab.errors import UserError
+from seqlab.families import saved
+from seqlab.families.gradient import GradientFamily
+from seqlab.families.rnn import RNN
+from seqlab.families.transformer import Transformer
+from seqlab.training.closed_form import train as closed_form
+from seqlab.training.gradient.batches import Stream, TensorBatch, validation_batches
+from seqlab.training.gradient.callbacks import amount, clock
+from seqlab.training.gradient.fit import FitReport, fit
+from seqlab.training.gradient.flops import train_flops
+from seqlab.training.gradient.optim import build_optimizer, build_schedule, learning_rate_factor
+from seqlab.training.gradient.task import TaskName, classify_loss, next_step_loss
+from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
+
+OPTIMIZER = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=0.5, warmup=0.2, floor=0.1)
+CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, checkpoint_seconds=1e9)
+BUDGET = Budget(steps=20, tokens=200, evaluations=1)
+
+
+def symbols(count: int, seed: int, size: int = 9, first: int | None = None) -> Sequences:
+    """Noisy cycles through the alphabet, so that there is something to learn, labelled by their direction."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2, count)
+    rows = [
+        (draw.integers(size) + (2 * label - 1) * np.arange(draw.integers(5, 30)) + (draw.random() < 0.1)) % size
+        for label in labels
+    ]
+    starts = None if first is None else np.full(count, first)
+    return replace(Sequences.from_arrays(rows), labels=labels, first=starts)
+
+
+def vectors(count: int, seed: int, channels: int = 2) -> Sequences:
+    draw = np.random.default_rng(seed)
+    return Sequences.from_arrays(
+        [draw.normal(size=(draw.integers(5, 30), channels)).cumsum(0).astype(np.float32) for _ in range(count)]
+    )
+
+
+def rnn(space: Space, classes: int | None = None, dropout: float = 0.0) -> RNN:
+    torch.manual_seed(1)
+    return RNN(space, classes, hidden_size=16, layers=2, dropout=dropout, truncation=None, density="gaussian")
+
+
+def transformer(space: Space, classes: int | None = None) -> Transformer:
+    torch.manual_seed(1)
+    return Transformer(
+        space,
+        classes,
+        hidden_size=16,
+        layers=2,
+        heads=2,
+        feedforward_size=32,
+        rotary_base=1e4,
+        dropout=0.0,
+        density="gaussian",
+    )
+
+
+def run(
+    model: GradientFamily,
+    train: Sequences,
+    valid: Sequences,
+    folder: Path,
+    task: TaskName = "next_step",
+    **changes: Any,
+) -> FitReport:
+    arguments: dict[str, Any] = {
+        "budget": BUDGET,
+        "optimizer": OPTIMIZER,
+        "settings": CPU,
+        "seed": 3,
+        "log": lambda *_: None,
+    }
+    report, cost = fit(model, task, train, valid, checkpoint=folder, **(arguments | changes))
+    assert cost.seconds > 0
+    assert cost.symbols_per_second > cost.sequences_per_second > 0
+    assert cost.peak_memory_mb > 1
+    return report
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: part.clone() for name, part in model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# Batches
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=30),
+    tokens=st.integers(1, 60),
+    seed=st.integers(0, 2**63 - 1),
+    start=st.integers(0, 40),
+)
+def test_a_stream_started_late_is_the_stream_without_its_beginning(
+    lengths: list[int], tokens: int, seed: int, start: int
+) -> None:
+    data = Sequences.from_arrays([np.full(length, i, np.int64) for i, length in enumerate(lengths)])
+    whole, late = Stream(data, tokens, seed), Stream(data, tokens, seed)
+    late.start = start
+    expected = islice(whole, start, start + 5)
+    for ours, theirs in zip(islice(late, 5), expected, strict=True):
+        assert torch.equal(ours.x, theirs.x)
+        assert torch.equal(ours.mask, theirs.mask)
+    batches = list(islice(whole, start))
+    assert whole.seen(start) == (sum(len(b.x) for b in batches), sum(int(b.mask.sum()) for b in batches))
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 40), ranks=st.integers(1, 4), seed=st.integers(0, 100))
+def test_ranks_share_epochs_that_each_hold_every_sequence_once(count: int, ranks: int, seed: int) -> None:
+    data = Sequences.from_arrays([np.full(5, i, np.int64) for i in range(count)])
+    streams = [Stream(data, 20 * ranks, seed) for _ in range(ranks)]
+    for rank, stream in enumerate(streams):
+        stream.rank, stream.ranks = rank, ranks
+    epoch = len(streams[0].epoch(0))
+    steps = math.ceil(2 * epoch / ranks)
+    in_turn = [batch for step in zip(*(islice(s, steps) for s in streams), strict=True) for batch in step]
+    for number in range(2):
+        seen = torch.cat([batch.x[:, 0] for batch in in_turn[number * epoch : (number + 1) * epoch]])
+        assert sorted(seen.tolist()) == list(range(count))
+
+
+def test_epochs_differ_and_seeds_differ() -> None:
+    data = symbols(60, 0)
+    first, second = ([part.tolist() for part in Stream(data, 100, 0).epoch(number)] for number in (0, 1))
+    assert first != second
+    assert first != [part.tolist() for part in Stream(data, 100, 1).epoch(0)]
+
+
+def test_padding_to_a_multiple_adds_only_padding() -> None:
+    for data in (symbols(8, 0), vectors(8, 0)):
+        plain = data.batch(np.arange(8))
+        padded = TensorBatch.of(plain, 32)
+        width = plain.mask.shape[1]
+        assert padded.mask.shape[1] == padded.x.shape[1] == padded.scored.shape[1] == 32
+        np.testing.assert_array_equal(padded.x[:, :width], plain.x)
+        assert not padded.mask[:, width:].any()
+        assert not padded.scored[:, width:].any()
+
+
+def test_validation_is_the_whole_set_or_a_fixed_part_of_it() -> None:
+    data = symbols(100, 0)
+    whole = np.concatenate(validation_batches(data, 200, 10**6, seed=0))
+    assert sorted(whole) == list(range(100))
+    part = np.concatenate(validation_batches(data, 200, 400, seed=0))
+    np.testing.assert_array_equal(part, np.concatenate(validation_batches(data, 200, 400, seed=0)))
+    assert len(set(part)) == len(part) < 100
+    assert 400 <= data.lengths[part].sum() < 400 + data.lengths.max()
+    assert len(np.concatenate(validation_batches(data, 200, 0, seed=0))) == 1
+
+
+# Optimiser and schedule
+
+
+def test_decay_acts_on_matrices_and_neither_on_embeddings_nor_on_vectors() -> None:
+    model = transformer(Space("symbols", 9), classes=2)
+    decayed, spared = build_optimizer(model, OPTIMIZER).param_groups
+    names = {id(part): name for name, part in model.named_parameters()}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert {names[id(p)] for p in decayed["params"]} == {
+        name for name, p in model.named_parameters() if p.ndim == 2 and name != "ends.enter.weight"
+    }
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(("steps", "warmup", "floor"), [(50, 0.2, 0.1), (7, 0.0, 0.0), (10, 1.0, 0.5), (1, 0.5, 0.2)])
+def test_schedule_equals_torchs_linear_then_cosine(steps: int, warmup: float, floor: float) -> None:
+    config = replace(OPTIMIZER, warmup=warmup, floor=floor, learning_rate=1.0)
+    rise = round(warmup * steps)
+    reference = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    parts: list[Any] = [CosineAnnealingLR(reference, max(1, steps - rise - 1), eta_min=floor)]
+    if rise:
+        parts.insert(0, LinearLR(reference, 1 / rise, total_iters=rise - 1))
+    schedule = SequentialLR(reference, parts, [rise]) if rise else parts[0]
+    for step in range(steps):
+        assert learning_rate_factor(step, steps, config) == pytest.approx(reference.param_groups[0]["lr"], abs=1e-12)
+        reference.step()
+        with warnings.catch_warnings():
+            # SequentialLR's own use of an argument that torch deprecates.
+            warnings.simplefilter("ignore", UserWarning)
+            schedule.step()
+
+
+# Losses
+
+
+def test_next_step_loss_is_per_scored_symbol_or_per_step_and_channel() -> None:
+    data = symbols(5, 0, first=3)
+    model = rnn(Space("symbols", 9))
+    total, number = 0.0, 0
+    for i in range(5):
+        row = torch.as_tensor(data[i])[None]
+        log_prob = model.log_prob(row, torch.ones_like(row, dtype=torch.bool))[0, 3:]
+        total, number = total - log_prob.sum().item(), number + len(log_prob)
+    assert next_step_loss(model, TensorBatch.of(data.batch(np.arange(5)))).mean.item() == pytest.approx(total / number)
+
+    series = vectors(4, 0)
+    model = rnn(Space("vectors", 2))
+    batch = TensorBatch.of(series.batch(np.arange(4)))
+    expected = -model.log_prob(batch.x, batch.mask).sum() / (2 * series.lengths.sum())
+    assert next_step_loss(model, batch).mean.item() == pytest.approx(expected.item())
+
+
+def test_nothing_scored_is_no_loss() -> None:
+    mask = np.ones((1, 4), bool)
+    batch = TensorBatch.of(Batch(np.zeros((1, 4), np.int64), mask, ~mask, None))
+    assert next_step_loss(rnn(Space("symbols", 9)), batch).mean.item() == 0
+
+
+def test_classify_loss_is_cross_entropy_a_sequence() -> None:
+    data = symbols(6, 0)
+    model = rnn(Space("symbols", 9), classes=2)
+    batch = TensorBatch.of(data.batch(np.arange(6)))
+    probability = model.class_logits(batch.x, batch.mask).softmax(-1)
+    expected = -np.mean([math.log(probability[i, label].item()) for i, label in enumerate(data.labels)])  # type: ignore[arg-type]
+    assert classify_loss(model, batch).mean.item() == pytest.approx(expected, rel=1e-6)
+
+
+# FLOPs
+
+
+def test_flops_are_six_a_weight_and_position_and_attention() -> None:
+    length, steps = 24, 10
+    data = Sequences.from_arrays([np.zeros(length, np.int64)] * 12)
+    stream = Stream(data, 3 * length, 0)
+    positions = steps * 3 * length
+
+    model: GradientFamily = rnn(Space("symbols", 9))
+    matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "enter" not in n)
+    # Of the first layer's inputs and of the last steps' states some products are not needed.
+    assert train_flops(model, "next_step", stream, steps) == pytest.approx(6 * matrices * positions, rel=0.06)
+
+    model = transformer(Space("symbols", 9))
+    matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "enter" not in n)
+    attention = 2 * 12 * 16 * length  # layers x (QK' and AV: 4 D T forward, twice that back), a position
+    # The fused kernel recomputes QK' going back: one product of five more.
+    assert train_flops(model, "next_step", stream, steps) == pytest.approx(
+        (6 * matrices + attention * 7 / 6) * positions, rel=0.03
+    )
+    assert all(p.grad is None for p in model.parameters())
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("next_step", "symbols"), ("next_step", "vectors"), ("classify", "symbols")]
+)
+def test_trainer_equals_a_plain_loop_bit_for_bit(task: TaskName, kind: str, tmp_path: Path) -> None:
+    train, valid = (symbols(60, 0), symbols(20, 1)) if kind == "symbols" else (vectors(60, 0), vectors(20, 1))
+    space = Space(kind, 9 if kind == "symbols" else 2)
+    classes = 2 if task == "classify" else None
+    model = rnn(space, classes, dropout=0.2)
+    report = run(model, train, valid, tmp_path, task)
+    assert report.best_step == BUDGET.steps, "the last weights must be the best for this comparison"
+
+    plain = rnn(space, classes, dropout=0.2)
+    optimizer = build_optimizer(plain, OPTIMIZER)
+    schedule: LambdaLR = build_schedule(optimizer, BUDGET.steps, OPTIMIZER)
+    torch.manual_seed(3)
+    plain.train()
+    epoch = 0
+    order: list[np.ndarray] = []
+    for _ in range(BUDGET.steps):
+        if not order:
+            order = buckets(train.lengths, BUDGET.tokens, np.random.default_rng((3, epoch)))
+            epoch += 1
+        batch = train.batch(order.pop(0))
+        x, mask = torch.from_numpy(batch.x), torch.from_numpy(batch.mask)
+        if task == "classify":
+            labels = torch.from_numpy(batch.labels)
+            loss = nn.functional.cross_entropy(plain.class_logits(x, mask), labels, reduction="sum") / len(labels)
+        else:
+            loss = -plain.log_prob(x, mask).sum() / (batch.mask.sum() * (1 if kind == "symbols" else 2))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), OPTIMIZER.clip)
+        optimizer.step()
+        schedule.step()
+    assert same(weights(model), weights(plain))
+
+
+def test_equal_inputs_give_equal_bits_and_another_seed_does_not(tmp_path: Path) -> None:
+    train, valid = symbols(60, 0), symbols(20, 1)
+    models = [rnn(Space("symbols", 9), dropout=0.2) for _ in range(3)]
+    reports = [run(model, train, valid, tmp_path / str(i), seed=3 + i // 2) for i, model in enumerate(models)]
+    assert reports[0] == reports[1] != reports[2]
+    assert same(weights(models[0]), weights(models[1]))
+    assert not same(weights(models[0]), weights(models[2]))
+
+
+def test_the_best_validation_is_what_remains(tmp_path: Path) -> None:
+    # Six sequences are soon learned by heart, at the cost of others.
+    train, valid = symbols(6, 0), symbols(40, 1)
+    model = rnn(Space("symbols", 9))
+    seen: list[tuple[dict[str, float], int]] = []
+    report = run(
+        model,
+        train,
+        valid,
+        tmp_path,
+        budget=Budget(steps=150, tokens=200, evaluations=7),
+        optimizer=replace(OPTIMIZER, learning_rate=0.03),
+        log=lambda metrics, step: seen.append((metrics, step)),
+    )
+    steps = [int(point["step"]) for point in report.curves]
+    assert steps == [0, 21, 43, 64, 86, 107, 129, 150]
+    assert [({k: v for k, v in point.items() if k != "step"}, point["step"]) for point in report.curves] == seen
+    losses = [point["valid_loss"] for point in report.curves]
+    assert 0 < report.best_step < 150
+    assert report.best_loss == min(losses) == losses[steps.index(report.best_step)]
+    assert report.curves[-1]["train_loss"] < report.curves[1]["train_loss"]
+    batch = TensorBatch.of(valid.batch(np.arange(len(valid))))
+    assert next_step_loss(model.eval(), batch).mean.item() == pytest.approx(report.best_loss, rel=1e-5)
+    assert (report.sequences, report.positions) == Stream(train, 200, 3).seen(150)
+
+
+def test_lines_of_progress_where_there_is_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(rnn(Space("symbols", 9)), symbols(20, 0), symbols(5, 1), tmp_path)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("step 20/20 loss ")
+    assert err.endswith("symbols/s 0:00 left\n")
+    assert (amount(930), amount(42_400), amount(1_240_000)) == ("930", "42k", "1.2M")
+    assert (clock(31.4), clock(725), clock(3723)) == ("0:31", "12:05", "1:02:03")
+
+
+# What stops a training
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_weights(tmp_path: Path) -> None:
+    train, valid = vectors(40, 0), vectors(10, 1)
+    train.values[train.offsets[17]] = np.inf
+    order = [part for number in range(9) for part in Stream(train, BUDGET.tokens, 3).epoch(number)]
+    step = 1 + next(i for i, part in enumerate(order) if 17 in part)
+    assert step > 1
+    model = rnn(Space("vectors", 2))
+    initial = weights(model)
+    with pytest.raises(
+        UserError, match=rf"diverged at step {step}: loss (nan|inf).* weights of step 0 .*last_good\.pt"
+    ) as error:
+        run(model, train, valid, tmp_path)
+    assert "\n" not in str(error.value)
+    assert same(torch.load(tmp_path / "last_good.pt", weights_only=True), initial)
+
+
+def test_a_loss_that_explodes_is_a_divergence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"at step 10: validation loss \S+, before training 2\.\d+; weights of step 0"):
+        run(
+            rnn(Space("symbols", 9)),
+            symbols(40, 0),
+            symbols(10, 1),
+            tmp_path,
+            budget=replace(BUDGET, evaluations=2),
+            optimizer=replace(OPTIMIZER, learning_rate=100.0, warmup=0.0),
+        )
+
+
+def test_impossible_requests(tmp_path: Path) -> None:
+    data, model = symbols(5, 0), rnn(Space("symbols", 9), classes=2)
+    empty = data.subset(np.arange(0))
+    with pytest.raises(UserError, match="validation set: it is empty"):
+        run(model, data, empty, tmp_path)
+    with pytest.raises(UserError, match="training set: it has no labels"):
+        run(model, data.without_labels(), data, tmp_path, "classify")
+    with pytest.raises(UserError, match="evaluations: found 0, expected at least 1"):
+        run(model, data, data, tmp_path, budget=replace(BUDGET, evaluations=0))
+    with pytest.raises(UserError, match="no scored position"):
+        run(model, data, symbols(5, 0, first=99), tmp_path)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match=r"trainer\.accelerator: 'gpu', but torch finds no CUDA device"):
+            run(model, data, data, tmp_path, settings=replace(CPU, accelerator="gpu"))
+
+
+def test_bfloat16_trains_like_float32(tmp_path: Path) -> None:
+    train, valid = symbols(60, 0), symbols(20, 1)
+    reports = [
+        run(rnn(Space("symbols", 9)), train, valid, tmp_path / precision, settings=replace(CPU, precision=precision))
+        for precision in ("32-true", "bf16-mixed")
+    ]
+    assert reports[0].best_loss != reports[1].best_loss
+    assert reports[0].best_loss == pytest.approx(reports[1].best_loss, rel=0.02)
+
+
+# Closed form
+
+
+def recipe(classes: int | None) -> saved.Recipe:
+    parameters = {"lags": [1, 2], "criterion": "valid", "prior_weights": [0.5]}
+    return saved.Recipe(
+        "seqlab.families.closed_form.VectorAutoregression", parameters, "closed_form", "vectors", 2, classes
+    )
+
+
+def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
+    source, train, valid = vectors(50, 0), vectors(4, 1), vectors(10, 2)
+    scratch, full = Strategy("scratch", 1.0), Strategy("pretrained", 0.5)
+    pretrained = closed_form.train(recipe(None), "next_step", source, valid, start=None, strategy=scratch)
+    saved.save(tmp_path, recipe(None), pretrained.tensors)
+    alone = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=scratch)
+    tuned = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=full)
+    # Both are the same random walk, of which four sequences say little.
+    assert tuned.validation < alone.validation
+    assert (tuned.steps, tuned.flops) == (0, None)
+    assert tuned.cost.symbols_per_second > 0
+
+    model = recipe(None).build()
+    model.load_state(dict(tuned.tensors))
+    total = sum(model.log_prob(row[None], np.ones((1, len(row)), bool)).sum() for row in valid)
+    assert tuned.validation == pytest.approx(-total / valid.values.size)
+
+    with pytest.raises(UserError, match="run the pretrain stage first"):
+        closed_form.train(recipe(None), "next_step", train, valid, start=None, strategy=full)
+    with pytest.raises(UserError, match=r"on 2 vectors, expected .* on 3 vectors"):
+        closed_form.train(replace(recipe(None), size=3), "next_step", train, valid, start=tmp_path, strategy=full)
+    with pytest.raises(UserError, match="training set: it is empty"):
+        closed_form.train(recipe(None), "next_step", train.subset(np.arange(0)), valid, start=None, strategy=scratch)
+
+
+def test_closed_form_classifies() -> None:
+    still, moving = vectors(20, 0), vectors(20, 1)
+    values = np.concatenate([np.diff(still.values, axis=0, prepend=still.values[:1]), moving.values])
+    offsets = np.concatenate([still.offsets, moving.offsets[1:] + still.offsets[-1]])
+    data = Sequences(values, offsets, labels=np.repeat([0, 1], 20))
+    trained = closed_form.train(recipe(2), "classify", data, data, start=None, strategy=Strategy("scratch", 1.0))
+    assert 0 < trained.validation < math.log(2) / 2
