@@ -25,7 +25,7 @@ def evaluate(stage: Stage) -> None:
     with stage.run(inputs, follows={"finetune": stage.label}) as run:
         found = Scores()
         for task in prepared.meta.tasks:
-            model = saved.load(stage.model / task, stage.trainer.accelerator, stage.trainer.precision)
+            model = saved.load(stage.model / task, stage.trainer)
             test = stage.first(prepared.split(task_set(task), "test"))
             found |= judged(stage, prepared, task, model, test, run)
         draw_losses(stage, run)

@@ -10,10 +10,12 @@ from stage import Stage, main
 
 from seqlab.artifacts import replacing
 from seqlab.data.domains.base import Prepared, task_set
+from seqlab.training.settings import Strategy
 
 
 def finetune(stage: Stage) -> float:
     assert stage.strategy is not None
+    assert stage.family is not None
     prepared = Prepared.open(stage.prepared)
     inputs = {"prepared": stage.prepared}
     follows = {"prepare": stage.domain.name}
@@ -28,19 +30,24 @@ def finetune(stage: Stage) -> float:
     fitting = Fitting(stage, inputs)
     with stage.run(inputs, follows=follows, key=fitting.key) as run:
         with replacing(stage.model) as made:
-            losses = [
-                fitting.train(
+            losses = []
+            for task in prepared.meta.tasks:
+                budget = stage.domain.finetune[task]
+                factor = stage.strategy.learning_rate_factor * budget.learning_rate_factor
+                strategy, source = replace(stage.strategy, learning_rate_factor=factor), start
+                if budget.start == "target" and stage.family.fit == "gradient":
+                    strategy, source = Strategy("pretrained", budget.learning_rate_factor), made
+                trained = fitting.train(
                     run,
                     prepared,
                     task,
                     task_set(task),
-                    budget=stage.domain.finetune[task],
-                    start=start and start / "next_step",
-                    strategy=stage.strategy,
+                    budget=budget,
+                    start=source and source / "next_step",
+                    strategy=strategy,
                     out=made / task,
-                ).validation
-                for task in prepared.meta.tasks
-            ]
+                )
+                losses.append(trained.validation)
             fitting.report(made)
         fitting.finished(run, stage.model)
     return losses[0]

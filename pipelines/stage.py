@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+# Read when NumPy is first imported. Torch, where the arithmetic is, gets trainer.threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(ROOT / "src"))  # a queued experiment runs its own copy of the code
 
 from seqlab import config  # noqa: E402

@@ -410,6 +410,9 @@ def test_bfloat16_trains_like_float32(tmp_path: Path) -> None:
 # Closed form
 
 
+FIXED = {"trainer": CPU}
+
+
 def recipe(classes: int | None) -> saved.Recipe:
     parameters = {"lags": [1, 2], "criterion": "valid", "prior_weights": [0.5]}
     return saved.Recipe(
@@ -420,10 +423,10 @@ def recipe(classes: int | None) -> saved.Recipe:
 def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
     source, train, valid = vectors(50, 0), vectors(4, 1), vectors(10, 2)
     scratch, full = Strategy("scratch", 1.0), Strategy("pretrained", 0.5)
-    pretrained = closed_form.train(recipe(None), "next_step", source, valid, start=None, strategy=scratch)
+    pretrained = closed_form.train(recipe(None), "next_step", source, valid, start=None, strategy=scratch, **FIXED)
     saved.save(tmp_path, recipe(None), pretrained.tensors)
-    alone = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=scratch)
-    tuned = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=full)
+    alone = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=scratch, **FIXED)
+    tuned = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=full, **FIXED)
     # Both are the same random walk, of which four sequences say little.
     assert tuned.validation < alone.validation
     assert (tuned.steps, tuned.flops) == (0, None)
@@ -435,11 +438,15 @@ def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
     assert tuned.validation == pytest.approx(-total / valid.values.size)
 
     with pytest.raises(UserError, match="run the pretrain stage first"):
-        closed_form.train(recipe(None), "next_step", train, valid, start=None, strategy=full)
+        closed_form.train(recipe(None), "next_step", train, valid, start=None, strategy=full, **FIXED)
     with pytest.raises(UserError, match=r"on 2 vectors, expected .* on 3 vectors"):
-        closed_form.train(replace(recipe(None), size=3), "next_step", train, valid, start=tmp_path, strategy=full)
+        closed_form.train(
+            replace(recipe(None), size=3), "next_step", train, valid, start=tmp_path, strategy=full, trainer=CPU
+        )
     with pytest.raises(UserError, match="training set: it is empty"):
-        closed_form.train(recipe(None), "next_step", train.subset(np.arange(0)), valid, start=None, strategy=scratch)
+        closed_form.train(
+            recipe(None), "next_step", train.subset(np.arange(0)), valid, start=None, strategy=scratch, trainer=CPU
+        )
 
 
 def test_closed_form_classifies() -> None:
@@ -447,5 +454,7 @@ def test_closed_form_classifies() -> None:
     values = np.concatenate([np.diff(still.values, axis=0, prepend=still.values[:1]), moving.values])
     offsets = np.concatenate([still.offsets, moving.offsets[1:] + still.offsets[-1]])
     data = Sequences(values, offsets, labels=np.repeat([0, 1], 20))
-    trained = closed_form.train(recipe(2), "classify", data, data, start=None, strategy=Strategy("scratch", 1.0))
+    trained = closed_form.train(
+        recipe(2), "classify", data, data, start=None, strategy=Strategy("scratch", 1.0), trainer=CPU
+    )
     assert 0 < trained.validation < math.log(2) / 2

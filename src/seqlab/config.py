@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from seqlab.data.archive import Archive
 from seqlab.errors import UserError
 from seqlab.tracking import Tracking
-from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
+from seqlab.training.settings import Budget, Optimizer, Strategy, TaskBudget, TrainerSettings
 
 T = TypeVar("T")
 ALLOWED = "seqlab."  # a `_target_` outside this package is refused before anything is imported
@@ -90,7 +90,7 @@ class Domain:
     archives: dict[str, Archive]
     prepare: Component
     pretrain: Budget
-    finetune: dict[str, Budget]  # by task
+    finetune: dict[str, TaskBudget]  # by task
     evaluate: Evaluation
 
 
@@ -173,7 +173,9 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
         },
         prepare=component(tree["prepare"], f"{where}.prepare"),
         pretrain=_check(Budget, tree["pretrain"], f"{where}.pretrain"),
-        finetune={task: _check(Budget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()},
+        finetune={
+            task: _check(TaskBudget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()
+        },
         evaluate=_check(Evaluation, tree["evaluate"], f"{where}.evaluate"),
     )
 

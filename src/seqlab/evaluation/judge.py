@@ -15,8 +15,8 @@ from seqlab.evaluation.scores import Scores
 from seqlab.families.base import Classifier, Predictor
 
 TOKENS = 16384  # positions in a batch
-DRAWS = 200  # one-step draws where the density is no Gaussian
-POSITIONS = 16  # of a sequence at which CRPS and coverage look
+DRAWS = 100  # one-step draws where the density is no Gaussian
+POSITIONS = 6  # of a sequence at which CRPS and coverage look
 
 INVERSE: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {"none": None, "log1p": np.expm1}
 

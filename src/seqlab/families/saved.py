@@ -13,6 +13,7 @@ import numpy as np
 from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
+from seqlab.training.settings import TrainerSettings
 
 WEIGHTS, RECIPE = "model.safetensors", "model.json"
 
@@ -60,16 +61,16 @@ def load_recipe(folder: Path) -> Recipe:
         raise UserError(f"{folder / RECIPE}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
 
 
-def load(folder: Path, accelerator: str, precision: str) -> Any:
+def load(folder: Path, trainer: TrainerSettings) -> Any:
     """The fitted model as a Predictor, or as a Classifier where the recipe has classes.
 
-    accelerator, precision: where and how a gradient family computes (names of Lightning's Trainer). Raises UserError
-    when a file is missing or its tensors do not fit the recipe.
+    trainer: where and how a gradient family computes. Raises UserError when a file is missing or its tensors do not fit
+    the recipe.
     """
     recipe = load_recipe(folder)
     tensors = read_tensors(folder / WEIGHTS)
     model = recipe.build()
     if recipe.fit == "gradient":
-        return importlib.import_module("seqlab.families.gradient").predictor(model, tensors, accelerator, precision)
+        return importlib.import_module("seqlab.families.gradient").predictor(model, tensors, trainer)
     model.load_state(tensors)
     return model

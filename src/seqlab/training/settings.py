@@ -21,6 +21,19 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class TaskBudget(Budget):
+    """How a task on the target is trained.
+
+    start: whose model a gradient family begins with. source: what the strategy says (the source's model, or none).
+    target: the next-step model that this cell has just tuned on the target, in every strategy, the control included
+    (Howard and Ruder 2018); the strategy's own rate is then not applied, so that arms differ in the source alone.
+    """
+
+    start: Literal["source", "target"]
+    learning_rate_factor: float  # multiplies the family's learning rate
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """AdamW with linear warm-up and cosine decay (Loshchilov and Hutter 2017, 2019)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,14 @@ class ByKind(ClosedForm):
     """A family that is one model on symbols and another on vectors: subclasses choose `model` in their constructor."""
 
     model: ClosedForm
+
+    def choices(self) -> dict[str, list[Any]]:
+        return self.model.choices()
+
+    def choosing(self, chosen: dict[str, Any]) -> Self:
+        copied = copy(self)
+        copied.model = self.model.choosing(chosen)
+        return copied
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
         return self.model.fit(train, valid, None if prior is None else prior.model)

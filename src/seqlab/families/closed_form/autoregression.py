@@ -403,6 +403,8 @@ class VectorAutoregression(ClosedForm):
     exact everywhere.
     """
 
+    candidates = ("lags", "prior_weights")
+
     def __init__(
         self,
         space: Space,

@@ -19,8 +19,10 @@ class BayesClassifier:
     """log P(class | x) = log softmax(sum_t log P(x_t | x_<t, class) / temperature + log P(class)).
 
     The class models are the leaves of a hierarchy: source -> all classes of the target together -> each class, every
-    level the prior of the next, with weights chosen on validation. Without a source the same hierarchy starts at the
-    target, so that a comparison of the two differs in the source alone.
+    level the prior of the next. Without a source the same hierarchy starts at the target, so that a comparison of the
+    two differs in the source alone. Order and weight of the prior are the same for every class and minimise the
+    validation split's log loss, one after the other: chosen for each class's own likelihood they would differ between
+    classes, and the difference of two orders, not of two classes, would decide.
 
     The temperature (Guo et al. 2017) corrects what the sum over t overstates, since a wrong model's errors are not
     independent from step to step. It minimises the log loss of the validation split and is at least 1: on a split
@@ -37,19 +39,34 @@ class BayesClassifier:
         """
         labels, held_out = _labels(train, "training", self.classes), _labels(valid, "validation", self.classes)
         shared = self.factory()
-        report: dict[str, Any] = {"all": shared.fit(train, valid, prior), "classes": []}
-        self.models = [self.factory() for _ in range(self.classes)]
-        for label, model in enumerate(self.models):
-            own = train.subset(np.flatnonzero(labels == label))
-            own_held_out = valid.subset(np.flatnonzero(held_out == label))
-            report["classes"].append(model.fit(own, own_held_out, shared))
+        report: dict[str, Any] = {"all": shared.fit(train, valid, prior), "candidates": []}
         counts = np.bincount(labels, minlength=self.classes)
         self.log_prior = np.log(counts / counts.sum())
-        scores = np.empty((len(valid), self.classes))
-        for indices, batch in valid.batches(BATCH_STEPS):
-            scores[indices] = self._scores(batch.x, batch.mask)
-        self.temperature = fit_temperature(scores, self.log_prior, held_out)
-        return report | {"temperature": self.temperature}
+        split = [
+            (train.subset(np.flatnonzero(labels == k)), valid.subset(np.flatnonzero(held_out == k)))
+            for k in range(self.classes)
+        ]
+
+        def log_loss(chosen: dict[str, Any]) -> float:
+            self.models = [self.factory().choosing(chosen) for _ in range(self.classes)]
+            for model, (own, own_held_out) in zip(self.models, split, strict=True):
+                model.fit(own, own_held_out, shared)
+            scores = np.empty((len(valid), self.classes))
+            for indices, batch in valid.batches(BATCH_STEPS):
+                scores[indices] = self._scores(batch.x, batch.mask)
+            self.temperature = fit_temperature(scores, self.log_prior, held_out)
+            found = _log_softmax(scores / self.temperature + self.log_prior)
+            loss = -float(found[np.arange(len(found)), held_out].mean())
+            report["candidates"].append({**chosen, "temperature": self.temperature, "valid_log_loss": loss})
+            return loss
+
+        choices = self.factory().choices()
+        chosen: dict[str, Any] = {name: values[0] for name, values in choices.items()}
+        for name, values in choices.items():
+            losses = [log_loss(chosen | {name: value}) for value in values]
+            chosen[name] = values[int(np.argmin(losses))]
+        log_loss(chosen)
+        return report | {"chosen": chosen, "temperature": self.temperature}
 
     def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """(B, K) float64."""

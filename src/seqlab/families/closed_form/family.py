@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,19 @@ class ClosedForm(ABC):
     """A family fitted by counting, least squares or EM. Subclasses set `space` and their parameters in __init__."""
 
     space: Space
+    # Attributes that hold lists of candidates, of which `fit` chooses one on validation.
+    candidates: tuple[str, ...] = ()
+
+    def choices(self) -> dict[str, list[Any]]:
+        """The candidates that `fit` chooses from, by name."""
+        return {name: list(getattr(self, name)) for name in self.candidates}
+
+    def choosing(self, chosen: dict[str, Any]) -> Self:
+        """An unfitted copy with nothing left to choose."""
+        copied = copy(self)
+        for name, value in chosen.items():
+            setattr(copied, name, [value])
+        return copied
 
     @abstractmethod
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:

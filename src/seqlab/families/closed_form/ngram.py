@@ -481,6 +481,8 @@ class KneserNey(ClosedForm):
     trie: Trie
     weights: np.ndarray  # (L,), β of each layer
 
+    candidates = ("orders", "prior_weights")
+
     def __init__(self, space: Space, *, orders: list[int], prior_weights: list[float]):
         if not orders or min(orders) < 1:
             raise UserError(f"orders: {orders}; expected lengths of at least 1")
@@ -582,6 +584,8 @@ class Bigram(ClosedForm):
     """
 
     table: np.ndarray
+
+    candidates = ("concentrations",)
 
     def __init__(self, space: Space, *, concentrations: list[float]):
         if not concentrations or not all(0 < concentration < np.inf for concentration in concentrations):

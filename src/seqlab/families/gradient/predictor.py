@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqlab.errors import UserError
 from seqlab.families.gradient.model import GradientFamily
+from seqlab.training.settings import TrainerSettings
 
 Precision = Literal["fp32", "bf16"]
 
@@ -74,10 +75,8 @@ class TorchPredictor:
             return self._out(model.class_logits(self._in(x), self._in(mask)).double().log_softmax(-1))
 
 
-def predictor(
-    model: GradientFamily, tensors: Mapping[str, np.ndarray], accelerator: str, precision: str
-) -> TorchPredictor:
-    """`model` with the saved `tensors`, where and how Lightning's Trainer of these names would run it.
+def predictor(model: GradientFamily, tensors: Mapping[str, np.ndarray], trainer: TrainerSettings) -> TorchPredictor:
+    """`model` with the saved `tensors`, where and how the trainer would run it. Sets the process's threads.
 
     Raises UserError when the tensors are not exactly those of the model.
     """
@@ -86,5 +85,6 @@ def predictor(
     if wrong:
         raise UserError(f"saved tensors do not fit {type(model).__name__}: {', '.join(wrong)}")
     model.load_state_dict({name: torch.from_numpy(part) for name, part in found.items()})
-    on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    return TorchPredictor(model, "cuda" if on_gpu else "cpu", "bf16" if precision == "bf16-mixed" else "fp32")
+    torch.set_num_threads(trainer.threads)
+    on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    return TorchPredictor(model, "cuda" if on_gpu else "cpu", "bf16" if trainer.precision == "bf16-mixed" else "fp32")

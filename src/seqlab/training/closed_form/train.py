@@ -13,7 +13,7 @@ from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.training.cost import Cost, peak_memory_mb
-from seqlab.training.settings import Strategy
+from seqlab.training.settings import Strategy, TrainerSettings
 from seqlab.training.trained import Trained
 
 TOKENS = 1 << 16  # positions in a batch of validation
@@ -27,6 +27,7 @@ def train(
     *,
     start: Path | None,
     strategy: Strategy,
+    trainer: TrainerSettings,
     **_: Any,
 ) -> Trained:
     """Fit what `recipe` builds, with the source's model in the folder `start` as prior unless the strategy is scratch.
@@ -47,7 +48,7 @@ def train(
                 f"{start}: it holds {found.target} on {found.size} {found.kind}, "
                 f"expected {recipe.target} on {recipe.size} {recipe.kind}"
             )
-        prior = saved.load(start, "cpu", "32-true")
+        prior = saved.load(start, trainer)
     model = recipe.build()
     began = time.perf_counter()
     report = model.fit(train, valid, prior)
