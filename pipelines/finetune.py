@@ -8,7 +8,6 @@ from fitting import Fitting
 from pretrain import pretrain
 from stage import Stage, main
 
-from seqlab.artifacts import replacing
 from seqlab.data.domains.base import Prepared, task_set
 from seqlab.training.settings import Strategy
 
@@ -29,7 +28,7 @@ def finetune(stage: Stage) -> float:
         follows["pretrain"] = stage.pretrained_label
     fitting = Fitting(stage, inputs)
     with stage.run(inputs, follows=follows, key=fitting.key) as run:
-        with replacing(stage.model) as made:
+        with stage.writing(stage.model) as made:
             losses = []
             for task in prepared.meta.tasks:
                 budget = stage.domain.finetune[task]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fitting import Fitting
 from stage import Stage, main
 
-from seqlab.artifacts import replacing
 from seqlab.data.domains.base import SOURCE, Prepared
 from seqlab.training.settings import Strategy
 
@@ -14,7 +13,7 @@ def pretrain(stage: Stage) -> float:
     prepared = Prepared.open(stage.prepared)
     fitting = Fitting(stage, {"prepared": stage.prepared})
     with stage.run({"prepared": stage.prepared}, follows={"prepare": stage.domain.name}, key=fitting.key) as run:
-        with replacing(stage.pretrained) as made:
+        with stage.writing(stage.pretrained) as made:
             trained = fitting.train(
                 run,
                 prepared,

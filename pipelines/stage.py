@@ -15,7 +15,8 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(ROOT / "src"))  # a queued experiment runs its own copy of the code
 
 from seqlab import config  # noqa: E402
-from seqlab.artifacts import read_json, seed_of, sha256, write_json  # noqa: E402
+from seqlab.artifacts import read_json, replacing, seed_of, sha256, write_json  # noqa: E402
 from seqlab.config import Domain, Experiment, Family  # noqa: E402
 from seqlab.data.sequences import Sequences  # noqa: E402
 from seqlab.errors import UserError  # noqa: E402
-from seqlab.tracking import Run, Tracking  # noqa: E402
+from seqlab.tracking import Run, Tracking, Unrecorded  # noqa: E402
 from seqlab.training.settings import Strategy, TrainerSettings  # noqa: E402
 
 # Where the repository keeps what belongs to no version: a queued experiment shares it with the workspace it came from.
 HOME = Path(os.environ.get("DVC_ROOT", ROOT))
 PRIVATE = HOME / ".seqlab"
 CELL_KEYS = ("domain", "family", "strategy", "seed")
+# Lightning's DDP starts the script again for each further device: such a rank trains, but keeps and reports nothing.
+RANK = int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Stage:
     tracking: Tracking
     tree: dict[str, Any]  # the configuration this execution depends on, resolved
     out: Path | None  # by hand: the folder that gets everything; None: the pipeline's own places
+    given: Path | None  # by hand: the tuned model to evaluate
 
     @property
     def raw(self) -> Path:
@@ -71,7 +75,9 @@ class Stage:
 
     @property
     def model(self) -> Path:
-        """The tuned models, one folder a task."""
+        """The tuned models, one folder a task. Evaluating by hand reads the pipeline's, or the one that is given."""
+        if self.verb == "evaluate" and self.out is not None:
+            return self.given or replace(self, out=None).model
         return self.place("models", str(self.strategy_name))
 
     @property
@@ -85,7 +91,8 @@ class Stage:
 
     def place(self, top: str, part: str) -> Path:
         assert self.family is not None
-        return (self.out or Path()) / top / self.domain.name / self.family.name / part / str(self.seed)
+        root = Path() if self.out is None else self.out if RANK == 0 else self.out / f"rank{RANK}"
+        return root / top / self.domain.name / self.family.name / part / str(self.seed)
 
     @property
     def pretrained_label(self) -> str:
@@ -116,6 +123,10 @@ class Stage:
         """Where this execution notes its run and measured cost, outside everything that is hashed."""
         return PRIVATE / "records" / self.verb / f"{self.label}.json"
 
+    def writing(self, path: Path) -> AbstractContextManager[Path]:
+        """`replacing(path)`, or on a further rank of the pipeline's own run a folder that is thrown away."""
+        return replacing(path) if RANK == 0 or self.out is not None else replacing(PRIVATE / "ranks" / str(RANK) / path)
+
     def run(self, inputs: dict[str, Path], follows: dict[str, str] | None = None, key: str | None = None) -> Run:
         """The tracked run of this execution. inputs: what it reads. follows: earlier verbs it builds on, by label."""
         tags = {"family": self.family and self.family.name, "strategy": self.strategy_name, "seed": self.seed}
@@ -140,6 +151,8 @@ class Stage:
 
     def finished(self, run: Run, cost: dict[str, dict[str, float]], outputs: dict[str, Path]) -> None:
         """Note the run and what each of its tasks cost, and tag it with the hashes of what it wrote."""
+        if RANK:
+            return
         run.tags({f"output.{name}": content_hash(path) for name, path in outputs.items()})
         write_json(self.record(), {"run": run.key, "suite": self.suite, "cost": cost})
 
@@ -159,7 +172,7 @@ def new_run(
     import yaml
 
     records = {verb: PRIVATE / "records" / verb / f"{label}.json" for verb, label in follows.items()}
-    return Run(
+    return (Unrecorded if RANK else Run)(
         PRIVATE / "tracking",
         tracking,
         experiment=experiment,
@@ -228,6 +241,7 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
         tracking=found.tracking,
         tree=used | ({"trainer": tree["trainer"]} if "seed" in names else {}),
         out=None,
+        given=None,
     )
 
 
@@ -235,7 +249,7 @@ def from_overrides(
     verb: str, tree: dict[str, Any], choices: dict[str, str], out: Path, needs: tuple[str, ...]
 ) -> Stage:
     """The stage of a composed conf/cell.yaml."""
-    config.only(tree, (*CELL_KEYS, "trainer", "tracking", "steps"), "")
+    config.only(tree, (*CELL_KEYS, "trainer", "tracking", "steps", "model"), "")
     strategy = config.strategy(tree["strategy"])
     return Stage(
         verb=verb,
@@ -251,6 +265,7 @@ def from_overrides(
         tracking=config.tracking(tree["tracking"]),
         tree=tree,
         out=out,
+        given=None if tree["model"] is None else Path(config.number(str, tree["model"], "model")),
     )
 
 
@@ -273,7 +288,7 @@ def by_hand(verb: str, function: Callable[[Stage], float | None], arguments: lis
         except UserError as error:
             sys.exit(one_line(error))
 
-    sys.argv[1:] = arguments
+    sys.argv[1:] = [f"hydra.job.name={verb}", *arguments]
     hydra.main(version_base=None, config_path=str(ROOT / "conf"), config_name="cell")(task)()
 
 

@@ -4,7 +4,7 @@
 the start of the uploader; `upload` is the uploader itself and the only module of seqlab that imports mlflow.
 """
 
-from seqlab.tracking.journal import Run, Tracking
+from seqlab.tracking.journal import Run, Tracking, Unrecorded
 from seqlab.tracking.spool import Kept, flush, kept, notice, redirect
 
-__all__ = ["Kept", "Run", "Tracking", "flush", "kept", "notice", "redirect"]
+__all__ = ["Kept", "Run", "Tracking", "Unrecorded", "flush", "kept", "notice", "redirect"]

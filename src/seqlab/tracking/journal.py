@@ -247,6 +247,30 @@ class Run:
             self.metrics(values | _gpu_memory())
 
 
+class Unrecorded(Run):
+    """The run of a process that leaves reporting to another, such as a further rank of a distributed training."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def metrics(self, values: Mapping[str, SupportsFloat], step: int | None = None) -> None:
+        pass
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def artifact(self, path: Path, to: str = "") -> None:
+        pass
+
+    def text(self, text: str, to: str) -> None:
+        pass
+
+
 def _cuda() -> Any:
     """torch.cuda where this process uses it: neither importing torch nor waking a device is tracking's business."""
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
