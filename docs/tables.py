@@ -54,10 +54,10 @@ def sources() -> str:
 
 def filled(text: str, name: str, table: str) -> str:
     """`text` with what stands between the marks of `name` replaced."""
-    pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, text, re.DOTALL):
         raise SystemExit(f"no marks <!-- {name} --> … <!-- /{name} -->")
-    return re.sub(pattern, lambda match: match[1] + table + match[2], text, flags=re.DOTALL)
+    return re.sub(pattern, lambda match: match[1] + table + "\n" + match[2], text, flags=re.DOTALL)
 
 
 def main() -> int:

@@ -274,7 +274,8 @@ def _validate(model: type[BaseModel], tree: Any, where: str, also: tuple[str, ..
     try:
         checked = model.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelled key is both unknown and missing: the unknown one says what was typed.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         key = ".".join([where, *(str(part) for part in first["loc"])])
         if first["type"] == "extra_forbidden":
             raise UserError(f"{key}: unknown key{_hint(str(first['loc'][-1]), (*model.model_fields, *also))}") from None
