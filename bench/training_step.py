@@ -84,7 +84,7 @@ def compare(name: str, steps: int, precision: Any) -> tuple[float, float, float]
     for _ in range(2):
         torch.manual_seed(0)
         models.append(family.component.build(Space("symbols", SYMBOLS), None).train())
-    settings = TrainerSettings("cpu", 1, 1, "auto", precision, 1, False, checkpoint_seconds=15.0)
+    settings = TrainerSettings("cpu", 1, 1, "auto", precision, 1, False, max_steps=None, checkpoint_seconds=15.0)
     stream = Stream(data, TOKENS, 0)
     with TemporaryDirectory() as folder, quiet_lightning():
         validation = Validation(data, validation_batches(data, TOKENS, 1, 0), set(), Path(folder), lambda *_: None)

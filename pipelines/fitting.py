@@ -78,7 +78,7 @@ class Fitting:
             prepared.split(data, "valid"),
             start=start,
             strategy=strategy,
-            budget=budget.scaled(stage.steps),
+            budget=budget.scaled(stage.steps, stage.trainer.max_steps),
             optimizer=family.optimizer,
             trainer=stage.trainer,
             seed=stage.seed_for(task),

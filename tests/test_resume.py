@@ -47,7 +47,7 @@ def train(name, kill_at=None, pause=0.0):
         model, "next_step", *data,
         budget=Budget(steps=steps, tokens=150, evaluations=steps),
         optimizer=Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=1.0, warmup=0.2, floor=0.1),
-        settings=TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, checkpoint_seconds=0.0),
+        settings=TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=0.0),
         seed=5, checkpoint=folder / name, log=log,
     )
     weights = b"".join(part.numpy().tobytes() for part in model.state_dict().values())

@@ -33,7 +33,7 @@ from seqlab.training.gradient.task import TaskName, classify_loss, next_step_los
 from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
 
 OPTIMIZER = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=0.5, warmup=0.2, floor=0.1)
-CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, checkpoint_seconds=1e9)
+CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)
 BUDGET = Budget(steps=20, tokens=200, evaluations=1)
 
 

@@ -14,9 +14,10 @@ class Budget:
     tokens: int  # positions in a batch, padding included
     evaluations: int  # validations, evenly spaced; the best one is kept
 
-    def scaled(self, factor: float) -> Budget:
-        """The suite's share of the steps, at least two, with no more validations than steps."""
+    def scaled(self, factor: float, most: int | None = None) -> Budget:
+        """The suite's share of the steps, at least two and `most` at most, with no more validations than steps."""
         steps = max(2, round(self.steps * factor))
+        steps = steps if most is None else min(steps, most)
         return replace(self, steps=steps, evaluations=min(self.evaluations, steps))
 
 
@@ -64,4 +65,5 @@ class TrainerSettings:
     precision: Literal["32-true", "bf16-mixed"]
     threads: int  # OpenMP threads of a process
     compile: bool
+    max_steps: int | None  # of every training, whatever the budget says; null: no such limit
     checkpoint_seconds: float  # between checkpoints from which a killed stage resumes
