@@ -13,7 +13,7 @@ from seqlab.families.gru import GRU, GRULayer
 from seqlab.families.lstm import LSTM, LSTMLayer
 
 H = 16
-PEERS: dict[type[LSTM | GRU], type[nn.RNNBase]] = {LSTM: nn.LSTM, GRU: nn.GRU}
+PEERS: dict[type[LSTM | GRU], Callable[..., nn.RNNBase]] = {LSTM: nn.LSTM, GRU: nn.GRU}
 
 Make = Callable[..., LSTM | GRU]
 

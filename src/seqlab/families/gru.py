@@ -66,31 +66,34 @@ class GRULayer(torch.autograd.Function):
         # The biases of r and z meet in their sum; n's recurrent one is inside the reset.
         bias = bias_ih + F.pad(bias_hh[: 2 * size], (0, size))
         gates = F.linear(x, weight_ih, bias).to(first.dtype)
-        states, recalled = gates.new_empty(2, *gates.shape[:2], size).unbind()
+        # From the state before to the last, so that going back finds each step's predecessor without a copy.
+        states = gates.new_empty(len(x) + 1, *first.shape)
+        states[0] = first
+        recalled = torch.empty_like(states[1:])
         recurrent_gates, recurrent = weight_hh.t().split([2 * size, size], 1)
         recurrent_gates, recurrent = recurrent_gates.contiguous(), recurrent.contiguous()
-        before = first
-        for r_z, r, z, n, recall, state in zip(
+        for r_z, r, z, n, recall, before, state in zip(
             gates[..., : 2 * size].unbind(),
             *(part.unbind() for part in gates.split(size, -1)),
             recalled.unbind(),
-            states.unbind(),
+            states[:-1].unbind(),
+            states[1:].unbind(),
             strict=True,
         ):
             r_z.addmm_(before, recurrent_gates).sigmoid_()
             n.addcmul_(r, torch.addmm(bias_hh[2 * size :], before, recurrent, out=recall)).tanh_()
-            before = torch.lerp(n, before, z, out=state)
-        ctx.save_for_backward(x, first, weight_ih, weight_hh, gates, states, recalled)
-        return states
+            torch.lerp(n, before, z, out=state)
+        ctx.save_for_backward(x, weight_ih, weight_hh, gates, states, recalled)
+        return states[1:]
 
     @staticmethod
     @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        x, first, weight_ih, weight_hh, gates, states, recalled = ctx.saved_tensors
-        size = first.shape[1]
+        x, weight_ih, weight_hh, gates, states, recalled = ctx.saved_tensors
+        size = states.shape[-1]
         r, z, n = gates.split(size, -1)
-        previous = torch.cat([first[None], states[:-1]])
+        previous = states[:-1]
         # Gradients before each sigmoid and tanh and, third in `delta`, of the product inside the reset; yet without the
         # factor that only the step after knows, the gradient of the state.
         to_candidate = torch.ops.aten.tanh_backward(1 - z, n)
@@ -101,7 +104,7 @@ class GRULayer(torch.autograd.Function):
         torch.ops.aten.sigmoid_backward.grad_input(previous - n, z, grad_input=d_z)
         # Becomes the gradient of each state, from the last step to the first.
         total = grad.clone(memory_format=torch.contiguous_format)
-        d_first = torch.zeros_like(first)
+        d_first = torch.zeros_like(states[0])
         for d, before, step, keep in zip(
             reversed(total.unbind()),
             [*reversed(total[:-1].unbind()), d_first],

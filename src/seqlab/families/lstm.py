@@ -70,34 +70,37 @@ class LSTMLayer(torch.autograd.Function):
         x = x.contiguous()
         size = first.shape[1]
         gates = F.linear(x, weight_ih, bias).to(first.dtype)
-        states, cells, squashed = gates.new_empty(3, *gates.shape[:2], size).unbind()
+        # From the state before to the last, so that going back finds each step's predecessor without a copy.
+        states, cells = gates.new_empty(2, len(x) + 1, *first.shape).unbind()
+        states[0], cells[0] = first, first_cell
+        squashed = torch.empty_like(first)
         recurrent = weight_hh.t().contiguous()
-        before, cell = first, first_cell
-        for gate, i_f, i, f, g, o, state, next_cell, squash in zip(
+        for gate, i_f, i, f, g, o, before, state, cell, next_cell in zip(
             gates.unbind(),
             gates[..., : 2 * size].unbind(),
             *(part.unbind() for part in gates.split(size, -1)),
-            states.unbind(),
-            cells.unbind(),
-            squashed.unbind(),
+            states[:-1].unbind(),
+            states[1:].unbind(),
+            cells[:-1].unbind(),
+            cells[1:].unbind(),
             strict=True,
         ):
             gate.addmm_(before, recurrent)
             i_f.sigmoid_()
             g.tanh_()
             o.sigmoid_()
-            cell = torch.mul(f, cell, out=next_cell).addcmul_(i, g)
-            before = torch.mul(o, torch.tanh(cell, out=squash), out=state)
-        ctx.save_for_backward(x, first, first_cell, weight_ih, weight_hh, gates, states, cells, squashed)
+            torch.mul(f, cell, out=next_cell).addcmul_(i, g)
+            torch.mul(o, torch.tanh(next_cell, out=squashed), out=state)
+        ctx.save_for_backward(x, weight_ih, weight_hh, gates, states, cells)
         ctx.set_materialize_grads(False)
-        return states, cells
+        return states[1:], cells[1:]
 
     @staticmethod
     @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad: Tensor | None, grad_cells: Tensor | None) -> tuple[Tensor, ...]:  # type: ignore[override]
-        x, first, first_cell, weight_ih, weight_hh, gates, states, cells, squashed = ctx.saved_tensors
-        size = first.shape[1]
+        x, weight_ih, weight_hh, gates, states, cells = ctx.saved_tensors
+        size = states.shape[-1]
         i, f, g, o = gates.split(size, -1)
         # Each gate's gradient before its sigmoid or tanh, yet without the factor that only the step after knows: the
         # gradient of the cell for i, f and g, that of the state for o.
@@ -108,31 +111,39 @@ class LSTMLayer(torch.autograd.Function):
             torch.ops.aten.tanh_backward.grad_input,
         )
         sigmoid_backward(g, i, grad_input=d_i)
-        sigmoid_backward(cells[:-1], f[1:], grad_input=d_f[1:])
-        sigmoid_backward(first_cell, f[0], grad_input=d_f[0])
+        sigmoid_backward(cells[:-1], f, grad_input=d_f)
         tanh_backward(i, g, grad_input=d_g)
+        squashed = cells[1:].tanh()
         sigmoid_backward(squashed, o, grad_input=d_o)
-        through = torch.ops.aten.tanh_backward(o, squashed)
-        to_cell, to_state = delta[..., : 3 * size].unflatten(-1, (3, size)), d_o
-        d_state, d_cell = torch.zeros_like(first), torch.zeros_like(first_cell)
-        for t in reversed(range(len(x))):
-            if grad is not None:
-                d_state += grad[t]
-            if grad_cells is not None:
-                d_cell += grad_cells[t]
-            d_cell.addcmul_(d_state, through[t])
-            to_cell[t].mul_(d_cell[:, None])
-            to_state[t].mul_(d_state)
-            torch.mm(delta[t], weight_hh, out=d_state)
-            d_cell.mul_(f[t])
+        through = tanh_backward(o, squashed, grad_input=squashed)
+        nothing = [None] * len(x)
+        d_state, d_cell = torch.zeros_like(states[0]), torch.zeros_like(cells[0])
+        for d, to_cell, to_state, outside, keep, d_output, d_next in zip(
+            reversed(delta.unbind()),
+            reversed(delta[..., : 3 * size].unflatten(-1, (3, size)).unbind()),
+            reversed(d_o.unbind()),
+            reversed(through.unbind()),
+            reversed(f.unbind()),
+            reversed(nothing if grad is None else grad.unbind()),
+            reversed(nothing if grad_cells is None else grad_cells.unbind()),
+            strict=True,
+        ):
+            if d_output is not None:
+                d_state += d_output
+            if d_next is not None:
+                d_cell += d_next
+            d_cell.addcmul_(d_state, outside)
+            to_cell.mul_(d_cell[:, None])
+            to_state.mul_(d_state)
+            torch.mm(d, weight_hh, out=d_state)
+            d_cell.mul_(keep)
         flat = delta.flatten(0, 1)
-        previous = torch.cat([first[None], states[:-1]]).flatten(0, 1)
         dtype = delta.dtype
         return (
             (flat @ weight_ih).view(x.shape).to(x.dtype),
             d_state,
             d_cell,
             (flat.t() @ x.flatten(0, 1)).to(dtype),
-            (flat.t() @ previous).to(dtype),
+            (flat.t() @ states[:-1].flatten(0, 1)).to(dtype),
             flat.sum(0),
         )
