@@ -1,6 +1,6 @@
-"""Training symbols/s of `rnn` and `transformer` beside torch's stock layers: same sizes, loss, optimiser, precision.
+"""Training symbols/s of recurrent families and `transformer` beside torch's stock layers: same sizes, loss, precision.
 
-    python bench/language_model.py [--steps N] [--family rnn|transformer] [--size small|large]
+    python bench/language_model.py [--steps N] [--family rnn|lstm|gru|transformer] [--size small|large]
 
 Ours and the stock layers take training steps turn by turn in one process on one thread (forward, backward, AdamW; batch
 32 x 128 of random symbols), so that a noisy machine disturbs both alike; a figure is the median of the steps. The stock
@@ -19,11 +19,15 @@ from torch import Tensor, nn
 
 from seqlab.data.sequences import Space
 from seqlab.families.gradient import GradientFamily
+from seqlab.families.gru import GRU
+from seqlab.families.lstm import LSTM
 from seqlab.families.rnn import RNN
 from seqlab.families.transformer import Transformer
 
 BATCH, STEPS = 32, 128
 SIZES = {"small": (128, 2, 256), "large": (256, 4, 8192)}  # width, layers, symbols
+RECURRENT = {"rnn": (RNN, nn.RNN), "lstm": (LSTM, nn.LSTM), "gru": (GRU, nn.GRU)}
+FAMILIES = [*RECURRENT, "transformer"]
 
 
 class Stock(nn.Module):
@@ -35,7 +39,7 @@ class Stock(nn.Module):
 
     def log_prob(self, x: Tensor, mask: Tensor) -> Tensor:
         h = self.ends.inputs(x[:, :-1])
-        if isinstance(self.body, nn.RNN):
+        if isinstance(self.body, nn.RNNBase):
             h, _ = self.body(h)
         else:
             causal = nn.Transformer.generate_square_subsequent_mask(h.shape[1])
@@ -47,9 +51,10 @@ def models(family: str, width: int, layers: int, symbols: int) -> dict[str, nn.M
     space = Space("symbols", symbols)
     ours: GradientFamily
     stock: nn.Module
-    if family == "rnn":
-        ours = RNN(space, None, hidden_size=width, layers=layers, dropout=0.0, truncation=None, density="student_t")
-        stock = nn.RNN(width, width, layers, batch_first=True)
+    if family in RECURRENT:
+        own, torchs = RECURRENT[family]
+        ours = own(space, None, hidden_size=width, layers=layers, dropout=0.0, truncation=None, density="student_t")
+        stock = torchs(width, width, layers, batch_first=True)
     else:
         ours = Transformer(
             space,
@@ -86,13 +91,13 @@ def trainer(model: nn.Module, symbols: int, bf16: bool) -> Callable[[], None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12, help="timed training steps of each model")
-    parser.add_argument("--family", choices=["rnn", "transformer"])
+    parser.add_argument("--family", choices=FAMILIES)
     parser.add_argument("--size", choices=list(SIZES))
     options = parser.parse_args()
     torch.set_num_threads(1)
     columns = "{:<12}{:>6}{:>7}{:>8}  {:<9}{:<10}{:>10}  {}"
     print(columns.format("family", "width", "layers", "symbols", "model", "precision", "symbols/s", "to torch.nn"))
-    for family in [options.family] if options.family else ["rnn", "transformer"]:
+    for family in [options.family] if options.family else FAMILIES:
         for size in [options.size] if options.size else list(SIZES):
             width, layers, symbols = SIZES[size]
             runs = {

@@ -125,11 +125,17 @@ class GradientFamily(nn.Module, ABC):
         return torch.stack(path, 1).unflatten(0, (len(prefix), samples))
 
     def class_logits(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, K) from the body's outputs over real positions, each having seen its x_t: their mean and the last one."""
+        """(B, K) from the body's outputs, pooled."""
         if self.head is None:
             raise TypeError(f"{type(self).__name__} was built without classes: call with_classes(K) first")
-        h = self.encode(x)
+        return self.head(self.pool(self.encode(x), mask)).float()
+
+    def pool(self, h: Tensor, mask: Tensor) -> Tensor:
+        """(B, T + 1, D), (B, T) -> (B, 2 D): mean and last of the outputs at real positions, each having seen its x_t.
+
+        Of an empty sequence the mean is 0 and the last is what follows the start.
+        """
         lengths = mask.sum(1)
         mean = (h[:, 1:] * mask[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
         last = h[torch.arange(len(h), device=h.device), lengths]
-        return self.head(torch.cat([mean, last], -1)).float()
+        return torch.cat([mean, last], -1)
