@@ -72,13 +72,13 @@ class StateSpace(NamedTuple):
         spread = _floored(first[1:, 1:] / first[0, 0] - np.outer(mean, mean))
         transition, noise = _regress(moves[1:, 1:], states, moves[0, 0])
         coefficients, error = _regress(seen, 1 + states, seen[0, 0])
-        return cls(mean, spread, transition, noise, coefficients[:, 0], coefficients[:, 1:], error)
+        return cls(mean, spread, transition, noise, coefficients[:, 0].copy(), coefficients[:, 1:].copy(), error)
 
 
 def _regress(moments: np.ndarray, inputs: int, count: float) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (m, inputs) and residual covariance (m, m) of the last m variables on the first `inputs`."""
     past, cross, now = moments[:inputs, :inputs], moments[:inputs, inputs:], moments[inputs:, inputs:]
-    coefficients = np.linalg.solve(past, cross).T
+    coefficients = np.ascontiguousarray(np.linalg.solve(past, cross).T)
     residual = now - coefficients @ cross - cross.T @ coefficients.T + coefficients @ past @ coefficients.T
     return coefficients, _floored(residual / count)
 
@@ -262,10 +262,8 @@ def log_density(model: StateSpace, gains: Gains, x: np.ndarray, mask: np.ndarray
     scale = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1) - channels * LOG_2PI / 2
     order = np.argsort(-lengths, kind="stable")
     out = np.zeros(mask.shape)
-    _log_density(
-        np.ascontiguousarray(x), lengths, order, model.mean, model.offset, model.output, pull, keep, whitening, scale,
-        out,
-    )  # fmt: skip
+    x = np.ascontiguousarray(x, np.float64)  # one type, that numba compiles once
+    _log_density(x, lengths, order, model.mean, model.offset, model.output, pull, keep, whitening, scale, out)
     return out
 
 
