@@ -220,6 +220,9 @@ class HiddenMarkov(ClosedForm):
 
     counts: Counts
 
+    # With a source K is its K, so that weights alone are left to choose.
+    candidates = ("prior_weights",)
+
     def __init__(
         self,
         space: Space,

@@ -408,6 +408,9 @@ class LinearGaussian(ClosedForm):
 
     statistics: Moments
 
+    # With a source n is its n, so that weights alone are left to choose.
+    candidates = ("prior_weights",)
+
     def __init__(
         self, space: Space, *, state_sizes: list[int], passes: int, tolerance: float, prior_weights: list[float]
     ):
