@@ -1,4 +1,4 @@
-"""What families fitted by counting and least squares share; importing it imports all of it."""
+"""What families fitted by counting, least squares and EM share; importing it imports all of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,21 @@ from seqlab.data.sequences import Sequences
 from seqlab.families.closed_form.autoregression import VectorAutoregression, fit_each
 from seqlab.families.closed_form.bayes import BayesClassifier
 from seqlab.families.closed_form.family import ClosedForm
+from seqlab.families.closed_form.hmm import HiddenMarkov
+from seqlab.families.closed_form.kalman import LinearGaussian
 from seqlab.families.closed_form.ngram import Bigram, KneserNey
 
-__all__ = ["BayesClassifier", "Bigram", "ByKind", "ClosedForm", "KneserNey", "VectorAutoregression", "fit_each"]
+__all__ = [
+    "BayesClassifier",
+    "Bigram",
+    "ByKind",
+    "ClosedForm",
+    "HiddenMarkov",
+    "KneserNey",
+    "LinearGaussian",
+    "VectorAutoregression",
+    "fit_each",
+]
 
 
 class ByKind(ClosedForm):

@@ -1,0 +1,50 @@
+"""Latent AR: of the past only a hidden state is kept, and that in distribution.
+
+A hidden Markov model on symbols, a linear-Gaussian state space on vectors.
+"""
+
+from __future__ import annotations
+
+from seqlab.data.sequences import Space
+from seqlab.families.closed_form import ByKind, HiddenMarkov, LinearGaussian
+
+
+class LatentAR(ByKind):
+    """P(x_t | x_<t) = sum over h_t of P(x_t | h_t) P(h_t | x_<t), the last updated from step to step:
+    h_t = g(h_{t-1}, x_{t-1}), the filter.
+
+    `states`, `restarts`, `seed`, `pseudo_count` and `block` serve symbols (see HiddenMarkov), `state_sizes` vectors
+    (see LinearGaussian), and the rest both.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        states: list[int],
+        restarts: int,
+        seed: int,
+        pseudo_count: float,
+        block: int,
+        state_sizes: list[int],
+        passes: int,
+        tolerance: float,
+        prior_weights: list[float],
+    ):
+        self.space = space
+        if space.symbols:
+            self.model = HiddenMarkov(
+                space,
+                states=states,
+                restarts=restarts,
+                seed=seed,
+                pseudo_count=pseudo_count,
+                block=block,
+                passes=passes,
+                tolerance=tolerance,
+                prior_weights=prior_weights,
+            )
+        else:
+            self.model = LinearGaussian(
+                space, state_sizes=state_sizes, passes=passes, tolerance=tolerance, prior_weights=prior_weights
+            )
