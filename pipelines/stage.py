@@ -288,7 +288,7 @@ def by_hand(verb: str, function: Callable[[Stage], float | None], arguments: lis
         except UserError as error:
             sys.exit(one_line(error))
 
-    sys.argv[1:] = [f"hydra.job.name={verb}", *arguments]
+    sys.argv[1:] = [*arguments, f"hydra.job.name={verb}"]
     hydra.main(version_base=None, config_path=str(ROOT / "conf"), config_name="cell")(task)()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -172,17 +173,14 @@ def test_queued_experiments_run_side_by_side(clean: Lab) -> None:
             break
         time.sleep(3)
     assert clean.run("dvc", "queue", "status").count("Success") == 2
-    shown = clean.run("dvc", "exp", "show", "--csv")
-    column = next(line for line in shown.splitlines() if "families.rnn.hidden_size" in line).split(",")
-    at = column.index("families.rnn.hidden_size")
-    assert {line.split(",")[at] for line in shown.splitlines()[1:] if len(line.split(",")) > at} >= {"4", "6"}
+    shown = csv.DictReader(clean.run("dvc", "exp", "show", "--csv").splitlines())
+    assert {row["families.rnn.hidden_size"] for row in shown} >= {"4", "6"}
     clean.run("dvc", "queue", "stop")
 
 
 def test_a_stage_by_hand_leaves_the_pipeline_alone(clean: Lab) -> None:
     python = sys.executable
     clean.run(python, "pipelines/finetune.py", "family=rnn", "domain=strings", "family.hidden_size=10", "steps=0.005")
-    clean.run(python, "pipelines/finetune.py", "-m", "family=markov,rnn", "domain=strings", "family=markov", fails=True)
     clean.run(python, "pipelines/finetune.py", "-m", "family=markov", "domain=strings", "seed=1,2", "steps=0.005")
     made = sorted((clean.folder / "outputs/finetune").rglob("full/*/next_step/model.json"))
     found = [json.loads(path.read_text()) for path in made]
@@ -209,11 +207,12 @@ print("JSON" + json.dumps(found))
 """
     found = json.loads(lab.run(sys.executable, "-c", script).split("JSON")[-1])
     assert set(found) >= {"acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "compare"}
-    tuned = next(run for run in found["finetune"] if run["name"] == "finetune strings·rnn·full·0")
+    named = [run for run in found["finetune"] if run["name"] == "finetune strings·rnn·full·0"]
+    # Experiments and cells by hand have runs of the same name, with their own values.
+    tuned = next(run for run in named if run["params"]["family.hidden_size"] == "8" and run["tags"]["suite"] == "small")
     assert tuned["experiment"] == "seqlab/strings"
     assert tuned["status"] == "FINISHED"
     assert {"family", "strategy", "seed", "suite", "domain"} <= set(tuned["tags"])
-    assert tuned["params"]["family.hidden_size"] == "8"
     assert tuned["metrics"]["next_step/symbols_per_second"] > 0
     assert "next_step/valid_loss" in tuned["metrics"]
     assert tuned["inputs"] >= 3
