@@ -98,7 +98,9 @@ def draw_frames(model: Predictor, prepared: Prepared, test: Sequences, seed: int
         batch, start = test.batch(np.array([i])), int(test.first[i])
         past = batch.x[:, :start], batch.mask[:, :start]
         drawn = model.forecast(*past, batch.x.shape[1] - start, 1, seed)[0, 0]
-        rows += [(f"test {i}", prepared.frames(batch.x[0, start:])), ("sampled", prepared.frames(drawn))]
+        if test.centre is not None and test.scale is not None:
+            drawn = drawn * test.scale[i] + test.centre[i]
+        rows += [(f"test {i}", prepared.frames(test[i][start:])), ("sampled", prepared.frames(drawn))]
     pictures.frames(rows, path)
 
 

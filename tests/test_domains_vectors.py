@@ -140,7 +140,8 @@ def video_recipe(raw: Path, changed: bool = False, components: int = 5) -> video
         write_clip(raw / f"clips/{number}.mkv", clip(number, test=int(changed)))
     return video.Video(
         digits="digits.csv.gz", clips=["0.mkv", "1.mkv"], size=16, components=components, source_train=4,
-        source_valid=2, source_length=6, context=8, window=8, stride=2, valid_windows=1, test_share=0.3, seed=0,
+        source_valid=2, source_length=12, context=8, window=8, stride=2, stillest=0.1,
+        valid_windows=1, test_share=0.3, seed=0,
     )  # fmt: skip
 
 
@@ -394,6 +395,15 @@ def test_frames_come_back_through_the_projection(tmp_path: Path) -> None:
     frames = found.frames(found.split("target", "test")[0])
     expected = np.stack([video._reduced(frame, 16).reshape(16, 16) for frame in clip(0)[48:64]])
     np.testing.assert_allclose(frames, expected, atol=1e-4)
+
+
+def test_a_film_is_seen_relative_to_its_context(tmp_path: Path) -> None:
+    found = prepared(video_recipe(tmp_path / "raw"), tmp_path)
+    for name in ("source", "target"):
+        part = found.split(name, "train")
+        past = part.batch(np.arange(len(part))).x[:, :8]
+        np.testing.assert_allclose(past.mean(1), 0, atol=1e-4)
+        assert past.std(1).max() < 1 + 1e-4
 
 
 def test_reduction_averages_areas() -> None:
