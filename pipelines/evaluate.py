@@ -13,6 +13,7 @@ from seqlab.data.sequences import Sequences
 from seqlab.evaluation import judge, metrics, pictures, scores
 from seqlab.evaluation.scores import Scores
 from seqlab.families import saved
+from seqlab.families.base import Predictor
 from seqlab.tracking import Run
 
 SHOWN = 4  # forecasts in a picture
@@ -58,6 +59,9 @@ def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Seq
         found |= metrics.forecast_scores(made, stage.domain.evaluate.horizons)
         draw_forecasts(made, test, prepared.meta.transform, folder / "forecasts.png")
         run.artifact(folder / "forecasts.png", "pictures")
+        if prepared.meta.frame:
+            draw_frames(model, prepared, test, stage.seed_for("samples"), folder / "frames.png")
+            run.artifact(folder / "frames.png", "pictures")
     elif prepared.meta.characters:
         run.text(continuations(model, test, stage.seed_for("samples")), "pictures/continuations.md")
     return found
@@ -84,6 +88,20 @@ def draw_forecasts(made: list[metrics.Forecast], test: Sequences, transform: str
     raw = judge.INVERSE[transform] or (lambda values: values)
     past = [raw(np.asarray(test[one.series][: one.origin], np.float64)) for one in chosen]
     pictures.forecasts(chosen, past, [f"series {one.series}" for one in chosen], path)
+
+
+def draw_frames(model: Predictor, prepared: Prepared, test: Sequences, seed: int, path: Path) -> None:
+    """What the model sees after the context of a few test films, below what came."""
+    assert test.first is not None
+    rows = []
+    for i in np.unique(np.linspace(0, len(test) - 1, SAMPLES).astype(np.int64)):
+        batch, start = test.batch(np.array([i])), int(test.first[i])
+        past = batch.x[:, :start], batch.mask[:, :start]
+        drawn = model.forecast(*past, batch.x.shape[1] - start, 1, seed)[0, 0]
+        if test.centre is not None and test.scale is not None:
+            drawn = drawn * test.scale[i] + test.centre[i]
+        rows += [(f"test {i}", prepared.frames(test[i][start:])), ("sampled", prepared.frames(drawn))]
+    pictures.frames(rows, path)
 
 
 def continuations(model: object, test: Sequences, seed: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stage import Stage, main
 
 from seqlab.artifacts import read_json, replacing, sha256, write_json
+from seqlab.data.sequences import SPLITS
 
 
 def prepare(stage: Stage) -> None:
@@ -19,9 +20,9 @@ def prepare(stage: Stage) -> None:
         run.metrics({f"{part}/{split}": n for part, splits in counts.items() for split, n in splits.items()})
         run.artifact(stage.prepared / "meta.json")
         stage.finished(run, {}, {"prepared": stage.prepared})
-    print(
-        f"prepare {stage.label}: " + ", ".join(f"{k} {v['train']}/{v['valid']}/{v['test']}" for k, v in counts.items())
-    )
+    # A source needs no test split.
+    sizes = {name: "/".join(str(found[split]) for split in SPLITS if split in found) for name, found in counts.items()}
+    print(f"prepare {stage.label}: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
 
 
 if __name__ == "__main__":

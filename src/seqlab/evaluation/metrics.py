@@ -384,10 +384,11 @@ def rolling_origin(
 
     series: values before standardisation; `first` is the first origin of each (its first held-out position); series
     with fewer than min(horizons) values from there on are left out. Origins are evenly spaced from `first` to the last
-    that leaves min(horizons) values; each is forecast to the longest horizon that its future still has. At each origin
-    centre and scale come from the values before it alone, and the predictor sees the last `context` of them (None:
-    all). inverse: increasing map from values to the units of the errors (`np.exp` for a panel of logarithms). season:
-    declared period of the naive forecast that scales the errors. tokens: positions in a batch, sampled ones included.
+    that leaves min(horizons) values; each is forecast to the longest horizon that its future still has. Where the
+    series carry centre and scale, those of an origin come from the values before it alone. The predictor sees the last
+    `context` of them (None: all). inverse: increasing map from values to the units of the errors (`np.exp` for a panel
+    of logarithms). season: declared period of the naive forecast that scales the errors. tokens: positions in a batch,
+    sampled ones included.
 
     Raises UserError when a series has no more values before its first origin than `season`, or none is long enough.
     """
@@ -441,7 +442,10 @@ def _forecast_batch(
     inverse: Callable[[np.ndarray], np.ndarray] | None,
 ) -> list[Forecast]:
     known = [series[i][:origin].astype(np.float64) for i, origin in chosen]
-    centre, scale = (np.stack(part) for part in zip(*(standardisation(values) for values in known), strict=True))
+    if series.centre is None:
+        centre, scale = np.zeros((len(known), 1)), np.ones((len(known), 1))
+    else:
+        centre, scale = (np.stack(part) for part in zip(*(standardisation(values) for values in known), strict=True))
     mask = np.arange(seen.max()) < seen[:, None]
     prefix = np.zeros((*mask.shape, series.values.shape[1]), np.float32)
     prefix[mask] = np.concatenate([values[-n:] for values, n in zip(known, seen, strict=True)])

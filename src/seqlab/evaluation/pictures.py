@@ -186,6 +186,22 @@ def forecasts(shown: Sequence[Forecast], past: Sequence[np.ndarray], titles: Seq
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
 
 
+def frames(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
+    """Films as rows of pictures; rows: a title and frames (T, H, W) between 0 and 1, of which at most 8 are drawn."""
+    columns = min(8, max(len(film) for _, film in rows))
+    with _figure(path, 0.9 + 0.8 * columns, 0.4 + 0.8 * len(rows)) as figure:
+        for line, (title, film) in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+            steps = np.linspace(0, len(film) - 1, columns).round().astype(np.int64)
+            for axes, step in zip(line, steps, strict=True):
+                axes.imshow(film[step], cmap="gray", vmin=0, vmax=1)
+                axes.set_xticks([], [])
+                axes.set_yticks([], [])
+                axes.spines[:].set_visible(False)
+                if axes.get_subplotspec().is_first_row():
+                    axes.set_title(f"+{step + 1}")
+            line[0].set_ylabel(title)
+
+
 def loss_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str, path: Path) -> None:
     """Losses over training steps; curves: (steps, values) by name."""
     with _figure(path, 7.2, 3.4) as figure:

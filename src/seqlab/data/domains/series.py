@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, split_of, write_meta
+from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, find, split_of, write_meta
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
 
@@ -119,7 +119,7 @@ class Series:
                 f"domain series, panel {spec.get('file', spec)}: expected the keys {', '.join(PANEL_KEYS)}, "
                 f"found {', '.join(spec)}"
             )
-        file = _find(root, spec["file"])
+        file = find(root, spec["file"])
         series: dict[str, list[tuple[int, float]]] = {}
         for name, time, value in self._rows(file, spec):
             series.setdefault(name, []).append((time, value))
@@ -185,13 +185,6 @@ class Series:
         if self.transform == "log1p" and value <= -1:
             raise UserError(f"{where}: {cell} has no log1p; set transform to none")
         return value
-
-
-def _find(root: Path, name: str) -> Path:
-    found = [root] if root.is_file() and root.name == name else sorted(root.rglob(name))
-    if not found:
-        raise UserError(f"{name}: not among the files of the archive ({root})")
-    return found[0]
 
 
 def _time_index(text: str, where: str) -> int:
