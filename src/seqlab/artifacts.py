@@ -31,13 +31,13 @@ def replacing(path: Path) -> Iterator[Path]:
     made.parent.mkdir()
     try:
         yield made
-        if path.is_dir():
-            # A folder cannot be replaced in one call: the old one steps aside first, and comes back if need be.
-            os.replace(path, old)
         try:
+            if path.is_dir():
+                # A folder cannot be replaced in one call: the old one steps aside first, and comes back if need be.
+                os.replace(path, old)
             os.replace(made, path)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interrupt between the two calls included
+            if old.exists() and not path.exists():
                 os.replace(old, path)
             raise
     except OSError as error:
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, or of UTF-8
         raise UserError(f"{path}: not JSON: {error}") from None
 
 

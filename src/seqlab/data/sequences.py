@@ -7,6 +7,7 @@ whatever the size, and a padded batch is one gather without Python work for each
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ class Sequences:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("values", "offsets", *OPTIONAL):
             if (part := getattr(self, name)) is not None:
-                np.save(folder / f"{name}.npy", part)
+                _save(folder / f"{name}.npy", part)
 
     @classmethod
     def load(cls, folder: Path) -> Sequences:
@@ -133,13 +134,20 @@ class Sequences:
                     parts[name] = np.load(
                         path, mmap_mode="r" if name == "values" and path.stat().st_size > 4096 else None
                     )
-                except ValueError as error:
+                except (ValueError, EOFError, MemoryError) as error:  # the last: its header promises too much
                     raise UserError(f"{path}: not a readable array: {error}") from None
             elif name not in OPTIONAL:
                 raise UserError(f"{path}: missing; run the prepare stage")
         found = cls(**parts)
-        if found.offsets[-1] != len(found.values):
-            raise UserError(f"{folder}: offsets end at {found.offsets[-1]}, but there are {len(found.values)} values")
+        offsets = found.offsets
+        whole = offsets.ndim == 1 and offsets.dtype == np.int64 and offsets[:1].tolist() == [0]
+        if not whole or (np.diff(offsets) < 0).any():
+            raise UserError(f"{folder / 'offsets.npy'}: expected int64 positions that begin with 0 and never fall")
+        if offsets[-1] != len(found.values):
+            raise UserError(f"{folder}: offsets end at {offsets[-1]}, but there are {len(found.values)} values")
+        for name in OPTIONAL:
+            if name in parts and len(parts[name]) != len(found):
+                raise UserError(f"{folder / name}.npy: {len(parts[name])} entries for {len(found)} sequences")
         return found
 
     @classmethod
@@ -162,8 +170,8 @@ class SequenceWriter:
 
     def __init__(self, folder: Path, dtype: np.dtype | type, channels: int | None = None):
         self.folder, self.dtype, self.channels = folder, np.dtype(dtype), channels
-        self.offsets: list[int] = [0]
-        self.labels: list[int] = []
+        self.offsets = array("q", [0])
+        self.labels = array("q")
 
     def __enter__(self) -> SequenceWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -194,9 +202,17 @@ class SequenceWriter:
         finally:
             self._file.close()
         if kind is None:
-            np.save(self.folder / "offsets.npy", np.asarray(self.offsets, np.int64))
+            _save(self.folder / "offsets.npy", np.asarray(self.offsets, np.int64))
             if self.labels:
-                np.save(self.folder / "labels.npy", np.asarray(self.labels, np.int64))
+                _save(self.folder / "labels.npy", np.asarray(self.labels, np.int64))
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    """The bytes of `np.save`, which reports a full disk without the error's number."""
+    values = np.ascontiguousarray(values)
+    with open(path, "wb") as file:
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(values))
+        file.write(values.data)
 
 
 def buckets(lengths: np.ndarray, tokens: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
