@@ -67,3 +67,15 @@ class TrainerSettings:
     compile: bool
     max_steps: int | None  # of every training, whatever the budget says; null: no such limit
     checkpoint_seconds: float  # between checkpoints from which a killed stage resumes
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How translations are searched for. Every neural system of a domain gets the same."""
+
+    beam_size: int  # 1: greedy
+    length_penalty: float  # scores are log-probabilities over length to this power
+    patience: float | None  # stop at patience * beam_size finished hypotheses; null: when none can win any more
+    longest_factor: float  # a translation has at most factor * source + constant symbols
+    longest_constant: int
+    batch: int  # sources decoded at once
