@@ -180,7 +180,9 @@ def test_additive_attention_equals_loops() -> None:
         u, v = model.key.weight, model.energy.weight[0]
         for row, ids in enumerate(SOURCES):
             for k in range(2):
-                energies = [float(v @ torch.tanh(w @ state[row, k] + b + u @ memory[0][row, i])) for i in range(len(ids))]
+                energies = [
+                    float(v @ torch.tanh(w @ state[row, k] + b + u @ memory[0][row, i])) for i in range(len(ids))
+                ]
                 total = sum(np.exp(e) for e in energies)
                 gathered = sum(np.exp(e) / total * memory[0][row, i].numpy() for i, e in enumerate(energies))
                 np.testing.assert_allclose(context[row, k], gathered, rtol=1e-4, atol=1e-5)
@@ -242,7 +244,9 @@ class Toy(Seq2Seq):
         return self.table[memory[0][:, None], before, inputs]
 
     def start(self, memory: Memory, beams: int) -> State:
-        return State((), (torch.zeros(len(memory[0]) * beams, dtype=torch.int64), memory[0].repeat_interleave(beams)), 0)
+        return State(
+            (), (torch.zeros(len(memory[0]) * beams, dtype=torch.int64), memory[0].repeat_interleave(beams)), 0
+        )
 
     def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
         before, first = state.past
@@ -311,7 +315,9 @@ def test_a_translation_does_not_depend_on_its_batch(model: Seq2Seq) -> None:
 def test_scores_are_the_models(model: Seq2Seq) -> None:
     sources = sentences(6, [3, 9, 5])
     for one, source in zip(
-        beam_search(model, batch(sources), [9, 7, 3], beam_size=3, length_penalty=0.6, patience=2.0), sources, strict=True
+        beam_search(model, batch(sources), [9, 7, 3], beam_size=3, length_penalty=0.6, patience=2.0),
+        sources,
+        strict=True,
     ):
         log_prob = model.log_prob(batch([source]), batch([one.symbols])).sum().item()
         assert one.log_prob == pytest.approx(log_prob, abs=1e-4)

@@ -122,12 +122,17 @@ def noised(x: np.ndarray, mask: np.ndarray, noise: Noise, rng: np.random.Generat
     return np.where(mask, moved, 0)
 
 
+# Whatever batches can be drawn from.
+Data = Sequences | Pairs | Denoising
+
+
 @dataclass(frozen=True)
 class TextPairs:
-    """A test set as texts: E sources and one or more references of each."""
+    """A test set as texts: E sources, one or more references of each, and where each comes from."""
 
     sources: list[str]
     references: list[list[str]]
+    origins: list[str]
 
     @classmethod
     def load(cls, path: Path) -> TextPairs:
@@ -135,10 +140,10 @@ class TextPairs:
         rows = read_pairs(path)
         if not rows:
             raise UserError(f"{path}: it is empty, expected at least one pair")
-        return cls([row["source"] for row in rows], [row["references"] for row in rows])
+        return cls(*([row[name] for row in rows] for name in ("source", "references", "origin")))
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def subset(self, indices: np.ndarray) -> TextPairs:
-        return TextPairs([self.sources[i] for i in indices], [self.references[i] for i in indices])
+        return TextPairs(*([part[i] for i in indices] for part in (self.sources, self.references, self.origins)))

@@ -13,8 +13,9 @@ import numpy as np
 from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
-from seqlab.training.settings import TrainerSettings
+from seqlab.training.settings import Decoding, TrainerSettings
 
+PAIRS = "pairs"  # the kind of a space of translations
 WEIGHTS, RECIPE = "model.safetensors", "model.json"
 
 
@@ -61,15 +62,17 @@ def load_recipe(folder: Path) -> Recipe:
         raise UserError(f"{folder / RECIPE}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
 
 
-def load(folder: Path, trainer: TrainerSettings) -> Any:
-    """The fitted model as a Predictor, or as a Classifier where the recipe has classes.
+def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = None) -> Any:
+    """The fitted model as a Predictor, as a Classifier where the recipe has classes, or as a Translator.
 
-    trainer: where and how a gradient family computes. Raises UserError when a file is missing or its tensors do not fit
+    trainer: where and how a gradient family computes. decoding: how a neural translator searches. Raises UserError when a file is missing or its tensors do not fit
     the recipe.
     """
     recipe = load_recipe(folder)
     tensors = read_tensors(folder / WEIGHTS)
     model = recipe.build()
+    if recipe.fit == "gradient" and recipe.kind == PAIRS:
+        return importlib.import_module("seqlab.families.seq2seq").translator(model, tensors, folder, trainer, decoding)
     if recipe.fit == "gradient":
         return importlib.import_module("seqlab.families.gradient").predictor(model, tensors, trainer)
     model.load_state(tensors)

@@ -33,7 +33,9 @@ class State:
     def reordered(self, hypotheses: Tensor, sources: Tensor | None) -> State:
         """Hypothesis i goes on from row hypotheses[i]; of the sources only some (an index) or, with None, all remain."""
         memory = self.memory if sources is None else tuple(part.index_select(0, sources) for part in self.memory)
-        return State(memory, tuple(part.index_select(self.rows, hypotheses) for part in self.past), self.steps, self.rows)
+        return State(
+            memory, tuple(part.index_select(self.rows, hypotheses) for part in self.past), self.steps, self.rows
+        )
 
 
 class Seq2Seq(nn.Module, ABC):
@@ -105,4 +107,3 @@ class Seq2Seq(nn.Module, ABC):
         logits, symbols = self.teacher_forced(source, target)
         smoothing = self.label_smoothing if self.training else 0.0
         return F.cross_entropy(logits.float(), symbols, reduction="sum", label_smoothing=smoothing)
-

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -106,12 +107,13 @@ def pieces(text: str) -> list[str]:
 
 
 def translator(
-    model: Seq2Seq, tensors: Mapping[str, np.ndarray], vocabulary: Vocabulary, trainer: TrainerSettings, decoding: Decoding
+    model: Seq2Seq, tensors: Mapping[str, np.ndarray], folder: Path, trainer: TrainerSettings, decoding: Decoding
 ) -> Translator:
-    """`model` with the saved `tensors`, where and how the trainer would run it. Sets the process's threads.
+    """`model` with the saved `tensors` and the vocabulary beside them in `folder`, where and how the trainer would run it. Sets the process's threads.
 
     Raises UserError when the tensors are not exactly those of the model.
     """
+    vocabulary = Vocabulary.load(folder)
     wanted, found = model.state_dict(), dict(tensors)
     wrong = sorted(set(wanted) ^ set(found)) or [n for n in wanted if tuple(wanted[n].shape) != found[n].shape]
     if wrong:

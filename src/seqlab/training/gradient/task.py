@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqlab.families.gradient import GradientFamily
 from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.gradient.optim import build_optimizer, build_schedule
 from seqlab.training.settings import Optimizer
 
-TaskName = Literal["next_step", "classify"]
+if TYPE_CHECKING:
+    from seqlab.families.gradient import GradientFamily
+    from seqlab.families.seq2seq import Seq2Seq
+
+TaskName = Literal["next_step", "classify", "denoise", "translate"]
 
 
 class Loss(NamedTuple):
@@ -44,7 +47,18 @@ def classify_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
     return Loss(total, torch.full_like(total, len(batch.labels)))
 
 
-LOSSES: dict[TaskName, Callable[[Any, TensorBatch], Loss]] = {"next_step": next_step_loss, "classify": classify_loss}
+def translate_loss(model: Seq2Seq, batch: TensorBatch) -> Loss:
+    """-log P of the target given the source, smoothed in training; the mean is per symbol of the target."""
+    assert batch.source is not None, "translation needs sources"
+    return Loss(model.loss(batch.source, batch.x), batch.mask.sum().float())
+
+
+LOSSES: dict[TaskName, Callable[[Any, TensorBatch], Loss]] = {
+    "next_step": next_step_loss,
+    "classify": classify_loss,
+    "denoise": translate_loss,
+    "translate": translate_loss,
+}
 
 
 class Task(LightningModule):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from seqlab.artifacts import read_tensors
-from seqlab.data.sequences import Sequences
+from seqlab.data.pairs import Data
 from seqlab.families.saved import WEIGHTS, Recipe
 from seqlab.training.gradient.callbacks import Log
 from seqlab.training.gradient.fit import fit
@@ -21,8 +21,8 @@ from seqlab.training.trained import Trained
 def train(
     recipe: Recipe,
     task: TaskName,
-    train: Sequences,
-    valid: Sequences,
+    train: Data,
+    valid: Data,
     *,
     start: Path | None,
     strategy: Strategy,
