@@ -9,9 +9,9 @@ from pathlib import Path
 from stage import PRIVATE, ROOT, errors_in_one_line, hashed, new_run
 
 from seqlab import config
-from seqlab.artifacts import read_json, replacing, write_json
-from seqlab.config import Experiment
-from seqlab.evaluation import leaderboard, pictures, scores
+from seqlab.artifacts import read_json, replacing, write_json, write_text
+from seqlab.config import Experiment, TranslationEvaluation
+from seqlab.evaluation import leaderboard, pictures, scores, translation_report
 from seqlab.evaluation.leaderboard import Cell, Cost, Row
 
 REPORTS = Path("reports")
@@ -30,7 +30,8 @@ def compare() -> None:
         inputs=hashed({"scores": Path("scores")}),
         follows={},
     ) as run:
-        rows = leaderboard.build(read_cells(experiment), experiment.suite.replicates, seed=0)
+        cells = read_cells(experiment)
+        rows = leaderboard.build(cells, experiment.suite.replicates, seed=0)
         leaderboard.write_csv(rows, REPORTS / "leaderboard.csv")
         leaderboard.write_metrics(rows, REPORTS / "metrics.json")
         leaderboard.write_plots(rows, headlines, REPORTS / "plots")
@@ -41,6 +42,16 @@ def compare() -> None:
         text = leaderboard.markdown(rows, headlines, costs)
         with replacing(REPORTS / "leaderboard.md") as made:
             made.write_text(text, encoding="utf-8")
+        for name, domain in experiment.domains.items():
+            if isinstance(domain.evaluate, TranslationEvaluation):
+                report = translation_report.markdown(
+                    name,
+                    [cell for cell in cells if cell.domain == name],
+                    read_speeds(experiment, name),
+                    domain.evaluate,
+                    experiment.suite.replicates,
+                )
+                write_text(REPORTS / f"{name}.md", report)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         run.metrics({f"{r.domain}/{r.task}/{r.metric}/{r.family}/{r.strategy}": r.value for r in rows})
@@ -56,7 +67,7 @@ def read_cells(experiment: Experiment) -> list[Cell]:
         report = read_json(Path("models") / part / "report.json")
         found = scores.read(Path("scores") / part)
         for task, details in report.items():
-            own = found.of(task, *(["forecast"] if task == "next_step" else []))
+            own = found.of(task, *(other for other, model in leaderboard.MODEL_OF.items() if model == task))
             names = (cell.domain, cell.family, cell.strategy, cell.seed)
             cells.append(Cell(*names, own, details["parameters"], details["steps"], details["flops"]))
     for domain in experiment.domains:
@@ -89,6 +100,17 @@ def read_costs(experiment: Experiment) -> dict[tuple[str, str, str, str], Cost]:
         for key, costs in found.items()
     }
     return leaderboard.read_costs(REPORTS / "cost.csv") | fresh
+
+
+def read_speeds(experiment: Experiment, domain: str) -> dict[tuple[str, str, str], float]:
+    """Sentences a second by (task, family, strategy), of the first seed."""
+    found: dict[tuple[str, str, str], float] = {}
+    for cell in experiment.cells():
+        record = PRIVATE / "records" / "evaluate" / f"{cell.domain}/{cell.family}/{cell.strategy}/{cell.seed}.json"
+        if cell.domain == domain and record.exists():
+            for task, cost in read_json(record)["cost"].items():
+                found.setdefault((task, cell.family, cell.strategy), cost["sentences_per_second"])
+    return found
 
 
 if __name__ == "__main__":

@@ -66,13 +66,13 @@ def composed(arguments: list[str]) -> None:
 def layout(checked: Experiment) -> dict[str, Any]:
     """What each group of stages in dvc.yaml loops over."""
     code = {
-        family.name: {"family": family.name, "file": family.component.file, "fit": family.fit}
+        family.name: {"family": family.name, "file": family.component.file, "kit": family.kit, "fit": family.fit}
         for family in checked.families.values()
     }
     trainings = {
         f"{domain}-{family.name}-s{seed}": {"domain": domain, **code[family.name], "seed": seed}
         for domain in checked.domains
-        for family in checked.families.values()
+        for family in map(checked.families.__getitem__, checked.of(domain))
         for seed in checked.suite.seeds
     }
     tuned = {

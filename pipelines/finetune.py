@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fitting import Fitting
+from fitting import Fitting, share_of
 from pretrain import pretrain
 from stage import Stage, main
 
-from seqlab.data.domains.base import Prepared, task_set
+from seqlab.artifacts import seed_of
+from seqlab.data.domains.base import Prepared
 from seqlab.training.settings import Strategy
 
 
@@ -36,13 +37,16 @@ def finetune(stage: Stage) -> float:
                 strategy, source = replace(stage.strategy, learning_rate_factor=factor), start
                 if budget.start == "target" and stage.family.fit == "gradient":
                     strategy, source = Strategy("pretrained", budget.learning_rate_factor), made
+                data = {split: prepared.data(task, split) for split in ("train", "valid")}
+                # The same examples for every family, strategy and seed.
+                data["train"] = share_of(data["train"], stage.strategy.share, seed_of("share", stage.domain.name, task))
                 trained = fitting.train(
                     run,
                     prepared,
                     task,
-                    task_set(task),
+                    data,
                     budget=budget,
-                    start=source and source / "next_step",
+                    start=source and source / prepared.meta.pretraining,
                     strategy=strategy,
                     out=made / task,
                 )

@@ -5,21 +5,34 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import shutil
 import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stage import PRIVATE, ROOT, Stage, content_hash
 
 from seqlab.artifacts import read_json, write_json
 from seqlab.data.domains.base import Prepared
+from seqlab.data.pairs import Data
+from seqlab.data.vocabulary import NAME as VOCABULARY
+from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.tracking import Run
 from seqlab.training import resume
 from seqlab.training.settings import Budget, Strategy
 from seqlab.training.trained import Trained
+
+
+def share_of(data: Data, share: float, seed: int) -> Data:
+    """About this share of the examples, at least one: the first of a permutation, so that smaller shares lie within."""
+    if share >= 1:
+        return data
+    order = np.random.default_rng(seed).permutation(len(data))
+    return data.subset(np.sort(order[: max(1, round(share * len(data)))]))
 
 
 class Fitting:
@@ -48,17 +61,22 @@ class Fitting:
         run: Run,
         prepared: Prepared,
         task: str,
-        data: str,
+        data: dict[str, Data],
         *,
         budget: Budget,
         start: Path | None,
         strategy: Strategy,
         out: Path,
     ) -> Trained:
-        """Train one task on the set `data`, and save the model under `out`."""
+        """Train one task on the splits train and valid of `data`, and save the model under `out`."""
         stage, meta = self.stage, prepared.meta
         assert stage.family is not None
         family = stage.family
+        if family.translates != stage.domain.translates:
+            kinds = {True: "translates pairs", False: "continues sequences"}
+            raise UserError(
+                f"family {family.name} {kinds[family.translates]}, which domain {stage.domain.name} has not"
+            )
         recipe = Recipe(
             target=family.component.target,
             parameters=family.component.parameters,
@@ -74,8 +92,8 @@ class Fitting:
         trained: Trained = importlib.import_module(f"seqlab.training.{family.fit}.train").train(
             recipe,
             task,
-            prepared.split(data, "train"),
-            prepared.split(data, "valid"),
+            data["train"],
+            data["valid"],
             start=start,
             strategy=strategy,
             budget=budget.scaled(stage.steps, stage.trainer.max_steps),
@@ -86,6 +104,8 @@ class Fitting:
             log=log,
         )
         saved.save(out, recipe, trained.tensors)
+        if stage.domain.translates:
+            shutil.copyfile(prepared.folder / VOCABULARY, out / VOCABULARY)
         self.trained[task] = trained
         run.metrics(
             {f"{task}/{name}": value for name, value in asdict(trained.cost).items()}

@@ -22,10 +22,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from seqlab.data.archive import Archive
 from seqlab.errors import UserError
 from seqlab.tracking import Tracking
-from seqlab.training.settings import Budget, Optimizer, Strategy, TaskBudget, TrainerSettings
+from seqlab.training.settings import (
+    Decoding,
+    Noise,
+    Optimizer,
+    SourceBudget,
+    Strategy,
+    TaskBudget,
+    TrainerSettings,
+)
 
 T = TypeVar("T")
 ALLOWED = "seqlab."  # a `_target_` outside this package is refused before anything is imported
+TRANSLATING = ("seq2seq", "rules")  # kits of the families that translate
 ANNOTATIONS = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "Literal": Literal}
 
 
@@ -49,6 +58,16 @@ class Evaluation:
     samples: int  # sample paths an origin
     period: int  # declared seasonal period, in steps
     headline: dict[str, str]  # the metric that ranks each task
+
+
+@dataclass(frozen=True)
+class TranslationEvaluation:
+    """How a domain's translations are made and judged."""
+
+    decoding: Decoding  # of every neural system
+    tokenize: Literal["char", "ko-mecab"]  # of BLEU
+    samples: int  # sentences of each test set that the report shows
+    headline: dict[str, str]  # the metric that ranks each test set
 
 
 class Component:
@@ -80,6 +99,20 @@ class Family:
     def fit(self) -> str:
         return "closed_form" if self.optimizer is None else "gradient"
 
+    @property
+    def kit(self) -> str:
+        """The package under families/ that the family's module builds on, read from its source."""
+        path = _source(self.component.target.rpartition(".")[0])
+        assert path is not None  # or the section would not have been checked
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)]
+        kits = [m.split(".")[2] for m in modules if m.startswith("seqlab.families.") and m != "seqlab.families.base"]
+        return kits[0] if kits else self.fit
+
+    @property
+    def translates(self) -> bool:
+        return self.kit in TRANSLATING
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -89,9 +122,13 @@ class Domain:
     title: str
     archives: dict[str, Archive]
     prepare: Component
-    pretrain: Budget
+    pretrain: SourceBudget
     finetune: dict[str, TaskBudget]  # by task
-    evaluate: Evaluation
+    evaluate: Evaluation | TranslationEvaluation
+
+    @property
+    def translates(self) -> bool:
+        return isinstance(self.evaluate, TranslationEvaluation)
 
 
 @dataclass(frozen=True)
@@ -119,14 +156,19 @@ class Experiment:
     tracking: Tracking
 
     def cells(self) -> list[Cell]:
-        """Every cell of the suite."""
+        """Every cell of the suite: translation families on pairs, the others on single sequences."""
         return [
             Cell(domain, family, strategy, seed)
             for domain in self.domains
-            for family in self.families
+            for family in self.of(domain)
             for strategy in self.strategies
             for seed in self.suite.seeds
         ]
+
+    def of(self, domain: str) -> list[str]:
+        """The families that a domain is for."""
+        wanted = self.domains[domain].translates
+        return [name for name, family in self.families.items() if family.translates == wanted]
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -172,12 +214,25 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
             for key, part in tree["archives"].items()
         },
         prepare=component(tree["prepare"], f"{where}.prepare"),
-        pretrain=_check(Budget, tree["pretrain"], f"{where}.pretrain"),
+        pretrain=_check(
+            SourceBudget, _checked_part(Noise, tree["pretrain"], "noise", f"{where}.pretrain"), f"{where}.pretrain"
+        ),
         finetune={
             task: _check(TaskBudget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()
         },
-        evaluate=_check(Evaluation, tree["evaluate"], f"{where}.evaluate"),
+        evaluate=_evaluation(tree["evaluate"], f"{where}.evaluate"),
     )
+
+
+def _evaluation(tree: dict[str, Any], where: str) -> Evaluation | TranslationEvaluation:
+    if "decoding" not in tree:
+        return _check(Evaluation, tree, where)
+    return _check(TranslationEvaluation, _checked_part(Decoding, tree, "decoding", where), where)
+
+
+def _checked_part(kind: type, tree: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    """The section with one of its own sections checked, where it has that."""
+    return tree | {key: _check(kind, tree[key], f"{where}.{key}")} if key in tree else tree
 
 
 def strategy(tree: dict[str, Any], where: str = "strategy") -> Strategy:

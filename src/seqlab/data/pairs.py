@@ -10,6 +10,7 @@ import numpy as np
 from seqlab.data.sequences import Batch, Sequences
 from seqlab.data.vocabulary import MASK, read_pairs
 from seqlab.errors import UserError
+from seqlab.training.settings import Noise
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,6 @@ class Pairs:
 
 def paired(source: Batch, target: Batch) -> Batch:
     return Batch(target.x, target.mask, target.scored, None, source.x)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What is done to a text that a denoiser is to restore (Song et al. 2019; Lewis et al. 2020)."""
-
-    masked: float  # share of the tokens, in spans, each token replaced by a mask
-    span: float  # mean tokens of a span
-    shuffled: float  # no remaining token moves further than this many places (Lample et al. 2018)
 
 
 @dataclass(frozen=True)
@@ -122,6 +114,9 @@ def noised(x: np.ndarray, mask: np.ndarray, noise: Noise, rng: np.random.Generat
     return np.where(mask, moved, 0)
 
 
+# The test sets of a domain of pairs, each a task of its own, and the files that hold them.
+TESTS = {"in_domain": "test", "held_out": "held_out", "everyday": "everyday"}
+
 # Whatever batches can be drawn from.
 Data = Sequences | Pairs | Denoising
 
@@ -140,10 +135,15 @@ class TextPairs:
         rows = read_pairs(path)
         if not rows:
             raise UserError(f"{path}: it is empty, expected at least one pair")
-        return cls(*([row[name] for row in rows] for name in ("source", "references", "origin")))
+        sources, references, origins = ([row[name] for row in rows] for name in ("source", "references", "origin"))
+        return cls(sources, references, origins)
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def subset(self, indices: np.ndarray) -> TextPairs:
-        return TextPairs(*([part[i] for i in indices] for part in (self.sources, self.references, self.origins)))
+        return TextPairs(
+            [self.sources[i] for i in indices],
+            [self.references[i] for i in indices],
+            [self.origins[i] for i in indices],
+        )

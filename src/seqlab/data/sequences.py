@@ -38,8 +38,8 @@ class Batch:
     """A padded batch. x: (B, T) int64 symbols or (B, T, C) float32 vectors; padding is zero.
 
     mask: (B, T) bool, true where a position exists. scored: (B, T) bool, true where it is also scored (positions
-    before a sequence's `first` are context only). labels: (B,) int64, or None. source: of pairs, (B, S) int64, what x is
-    to be predicted from; its padding is zero and no symbol.
+    before a sequence's `first` are context only). labels: (B,) int64, or None. source: of pairs, (B, S) int64, what
+    x is to be predicted from; its padding is zero and no symbol.
     """
 
     x: np.ndarray

@@ -137,7 +137,7 @@ CHARACTER_ORDER, WORD_ORDER, BETA = 6, 2, 2  # of chrF++ (Popović 2017)
 
 
 def _chrf(sums: np.ndarray) -> np.ndarray:
-    """Of summed counts, in the translation, in the reference and in both, of each order, (..., 3 orders): 0 to 100.
+    """Of summed counts, in the translation, in the reference and in both, of each order, (..., 3 orders).
 
     As sacreBLEU: precision and recall are averaged over the orders that occur on both sides.
     """
@@ -153,7 +153,7 @@ def _chrf(sums: np.ndarray) -> np.ndarray:
 
 
 def _bleu(sums: np.ndarray) -> np.ndarray:
-    """Of summed lengths of translation and reference, and n-grams that match and in all, n = 1 .. 4, (..., 10): 0 to 100.
+    """Of summed lengths of translation and reference, and n-grams that match and in all, n = 1 .. 4, (..., 10).
 
     As sacreBLEU: an order without a match counts as 1/2 of one, the next such order as 1/4, and so on.
     """

@@ -30,7 +30,7 @@ class Scorers(NamedTuple):
 
     @classmethod
     def of(cls, tokenize: Tokenize) -> Scorers:
-        from sacrebleu.metrics import BLEU as SacreBLEU  # type: ignore[attr-defined]
+        from sacrebleu.metrics import BLEU as SacreBLEU
         from sacrebleu.metrics import CHRF as SacreCHRF
 
         return cls(SacreCHRF(word_order=2), SacreBLEU(tokenize=tokenize))
@@ -93,3 +93,8 @@ def unknown(task: str, counts: Sequence[tuple[int, int]]) -> Scores:
     """The share of source words that a system does not know. counts: (unknown, all) of each sentence."""
     parts = np.array(counts, np.float64)
     return Scores({(task, "unknown_words"): Ratio(np.arange(len(parts)), parts[:, 0], parts[:, 1])})
+
+
+def sampled(size: int, samples: int) -> list[int]:
+    """The examples that reports show: evenly spread, the first among them."""
+    return np.unique(np.linspace(0, size - 1, min(samples, size)).astype(np.int64)).tolist()

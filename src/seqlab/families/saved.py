@@ -65,7 +65,8 @@ def load_recipe(folder: Path) -> Recipe:
 def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = None) -> Any:
     """The fitted model as a Predictor, as a Classifier where the recipe has classes, or as a Translator.
 
-    trainer: where and how a gradient family computes. decoding: how a neural translator searches. Raises UserError when a file is missing or its tensors do not fit
+    trainer: where and how a gradient family computes. decoding: how a neural
+    translator searches. Raises UserError when a file is missing or its tensors do not fit
     the recipe.
     """
     recipe = load_recipe(folder)

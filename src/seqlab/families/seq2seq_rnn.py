@@ -1,4 +1,4 @@
-"""An encoder–decoder without attention (Cho et al. 2014; Sutskever, Vinyals and Le 2014): a source becomes one vector."""
+"""An encoder–decoder without attention (Cho et al. 2014; Sutskever et al. 2014): a source becomes one vector."""
 
 from __future__ import annotations
 

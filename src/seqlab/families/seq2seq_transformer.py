@@ -99,7 +99,7 @@ class Seq2SeqTransformer(Seq2Seq):
         return State(state.memory, tuple(past), state.steps + 1, rows=1), self.decoder_norm(h)[:, 0]
 
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
-        """(B, S), (B, T) -> (B, T, S): attention to the source, averaged over the last layer's heads; rows sum to one."""
+        """(B, S), (B, T) -> (B, T, S): the last layer's attention to the source, a mean over heads; rows sum to 1."""
         keys, values, bias = self.encode(source)
         h = self.embed(torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], 1))
         weight = h
@@ -145,7 +145,8 @@ class Block(nn.Module):
 
 class EncoderBlock(Block):
     def forward(self, h: Tensor, bias: Tensor) -> Tensor:
-        return self.after_mlp(self.after_self(h, attend(*self.self_parts(h), bias)))
+        q, k, v = self.self_parts(h)
+        return self.after_mlp(self.after_self(h, attend(q, k, v, bias)))
 
 
 class DecoderBlock(Block):

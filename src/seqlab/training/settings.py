@@ -22,6 +22,22 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """What is done to a text that a denoiser is to restore (Song et al. 2019; Lewis et al. 2020)."""
+
+    masked: float  # share of the tokens, in spans, each token replaced by a mask
+    span: float  # mean tokens of a span
+    shuffled: float  # no remaining token moves further than this many places (Lample et al. 2018)
+
+
+@dataclass(frozen=True)
+class SourceBudget(Budget):
+    """How the source's model is trained: on the next step or, where there is noise, on restoring what it hid."""
+
+    noise: Noise | None = None
+
+
+@dataclass(frozen=True)
 class TaskBudget(Budget):
     """How a task on the target is trained.
 
@@ -52,6 +68,7 @@ class Strategy:
 
     init: Literal["scratch", "pretrained"]
     learning_rate_factor: float  # multiplies the family's learning rate
+    share: float = 1.0  # of the target's training examples: the first of a fixed permutation, so that shares are nested
 
 
 @dataclass(frozen=True)

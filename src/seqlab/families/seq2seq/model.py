@@ -31,7 +31,7 @@ class State:
     rows: int = 0
 
     def reordered(self, hypotheses: Tensor, sources: Tensor | None) -> State:
-        """Hypothesis i goes on from row hypotheses[i]; of the sources only some (an index) or, with None, all remain."""
+        """Hypothesis i goes on from row hypotheses[i]; of the sources some (an index) or, with None, all remain."""
         memory = self.memory if sources is None else tuple(part.index_select(0, sources) for part in self.memory)
         return State(
             memory, tuple(part.index_select(self.rows, hypotheses) for part in self.past), self.steps, self.rows

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,23 @@ class Translator:
         with self.evaluating(), torch.inference_mode():
             rows = [padded([row], self.device) for row in (source, found.symbols)]
             weights: Tensor = self.model.alignment(*rows)  # type: ignore[operator]
-        names = [[self.vocabulary.tokenizer.id_to_token(i) for i in row] for row in (source, found.symbols)]
+        names = [[str(self.vocabulary.tokenizer.id_to_token(i)) for i in row] for row in (source, found.symbols)]
         return names[0], names[1], weights[0].float().cpu().numpy()
+
+    def explained(self, texts: Sequence[str]) -> str:
+        """HTML with a heat map of each alignment, or with the translations alone where a family does not attend."""
+        parts = ["<meta charset='utf-8'><style>td{padding:2px 5px;font:12px sans-serif}</style>"]
+        for text in texts:
+            if not hasattr(self.model, "alignment"):
+                parts.append(f"<p>{escape(text)}<br>{escape(self.translate([text])[0])}</p>")
+                continue
+            source, target, weights = self.alignment(text)
+            rows = ["<tr><td></td>" + "".join(f"<td>{escape(piece)}</td>" for piece in source) + "</tr>"]
+            for piece, row in zip(target, weights, strict=True):
+                cells = "".join(f"<td style='background:rgba(0,114,178,{w:.2f})'></td>" for w in row)
+                rows.append(f"<tr><td>{escape(piece)}</td>{cells}</tr>")
+            parts.append(f"<p>{escape(text)}</p><table>{''.join(rows)}</table>")
+        return "\n".join(parts)
 
     def unknown(self, texts: Sequence[str]) -> list[tuple[int, int]]:
         """Of each text, how many words hold a character that training never saw, and how many words it has."""
@@ -109,9 +125,9 @@ def pieces(text: str) -> list[str]:
 def translator(
     model: Seq2Seq, tensors: Mapping[str, np.ndarray], folder: Path, trainer: TrainerSettings, decoding: Decoding
 ) -> Translator:
-    """`model` with the saved `tensors` and the vocabulary beside them in `folder`, where and how the trainer would run it. Sets the process's threads.
+    """`model` with the saved `tensors` and the vocabulary in `folder`, where and how the trainer would run it.
 
-    Raises UserError when the tensors are not exactly those of the model.
+    Sets the process's threads. Raises UserError when the tensors are not exactly those of the model.
     """
     vocabulary = Vocabulary.load(folder)
     wanted, found = model.state_dict(), dict(tensors)

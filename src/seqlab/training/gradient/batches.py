@@ -50,8 +50,9 @@ def widened(a: np.ndarray, multiple: int) -> np.ndarray:
 class Stream(IterableDataset[TensorBatch]):
     """Epoch after epoch without end, each in its own order; `start` at any step without reading what came before.
 
-    The permutation of an epoch is a function of (seed, epoch), and the noise of a batch one of (seed, its number). Of the endless list of batches, step s of a rank is
-    number s * ranks + rank: so a resumed training repeats and loses nothing, and the ranks share the work evenly.
+    The permutation of an epoch is a function of (seed, epoch), and the noise of a batch one of (seed, its number). Of
+    the endless list of batches, step s of a rank is number s * ranks + rank: so a resumed training repeats and loses
+    nothing, and the ranks share the work evenly.
 
     tokens: positions in the batches of all ranks together, padding included, so that what a learning rate means does
     not depend on the number of devices.
