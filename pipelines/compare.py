@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+import shutil
+import tempfile
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from stage import PRIVATE, ROOT, errors_in_one_line, hashed, new_run
@@ -13,6 +15,7 @@ from seqlab.artifacts import read_json, replacing, write_json, write_text
 from seqlab.config import Experiment, TranslationEvaluation
 from seqlab.evaluation import leaderboard, pictures, scores, translation_report
 from seqlab.evaluation.leaderboard import Cell, Cost, Row
+from seqlab.tracking import SERVED_SETTINGS, Run
 
 REPORTS = Path("reports")
 
@@ -52,6 +55,7 @@ def compare() -> None:
                     experiment.suite.replicates,
                 )
                 write_text(REPORTS / f"{name}.md", report)
+                register_best(run, experiment, name, domain.evaluate, rows)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         run.metrics({f"{r.domain}/{r.task}/{r.metric}/{r.family}/{r.strategy}": r.value for r in rows})
@@ -100,6 +104,20 @@ def read_costs(experiment: Experiment) -> dict[tuple[str, str, str, str], Cost]:
         for key, costs in found.items()
     }
     return leaderboard.read_costs(REPORTS / "cost.csv") | fresh
+
+
+def register_best(
+    run: Run, experiment: Experiment, domain: str, settings: TranslationEvaluation, rows: list[Row]
+) -> None:
+    """The system that translates the in-domain test set best becomes the newest version of a registered model."""
+    task, metric = next(iter(settings.headline.items()))
+    best = next(row for row in rows if row.table == (domain, task, metric) and not row.control)
+    model = Path("models") / domain / best.family / best.strategy / str(experiment.suite.seeds[0]) / "translate"
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        parts = {"trainer": asdict(experiment.trainer), "decoding": asdict(settings.decoding)}
+        write_json(Path(folder) / SERVED_SETTINGS, parts)
+        run.model(Path(folder), f"{experiment.tracking.prefix}-{domain}")
 
 
 def read_speeds(experiment: Experiment, domain: str) -> dict[tuple[str, str, str], float]:

@@ -11,7 +11,11 @@ from imports import ROOT, SRC, closure
 
 HEAVY = {"hydra", "omegaconf", "mlflow", "dvc", "lightning"}
 # Who may import what of the frameworks; every other file of src/ imports none.
-ALLOWED = {"seqlab/tracking/upload.py": {"mlflow"}, "seqlab/training/gradient/": {"lightning"}}
+ALLOWED = {
+    "seqlab/tracking/upload.py": {"mlflow"},
+    "seqlab/tracking/served.py": {"mlflow"},
+    "seqlab/training/gradient/": {"lightning"},
+}
 
 
 def stages() -> list[tuple[str, dict]]:
