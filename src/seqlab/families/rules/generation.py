@@ -9,6 +9,11 @@ Morpheme = tuple[str, str]
 Word = list[Morpheme]
 Phrase = list[Word]
 
+# Stems whose conjugation Kiwi takes for the other kind: -I irregular, -R regular.
+STEMS = {(stem, "VV"): "VV-I" for stem in ("짓", "듣", "깨닫", "낫", "붓", "잇", "긋", "싣")} | {("닫", "VV"): "VV-R"}
+# Particles before which 나 and 너 stay as they are (나에게, not 내게).
+APART = (("에게", "JKB"), ("에게서", "JKB"))
+
 NATIVE = ("", "하나", "둘", "셋", "넷", "다섯", "여섯", "일곱", "여덟", "아홉")
 NATIVE_TENS = ("", "열", "스물", "서른", "마흔", "쉰", "예순", "일흔", "여든", "아흔")
 ATTRIBUTIVE = {"하나": "한", "둘": "두", "셋": "세", "넷": "네", "스물": "스무"}
@@ -33,7 +38,11 @@ def _kiwi() -> Any:
 @cache
 def join(word: tuple[Morpheme, ...]) -> str:
     """The surface of one word."""
-    return _kiwi().join(list(word)).replace(" ", "")
+    if len(word) > 1 and word[-1] in APART:
+        return join(word[:-1]) + word[-1][0]
+    made = _kiwi().join([(form, STEMS.get((form, tag), tag)) for form, tag in word]).replace(" ", "")
+    # The ending -니 takes no 으 in today's language, which Kiwi puts before it: 있으니 would be a reason.
+    return made.removesuffix("으니") + "니" if word[-1] == ("니", "EF") and made.endswith("으니") else made
 
 
 def surface(phrase: Phrase) -> str:

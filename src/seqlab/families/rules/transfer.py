@@ -15,6 +15,7 @@ from seqlab.families.rules.generation import Phrase, extend, join, native, numbe
 from seqlab.families.rules.lexicon import Entry, Lexicon, citation, stem
 
 Rule = dict[str, Any]
+CASES = {"가": "JKS", "를": "JKO"}
 PREDICATES = ("VB", "MD")
 NEUTRAL = {"mood": "declarative", "person": "third", "negative": False}
 COPIED = ("past", "future", "mood", "person", "linking", "modal", "need", "please", "main")
@@ -69,8 +70,11 @@ class Transfer:
             case "head":
                 return self.holds(wanted, node.head)
             case "feature":
-                return all(self.feature(node, name) in listed(value) for name, value in wanted.items() if name != "has") \
-                    and ("has" not in wanted or self._meets("has", wanted["has"], node))
+                return all(self.feature(node, name) in listed(value) for name, value in wanted.items())
+            case "gerund":
+                return self._base(node) is not None
+            case "verb_only":
+                return self.lexicon.find(node.lemma, "v") is not None and self.lexicon.find(node.lemma, "n") is None
             case "sense":
                 entry = self.entry(node)
                 return entry is not None and any(one in entry.notes for one in listed(wanted))
@@ -93,12 +97,31 @@ class Transfer:
 
     def sentence(self, nodes: list[Node]) -> Phrase:
         """The words of a sentence in Korean order, with an ending but without final punctuation."""
+        for node in nodes:
+            self._repair(node)
         roots = [node for node in nodes if node.head is None]
         made: Phrase = []
         for root in roots:
             root.features |= {"main": True, "mood": self._mood(root, nodes)}
             made += self.clause(root, None) if self.predicative(root) else self.fragment(root)
         return made
+
+    def _repair(self, node: Node) -> None:
+        for rule in self.rules["repairs"]:
+            if self.holds(rule["if"], node):
+                if "gerund" in rule["if"]:
+                    node.lemma = self._base(node) or node.lemma
+                node.tag, node.dep = rule.get("tag", node.tag), rule.get("dep", node.dep)
+                for child in node.children:
+                    child.dep = rule.get("relabel", {}).get(child.dep, child.dep)
+
+    def _base(self, node: Node) -> str | None:
+        """The verb of a noun in -ing that has no entry as a noun."""
+        lemma = node.lemma
+        if node.tag != "NN" or not lemma.endswith("ing") or self.lexicon.find(lemma, "n"):
+            return None
+        root = lemma.removesuffix("ing")
+        return next((form for form in (root, root + "e", root[:-1]) if self.lexicon.find(form, "v")), None)
 
     def predicative(self, node: Node) -> bool:
         """Whether a word heads a clause."""
@@ -192,12 +215,21 @@ class Transfer:
                 for child in node.children:
                     if child.dep == old and "promote" not in rule:
                         child.dep = new
+            if "lift" in rule:
+                self._lift(node, rule["lift"])
             if "stem" in rule:
                 node.features["stem"] = rule["stem"]
             node.features |= rule.get("set", {})
             if "promote" in rule:
                 node = self._promote(node, rule)
         return node
+
+    def _lift(self, node: Node, rule: Rule) -> None:
+        """Children of some children become the predicate's own."""
+        for child in [child for child in node.children if self.holds(rule["from"], child)]:
+            for grandchild in [one for one in child.children if self.holds(rule["child"], one)]:
+                child.children.remove(grandchild)
+                node.adopt(grandchild)
 
     def _promote(self, node: Node, rule: Rule) -> Node:
         chosen = node.child(*listed(rule["promote"]))
@@ -283,6 +315,8 @@ class Transfer:
             # A subject that both clauses share stands once, in front of both.
             inner = child.child("nsubj", "nsubjpass")
             implied = subject or (Node(-1, "you", "you", "PRP", "nsubj") if node.features.get("person") == "second" else None)
+            if child.dep != "advcl" and implied is not None and implied.index < 0:
+                implied = None  # only an adverbial clause leaves out the one addressed
             shared = inner is not None and implied is not None and self._same(inner, implied)
             if rule["clause"] == "governed":
                 words = extend(self.clause(child, "governed", implied), f"+{self._notes(node)['to']}/EC")
@@ -297,7 +331,7 @@ class Transfer:
         if rule.get("governed"):
             own = self._notes(node).get("attr" if child.dep == "attr" else "object")
             if own:
-                particle = f"+{own}/JKB"
+                particle = f"+{own}/{CASES.get(own, 'JKB')}"
         target = child.child("pobj") if rule.get("through") else child
         if target is None:
             return None
@@ -331,6 +365,7 @@ class Transfer:
         if target.dep == "pcomp" and target.tag.startswith("VB"):
             linked = {"for": "reason", "before": "before", "after": "after", "by": "simultaneous"}.get(key)
             if linked is not None:
+                linked = "thanks" if self.feature(node, "thanks") else linked
                 return 5, self.clause(target, linked, node.child("nsubj"))
             words = self.clause(target, "nominal")
         else:
@@ -346,7 +381,7 @@ class Transfer:
         elif key == "to" and target.tag == "VB":
             return None
         else:
-            particle, place = f"+{governed}/JKB", 48 if governed == "에" else 55
+            particle, place = f"+{governed}/{CASES.get(governed, 'JKB')}", 48 if governed == "에" else 55
         if target.tag == "CD" and "시/NNB" in particle:
             return place, self._clock(target, particle)
         return place, extend(words, particle) if words else self.noun(target, particle)
@@ -482,8 +517,8 @@ class Transfer:
             target = node.child("pobj")
             assert target is not None
             return extend(self.noun(target), "+를/JKO 위하/VV +ᆫ/ETM 것/NNB +이/VCP")
-        if node.part == "r":
-            return extend([[("얼마", "NP")]], "+이/VCP")
+        if node.features.get("amount"):
+            return [[("얼마", "NP"), ("이", "VCP")]]
         words = self.noun(node, keep=lambda child: not self._of_clause(child, node))
         return extend(words, "+이/VCP")
 
@@ -513,7 +548,7 @@ class Transfer:
         if "past" in notes and predicative:
             node.features["lexical_past"] = True
         words = citation(text, "v" if verb or "past" in notes else "a")
-        if not text.partition("/")[0].endswith("다"):
+        if not text.split()[-1].partition("/")[0].endswith("다"):
             return (extend(words, "+이/VCP"), "copula") if predicative else (words, "determiner")
         return words, self._class_of(words, "v" if verb or "past" in notes else "a")
 
@@ -549,6 +584,8 @@ class Transfer:
 
     def noun(self, node: Node, particle: str | None = None, floating: bool = False, keep: Any = None) -> Phrase:
         """A noun phrase with its particle; `floating` puts the particle before a number: 고양이가 세 마리."""
+        if node.tag == "VBG" and self.lexicon.find(node.lemma, "v") is not None:
+            return extend(self.clause(node, "nominal"), particle)
         before: list[tuple[int, int, Phrase]] = []
         order = self.rules["noun_order"]
         children = [child for child in node.children if keep is None or keep(child)]
@@ -663,6 +700,8 @@ class Transfer:
         if target is None or (target.dep == "pcomp" and target.tag.startswith("IN")):
             return []
         template = self.rules["noun_prepositions"].get(key)
+        if isinstance(template, list):
+            template = next(rule["particle"] for rule in template if self.holds(rule.get("if"), child.head))
         if template is None:
             table = self.rules["prepositions"].get(key, [{"particle": "+의/JKG"}])
             template = table[-1]["particle"]
@@ -678,9 +717,10 @@ class Transfer:
         value = number_of(text.split())
         if value is None:
             return self.word(count) + extend(head, particle)
-        if "unit" in notes:
-            written = text if text.isdecimal() else sino(value) if "sino" in notes else native(value)
-            return extend([[(written, "MM")], [(notes["unit"], "NNB")]], particle)
+        if unit := node.features.get("unit") or notes.get("unit"):
+            by_sino = "sino" in notes and "unit" not in node.features
+            written = text if text.isdecimal() else sino(value) if by_sino else native(value)
+            return extend([[(written, "MM")], [(unit, "NNB")]], particle)
         measured = next((child for child in children if child.dep == "prep" and child.lemma == "of"), None)
         if "measure" in notes and measured is not None and (what := measured.child("pobj")) is not None:
             number = text if text.isdecimal() else native(value)
