@@ -85,3 +85,13 @@ def _lemma(token: Any) -> str:
             return "we"
         return FORMS.get(lower, token.lemma_.lower() if lower != "i" else "I")
     return token.lemma_ if token.tag_.startswith("NNP") else token.lemma_.lower()
+
+
+def lemmas(texts: list[str]) -> list[list[str]]:
+    """The lemmas of nouns, verbs, adjectives and adverbs, without a parse."""
+    parser = _parser()
+    with parser.select_pipes(disable=["parser"]):
+        return [
+            [token.lemma_.lower() for token in document if token.tag_[:1] in "NVJR" and token.text.isalpha()]
+            for document in parser.pipe(texts, batch_size=512)
+        ]

@@ -100,3 +100,19 @@ def native(value: int) -> str:
     if not ones:
         return ATTRIBUTIVE.get(NATIVE_TENS[tens], NATIVE_TENS[tens])
     return NATIVE_TENS[tens] + ATTRIBUTIVE.get(NATIVE[ones], NATIVE[ones])
+
+
+def units(texts: list[str]) -> list[list[str]]:
+    """Nouns, and predicates in citation form (사용하다, 열다), of Korean sentences."""
+    found = []
+    for tokens in _kiwi().tokenize(texts):
+        row: list[str] = []
+        for token in tokens:
+            if token.tag in ("NNG", "NNP", "SL"):
+                row.append(token.form)
+            elif token.tag in ("XSV", "XSA") and row:
+                row[-1] += token.form + "다"
+            elif token.tag.startswith(("VV", "VA")):
+                row.append(token.form + "다")
+        found.append(row)
+    return found
