@@ -21,10 +21,9 @@ SINO = ("", "일", "이", "삼", "사", "오", "육", "칠", "팔", "구")
 ENGLISH = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
     )
-} | {word: 10 * value for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), 3)}
+} | {word: 10 * value for value, word in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)}
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
 
 
@@ -40,6 +39,11 @@ def join(word: tuple[Morpheme, ...]) -> str:
     """The surface of one word."""
     if len(word) > 1 and word[-1] in APART:
         return join(word[:-1]) + word[-1][0]
+    if len(word) > 1 and word[0][1] == "SL" and word[1][1].startswith("J"):
+        # A foreign word's last letter tells Kiwi nothing: a Korean syllable that ends alike stands in for the word.
+        text = word[0][0]
+        alike = "갈" if text[-1:] in "lL" else "간" if text[-1:] in "mnMN" or text.endswith("ng") else "가"
+        return text + join(((alike, "NNG"), *word[1:]))[1:]
     made = _kiwi().join([(form, STEMS.get((form, tag), tag)) for form, tag in word]).replace(" ", "")
     # The ending -니 takes no 으 in today's language, which Kiwi puts before it: 있으니 would be a reason.
     return made.removesuffix("으니") + "니" if word[-1] == ("니", "EF") and made.endswith("으니") else made

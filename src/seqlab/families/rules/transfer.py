@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from seqlab.families.rules.analysis import Node
-from seqlab.families.rules.generation import Phrase, extend, join, native, number_of, sino, surface
+from seqlab.families.rules.generation import Phrase, extend, native, number_of, sino, surface
 from seqlab.families.rules.lexicon import Entry, Lexicon, citation, stem
 
 Rule = dict[str, Any]
@@ -73,6 +73,8 @@ class Transfer:
                 return all(self.feature(node, name) in listed(value) for name, value in wanted.items())
             case "gerund":
                 return self._base(node) is not None
+            case "verb":
+                return (entry := self.lexicon.best(node.lemma, "v")) is not None and entry.korean[0].endswith("다")
             case "verb_only":
                 return self.lexicon.find(node.lemma, "v") is not None and self.lexicon.find(node.lemma, "n") is None
             case "sense":
@@ -129,6 +131,9 @@ class Transfer:
 
     def fragment(self, node: Node) -> Phrase:
         """A sentence without a predicate: a heading, a name, an exclamation."""
+        if node.tag.startswith("JJ") and node.children:
+            node.features["linking"] = True
+            return self.clause(node, None)
         words = self.noun(node) if node.part in "npcdx" else self.modifier(node)
         for child in node.children:
             if child.dep in ("advcl", "ccomp", "relcl") and node.part not in "npcdx":
@@ -207,14 +212,15 @@ class Transfer:
     def _construct(self, node: Node) -> Node:
         """Apply the first construction that fits, until none does."""
         done: list[Rule] = []
-        while rule := next((r for r in self.rules["constructions"] if r not in done and self.holds(r["if"], node)), None):
+        while rule := next(
+            (r for r in self.rules["constructions"] if r not in done and self.holds(r["if"], node)), None
+        ):
             done.append(rule)
             if "drop" in rule:
                 node.children = [child for child in node.children if not self.holds(rule["drop"], child)]
-            for old, new in rule.get("relabel", {}).items():
+            if "promote" not in rule:
                 for child in node.children:
-                    if child.dep == old and "promote" not in rule:
-                        child.dep = new
+                    child.dep = rule.get("relabel", {}).get(child.dep, child.dep)
             if "lift" in rule:
                 self._lift(node, rule["lift"])
             if "stem" in rule:
@@ -256,7 +262,8 @@ class Transfer:
         if self.feature(node, "copula"):
             return None
         second = next(
-            (c for c in node.children if c.dep == "conj" and (self.predicative(c) or self.feature(node, "linking"))), None
+            (c for c in node.children if c.dep == "conj" and (self.predicative(c) or self.feature(node, "linking"))),
+            None,
         )
         if second is None:
             return None
@@ -282,9 +289,14 @@ class Transfer:
         parts: list[tuple[int, int, Phrase]] = []
         core = node.features.get("copula")
         for child in list(node.children):
-            if core and child.dep in self.rules["noun_order"] and child.dep not in ("advmod",) and not self._of_clause(child, node):
+            if (
+                core
+                and child.dep in self.rules["noun_order"]
+                and child.dep not in ("advmod",)
+                and not self._of_clause(child, node)
+            ):
                 continue  # it belongs to the noun that is the predicate
-            if core and child.dep in ("conj", "cc"):
+            if (core and child.dep in ("conj", "cc")) or (node.features.get("amount") and child.lemma == "how"):
                 continue
             if child is subject and outer is not None and self._same(subject, outer):
                 continue
@@ -314,7 +326,9 @@ class Transfer:
         if "clause" in rule:
             # A subject that both clauses share stands once, in front of both.
             inner = child.child("nsubj", "nsubjpass")
-            implied = subject or (Node(-1, "you", "you", "PRP", "nsubj") if node.features.get("person") == "second" else None)
+            implied = subject or (
+                Node(-1, "you", "you", "PRP", "nsubj") if node.features.get("person") == "second" else None
+            )
             if child.dep != "advcl" and implied is not None and implied.index < 0:
                 implied = None  # only an adverbial clause leaves out the one addressed
             shared = inner is not None and implied is not None and self._same(inner, implied)
@@ -330,7 +344,7 @@ class Transfer:
             place = 48 if "motion" in self._notes(node) else place
         if rule.get("governed"):
             own = self._notes(node).get("attr" if child.dep == "attr" else "object")
-            if own:
+            if own and (own != "에게" or child.part == "p" or "person" in self._notes(child)):
                 particle = f"+{own}/{CASES.get(own, 'JKB')}"
         target = child.child("pobj") if rule.get("through") else child
         if target is None:
@@ -372,7 +386,7 @@ class Transfer:
             words = []
         notes = self._notes(node)
         governed = notes.get(key)
-        if governed is None or key in ("that", "to") and "motion" in notes:
+        if governed is None or (key in ("that", "to") and "motion" in notes):
             table = self.rules["prepositions"].get(key, [{"particle": "+에/JKB"}])
             rule = next(
                 (r for r in table if self.holds(r.get("if"), node) and self.holds(r.get("object"), target)), table[-1]
@@ -425,6 +439,8 @@ class Transfer:
                 for name in ("modal", "experience", "progressive"):
                     if name in wanted:
                         features[name] = False
+        if connective is None and features["mood"] == "request" and words[-1][-1][0] == "주":
+            return extend(words, self.rules["endings"]["imperative"]["polite"]["other"])
         return extend(words, self._ending(features, connective, how))
 
     @staticmethod
@@ -481,11 +497,19 @@ class Transfer:
             words = citation(entry.notes["negative"], "v")
             return words, "verb"
         part = "a" if "adjective" in entry.notes else "v"
-        words = citation(entry.korean[0], part)
+        text = entry.notes["thing"] if "thing" in entry.notes and self._thing(node) else entry.korean[0]
+        words = citation(text, part)
         if entry.part == "n" and not entry.korean[0].endswith("다"):
             words = extend(words, "+하/XSV")
             return words, "verb"
         return words, self._class_of(words, part if entry.part in "va" else entry.part)
+
+    def _thing(self, node: Node) -> bool:
+        """Whether the subject, or the noun that a relative clause is about, is no living being."""
+        subject = node.child("nsubj")
+        if subject is None or subject.tag in ("WDT", "WP"):
+            subject = node.head if node.features.get("relative") else None
+        return subject is not None and not {"person", "animal"} & self._notes(subject).keys()
 
     def _class_of(self, words: Phrase, part: str) -> str:
         form, tag = stem(words)
@@ -499,11 +523,17 @@ class Transfer:
         text = entry.korean[0]
         if "passive" in entry.notes:
             words = citation(entry.notes["passive"], "v")
+        elif text.endswith("되다"):
+            words = citation(text, "v")
         elif text.endswith("하다"):
             words = citation(text.removesuffix("하다") + "되다", "v")
         else:
             words = extend(citation(text, "v"), "+어/EC +지/VX")
-        if not node.features.get("past") and node.lemma in ("close", "open", "lock", "hang", "turn") and not node.child("agent"):
+        if (
+            not node.features.get("past")
+            and node.lemma in ("close", "open", "lock", "hang", "turn")
+            and not node.child("agent")
+        ):
             node.features["resultative"] = True
         return words, "adjective" if entry.notes.get("passive") == "필요하다" else "verb"
 
@@ -518,7 +548,7 @@ class Transfer:
             assert target is not None
             return extend(self.noun(target), "+를/JKO 위하/VV +ᆫ/ETM 것/NNB +이/VCP")
         if node.features.get("amount"):
-            return [[("얼마", "NP"), ("이", "VCP")]]
+            return extend(extend([], node.features["amount"]), "+이/VCP")
         words = self.noun(node, keep=lambda child: not self._of_clause(child, node))
         return extend(words, "+이/VCP")
 
@@ -539,7 +569,12 @@ class Transfer:
         elif not predicative and "attributive" in notes:
             text = notes["attributive"]
         subject = node.child("nsubj") if predicative else node.head
-        if subject is not None and "person" in notes and "person" in self._notes(subject) and not node.features.get("past"):
+        if (
+            subject is not None
+            and "person" in notes
+            and "person" in self._notes(subject)
+            and not node.features.get("past")
+        ):
             text = notes["person"]
         self.trace.lexicon.append((node.lemma, text))
         verb = entry.part == "v"
@@ -556,6 +591,8 @@ class Transfer:
         """An adverb or an adjective by itself, with its own modifiers before it."""
         words: Phrase = []
         for child in node.children:
+            if entry := self.lexicon.find(f"{child.lemma}_{node.lemma}", "r"):
+                return entry.phrase
             if child.dep in ("advmod", "npadvmod", "quantmod", "nummod"):
                 words += self.modifier(child) if child.dep == "advmod" else self.noun(child)
         if node.tag in ("JJR", "RBR") and node.lemma not in ("more", "less") and node.child("advmod") is None:
@@ -576,7 +613,7 @@ class Transfer:
         entry = self.entry(node)
         if entry is not None:
             self.trace.lexicon.append((node.lemma, entry.korean[0]))
-            return entry.phrase
+            return nominal(entry) if node.part in "nx" else entry.phrase
         value = number_of([node.text]) if node.tag == "CD" else None
         if value is None and any(c.isalpha() for c in node.text):
             self.trace.unknown[node.lemma] += 1
@@ -591,12 +628,13 @@ class Transfer:
         children = [child for child in node.children if keep is None or keep(child)]
         head, children = self._compound(node, children)
         count: Node | None = None
+        measured = self._measured(node, children)
         for child in children:
             if child.dep not in order:
                 continue
             if child.dep == "nummod" or (child.dep == "amod" and child.tag == "CD"):
                 count = child
-            elif phrase := self._before(child, node):
+            elif phrase := self._before(child, node) if child is not measured else None:
                 before.append((order[child.dep], child.index, phrase))
         words = [word for _, _, phrase in sorted(before, key=lambda part: part[:2]) for word in phrase]
         how_many = next((child for child in children if child.lemma in ("many", "much") and child.child("advmod") is not None
@@ -604,7 +642,9 @@ class Transfer:
         if how_many is not None:
             head = self._counted(node, head, "몇", particle, floating)
         elif count is not None:
-            head = self._numbered(node, head, count, children, particle, floating)
+            row = any(child.dep == "conj" for child in children)
+            head = self._numbered(node, head, count, measured, None if row else particle, floating and not row)
+            head = self._row(node, head, children, particle) if row else head
         else:
             if node.tag in ("NNS", "NNPS") and "person" in self._notes(node) and node.lemma != "people":
                 head = extend(head, self.rules["plural"])
@@ -640,7 +680,9 @@ class Transfer:
 
     def _before(self, child: Node, node: Node) -> Phrase:
         """What stands before a noun."""
-        if child.dep in ("relcl", "acl") or (child.dep == "amod" and child.tag in ("VBG", "VBN") and self._is_verb(child)):
+        if child.dep in ("relcl", "acl") or (
+            child.dep == "amod" and child.tag in ("VBG", "VBN") and self._is_verb(child)
+        ):
             child.features["relative"] = True
             if child.tag == "VBN" and child.child("nsubj") is None:
                 child.features |= {"passive": True, "past": True}
@@ -652,9 +694,8 @@ class Transfer:
         if child.dep == "poss":
             return self.word(child) if child.part == "d" else extend(self.noun(child), "+의/JKG")
         if child.dep in ("det", "predet"):
-            if child.lemma in ("a", "an", "the", "any", "no") or child.lemma == "what" and node.dep == "ROOT":
-                return []
-            return self._determiner(child)
+            child.head = node
+            return [] if any(self.holds(rule, child) for rule in self.rules["dropped"]) else self._determiner(child)
         if child.dep in ("compound", "nmod"):
             return self.noun(child)
         if child.dep == "advmod":
@@ -693,7 +734,9 @@ class Transfer:
             return words + stem_words
         table = self.rules["connectives"]["adnominal"]
         past = kind == "verb" and "past" in self._notes(node)
-        return words + extend(stem_words, table["past"] if past or node.tag == "VBN" else table.get(kind, table["verb"]))
+        return words + extend(
+            stem_words, table["past"] if past or node.tag == "VBN" else table.get(kind, table["verb"])
+        )
 
     def _noun_preposition(self, child: Node) -> Phrase:
         key, target = self._resolve(child)
@@ -709,8 +752,14 @@ class Transfer:
             return extend(self.clause(target, "nominal"), template)
         return extend(self.noun(target), template)
 
+    def _measured(self, node: Node, children: list[Node]) -> Node | None:
+        """The `of` of what a counted measure contains: two cups of tea."""
+        if "measure" not in self._notes(node) or not any(child.dep == "nummod" for child in children):
+            return None
+        return next((child for child in children if child.dep == "prep" and child.lemma == "of"), None)
+
     def _numbered(
-        self, node: Node, head: Phrase, count: Node, children: list[Node], particle: str | None, floating: bool
+        self, node: Node, head: Phrase, count: Node, measured: Node | None, particle: str | None, floating: bool
     ) -> Phrase:
         notes = self._notes(node)
         text = " ".join([*(c.text for c in count.children if c.tag == "CD"), count.text])
@@ -721,8 +770,7 @@ class Transfer:
             by_sino = "sino" in notes and "unit" not in node.features
             written = text if text.isdecimal() else sino(value) if by_sino else native(value)
             return extend([[(written, "MM")], [(unit, "NNB")]], particle)
-        measured = next((child for child in children if child.dep == "prep" and child.lemma == "of"), None)
-        if "measure" in notes and measured is not None and (what := measured.child("pobj")) is not None:
+        if measured is not None and (what := measured.child("pobj")) is not None:
             number = text if text.isdecimal() else native(value)
             return extend([*self.noun(what), [(number, "MM")], [(notes["measure"], "NNB")]], particle)
         return self._counted(node, head, text if text.isdecimal() else native(value), particle, floating)
@@ -736,6 +784,12 @@ class Transfer:
         return head + extend(counter, particle)
 
 
-def render(phrase: Phrase) -> list[str]:
-    """Each word's surface."""
-    return [join(tuple(word)) for word in phrase if word]
+def nominal(entry: Entry) -> Phrase:
+    """An entry as a noun: 설명하다 → 설명, 보다 → 보기."""
+    text = entry.korean[0]
+    if entry.part not in "va" or not text.endswith("다"):
+        return entry.phrase
+    for ending in ("하다", "되다"):
+        if text.endswith(ending) and text != ending:
+            return citation(text.removesuffix(ending), "n")
+    return extend(entry.phrase, "+기/ETN")
