@@ -1,9 +1,9 @@
 """Translation by rule, without learning of sentences: analysis, lexicon, transfer, generation.
 
-English is parsed (spaCy), each clause is rebuilt in Korean order by rules that are data (rules/transfer.yaml), words come
-from a lexicon written by hand (rules/lexicon.tsv), and Kiwi conjugates. What is learned is lexical: words the lexicon
-lacks are induced from sentence pairs by word alignment (IBM Model 1; Brown et al. 1993, The mathematics of statistical
-machine translation), and among alternatives that the lexicon offers the text of the target chooses.
+English is parsed (spaCy), each clause is rebuilt in Korean order by rules that are data (rules/transfer.yaml), words
+come from a lexicon written by hand (rules/lexicon.tsv), and Kiwi conjugates. What is learned is lexical: words that the
+lexicon lacks are induced from sentence pairs by word alignment (IBM Model 1; Brown et al. 1993, The mathematics of
+statistical machine translation), and among alternatives that the lexicon offers the text of the target chooses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from seqlab.artifacts import read_json, write_json
 from seqlab.families.rules.analysis import Node, parse
+from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
 from seqlab.families.rules.lexicon import Lexicon, Table, written
-from seqlab.families.rules.transfer import Trace, Transfer
+from seqlab.families.rules.transfer import Transfer
 
 LONG = 120
 """Words of a sentence beyond which it is translated word for word: no parse of such a sentence is worth its rules."""

@@ -1,1 +1,1 @@
-"""Translation by rule from English to Korean: analysis, lexicon, transfer, generation; transfer.yaml holds the rules."""
+"""Translation by rule: analysis, lexicon, transfer, generation; the rules are in transfer.yaml."""

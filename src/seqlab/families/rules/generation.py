@@ -18,12 +18,11 @@ NATIVE = ("", "하나", "둘", "셋", "넷", "다섯", "여섯", "일곱", "여�
 NATIVE_TENS = ("", "열", "스물", "서른", "마흔", "쉰", "예순", "일흔", "여든", "아흔")
 ATTRIBUTIVE = {"하나": "한", "둘": "두", "셋": "세", "넷": "네", "스물": "스무"}
 SINO = ("", "일", "이", "삼", "사", "오", "육", "칠", "팔", "구")
-ENGLISH = {
-    word: value
-    for value, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
-    )
-} | {word: 10 * value for value, word in enumerate(["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 3)}
+ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+TEENS = "seventeen eighteen nineteen"
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+ENGLISH = {word: value for value, word in enumerate([*ONES.split(), *TEENS.split()])}
+ENGLISH |= {word: 10 * value for value, word in enumerate(TENS.split(), 2)}
 SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
 
 

@@ -66,7 +66,7 @@ def induce(pairs: Aligned, prior: Lexica, weight: float, iterations: int, thresh
         for word, share in options.items():
             if lemma in e_index and word in k_index:
                 cell = e_index[lemma] * len(korean) + k_index[word]
-                at = np.searchsorted(cells, cell)
+                at = int(np.searchsorted(cells, cell))
                 if at < len(cells) and cells[at] == cell:
                     known[at] = weight * share
     counts = np.bincount(link, minlength=len(cells)) + known
@@ -77,14 +77,14 @@ def induce(pairs: Aligned, prior: Lexica, weight: float, iterations: int, thresh
         counts = np.bincount(link, weights, minlength=len(cells)) + known
         table = counts / np.bincount(source, counts)[source]
     found: Lexica = {}
-    for cell in np.flatnonzero((table >= threshold) & (source > 0)):
-        lemma, word = english[source[cell] - 1], korean[cells[cell] % len(korean)]
-        found.setdefault(lemma, {})[word] = round(float(table[cell]), 6)
+    for found_at in np.flatnonzero((table >= threshold) & (source > 0)):
+        lemma, word = english[source[found_at] - 1], korean[cells[found_at] % len(korean)]
+        found.setdefault(lemma, {})[word] = round(float(table[found_at]), 6)
     return {lemma: options for lemma, options in prior.items() if lemma not in found} | found
 
 
 def adapt(pairs: Aligned, table: Table) -> dict[str, str]:
-    """For entries with several alternatives, the one that the text uses at least twice as often as the preferred one."""
+    """For entries with alternatives, the one that the text uses at least twice as often as the preferred one."""
     open_entries = {key: entry for key, entry in table.items() if len(entry.korean) > 1}
     seen: dict[tuple[str, str], Counter[str]] = {key: Counter() for key in open_entries}
     by_lemma: dict[str, list[tuple[str, str]]] = {}

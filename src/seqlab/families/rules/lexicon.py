@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from seqlab.errors import UserError
-from seqlab.families.rules.generation import Morpheme, Phrase
+from seqlab.families.rules.generation import Morpheme, Phrase, extend
 
 PARTS = "nvardpc"
 
@@ -26,7 +26,7 @@ class Entry:
 
 
 def citation(text: str, part: str) -> Phrase:
-    """A citation form as morphemes: `키가/NNG 크다` is two words; the last is a stem if it ends in 다 and is a predicate.
+    """A citation form as morphemes: `키가/NNG 크다` is two words, and of a predicate the last is a stem.
 
     A tag after a slash is that of the word; without one it follows from the part of speech.
     """
@@ -49,6 +49,27 @@ def citation(text: str, part: str) -> Phrase:
 def stem(phrase: Phrase) -> Morpheme:
     """The last morpheme."""
     return phrase[-1][-1]
+
+
+def class_of(words: Phrase, part: str) -> str:
+    """The class of conjugation: verb, adjective, exist (있다, 없다), copula (이다)."""
+    form, tag = stem(words)
+    if tag == "VCP":
+        return "copula"
+    if form in ("있", "없") or form.endswith(("있", "없")):
+        return "exist"
+    return "verb" if part == "v" else "adjective"
+
+
+def nominal(entry: Entry) -> Phrase:
+    """An entry as a noun: 설명하다 → 설명, 보다 → 보기."""
+    text = entry.korean[0]
+    if entry.part not in "va" or not text.endswith("다"):
+        return entry.phrase
+    for ending in ("하다", "되다"):
+        if text.endswith(ending) and text != ending:
+            return citation(text.removesuffix(ending), "n")
+    return extend(entry.phrase, "+기/ETN")
 
 
 Table = dict[tuple[str, str], Entry]
