@@ -94,6 +94,7 @@ class Fitting:
             task,
             data["train"],
             data["valid"],
+            prepared=prepared.folder,
             start=start,
             strategy=strategy,
             budget=budget.scaled(stage.steps, stage.trainer.max_steps),
@@ -103,7 +104,7 @@ class Fitting:
             checkpoint=self.folder / task,
             log=log,
         )
-        saved.save(out, recipe, trained.tensors)
+        saved.save(out, recipe, trained.tensors, trained.files)
         if stage.domain.translates:
             shutil.copyfile(prepared.folder / VOCABULARY, out / VOCABULARY)
         self.trained[task] = trained

@@ -94,13 +94,24 @@ def translated(system: Any, rows: list[tuple[int, str | None]], explain: bool) -
     found: list[str | None] = []
     for number, text in rows:
         try:
-            found.append(
-                None if text is None else str(system.explain(text)) if explain else system.translate([text])[0]
-            )
+            if text is None:
+                found.append(None)
+            else:
+                found.append(told(system, text) if explain else system.translate([text])[0])
         except UserError as error:
             complain(number, str(error))
             found.append(None)
     return found
+
+
+def told(system: Any, text: str) -> str:
+    """The steps of a translation, one a line."""
+    lines = []
+    for steps in system.explain(text):
+        for name, value in steps.items():
+            shown = value if isinstance(value, str) else "  ".join(map(str, value))
+            lines.append(f"{name}: {shown}")
+    return "\n".join([*lines, ""])
 
 
 def complain(number: int, what: str) -> None:

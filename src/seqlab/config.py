@@ -97,7 +97,8 @@ class Family:
 
     @property
     def fit(self) -> str:
-        return "closed_form" if self.optimizer is None else "gradient"
+        """The package under training/ that fits it."""
+        return "gradient" if self.optimizer is not None else "rules" if self.kit == "rules" else "closed_form"
 
     @property
     def kit(self) -> str:
@@ -107,7 +108,7 @@ class Family:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         modules = [n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)]
         kits = [m.split(".")[2] for m in modules if m.startswith("seqlab.families.") and m != "seqlab.families.base"]
-        return kits[0] if kits else self.fit
+        return kits[0] if kits else ""
 
     @property
     def translates(self) -> bool:
@@ -162,6 +163,8 @@ class Experiment:
             for domain in self.domains
             for family in self.of(domain)
             for strategy in self.strategies
+            # What is written by hand does not shrink with the data.
+            if self.families[family].fit != "rules" or self.strategies[strategy].share == 1
             for seed in self.suite.seeds
         ]
 

@@ -8,8 +8,10 @@ statistical machine translation), and among alternatives that the lexicon offers
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +73,19 @@ class RuleBased:
     @staticmethod
     def _finish(steps: list[dict[str, Any]]) -> str:
         return " ".join(step["surface"] for step in steps if step["surface"])
+
+    def unknown(self, texts: list[str]) -> list[tuple[int, int]]:
+        """Of each text, how many words the lexicon lacks, and how many were looked up."""
+        found = []
+        for steps in self._steps(texts):
+            missed = sum(sum(step.get("unknown", {}).values()) for step in steps)
+            found.append((missed, missed + sum(len(step.get("lexicon", [])) for step in steps)))
+        return found
+
+    def explained(self, texts: list[str]) -> str:
+        """HTML with the steps of each translation."""
+        parts = [json.dumps(self.explain(text), ensure_ascii=False, indent=1) for text in texts]
+        return "<meta charset='utf-8'>" + "".join(f"<pre>{escape(part)}</pre>" for part in parts)
 
     def explain(self, text: str) -> list[dict[str, Any]]:
         """The steps of a translation, for each sentence of it: tokens, analysis, lexicon, order, morphemes, surface."""

@@ -25,7 +25,7 @@ class Recipe:
 
     target: str  # dotted name of the family's class
     parameters: dict[str, Any]  # of its constructor
-    fit: str  # "closed_form" | "gradient"
+    fit: str  # "closed_form" | "gradient" | "rules"
     kind: str  # of the space
     size: int
     classes: int | None  # of a classifier
@@ -40,16 +40,22 @@ class Recipe:
         family = getattr(importlib.import_module(module), name)
         if self.fit == "gradient":
             return family(self.space, self.classes, **self.parameters)
+        if self.fit == "rules":
+            return family(**self.parameters)
         if self.classes is None:
             return family(self.space, **self.parameters)
         bayes = importlib.import_module("seqlab.families.closed_form")
         return bayes.BayesClassifier(lambda: family(self.space, **self.parameters), self.classes)
 
 
-def save(folder: Path, recipe: Recipe, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write both files; `folder` must not be in use by a reader."""
+def save(
+    folder: Path, recipe: Recipe, tensors: Mapping[str, np.ndarray], files: Mapping[str, bytes] | None = None
+) -> None:
+    """Write both files, and any others; `folder` must not be in use by a reader."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, tensors)
+    for name, content in (files or {}).items():
+        (folder / name).write_bytes(content)
     write_json(folder / RECIPE, asdict(recipe))
 
 
@@ -62,6 +68,11 @@ def load_recipe(folder: Path) -> Recipe:
         raise UserError(f"{folder / RECIPE}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
 
 
+def load_rules(folder: Path) -> Any:
+    """A fitted family of rules. Raises UserError when a file is missing."""
+    return load_recipe(folder).build().load(folder)
+
+
 def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = None) -> Any:
     """The fitted model as a Predictor, as a Classifier where the recipe has classes, or as a Translator.
 
@@ -70,6 +81,8 @@ def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = Non
     the recipe.
     """
     recipe = load_recipe(folder)
+    if recipe.fit == "rules":
+        return load_rules(folder)
     tensors = read_tensors(folder / WEIGHTS)
     model = recipe.build()
     if recipe.fit == "gradient" and recipe.kind == PAIRS:

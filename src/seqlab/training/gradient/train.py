@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,6 +33,7 @@ def train(
     seed: int,
     checkpoint: Path,
     log: Log,
+    **_: Any,
 ) -> Trained:
     """Fit what `recipe` builds; `start` is the folder of the source's model. See `fit` for what it raises."""
     assert optimizer is not None  # what makes it a gradient family
