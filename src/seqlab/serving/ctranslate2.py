@@ -74,7 +74,8 @@ def normed(spec: Any, module: nn.LayerNorm) -> None:
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy()
+    # A copy: quantisation works in place, and would reach the model itself.
+    return tensor.detach().float().cpu().numpy().copy()
 
 
 def translate(engine: Any, translator: Translator, texts: list[str]) -> list[str]:
