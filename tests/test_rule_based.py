@@ -9,20 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqlab.artifacts import read_tensors, write_tensors
-from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.families.rule_based import RuleBased
 from seqlab.families.rules import induction
-from seqlab.families.rules.conditions import rules
+from seqlab.families.rules.conditions import Trace, rules
 from seqlab.families.rules.generation import join, native, number_of, sino
-from seqlab.families.rules.lexicon import Entry, read, written
+from seqlab.families.rules.lexicon import Entry, Lexicon, read, written
+from seqlab.families.rules.transfer import Transfer
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 def family(**changed: Any) -> RuleBased:
     values = yaml.safe_load((ROOT / "conf/family/rule_based.yaml").read_text())
     values.pop("_target_")
-    return RuleBased(Space("pairs", 0), **(values | changed))
+    return RuleBased(**(values | changed))
 
 
 # None of these is one of the everyday sentences, from which nothing here was written.
@@ -183,7 +181,7 @@ def test_a_translation_does_not_depend_on_its_batch() -> None:
 
 
 def test_every_condition_and_template_of_the_rules_is_known() -> None:
-    known = {"lemma", "tag", "dep", "sense", "note", "feature", "has", "lacks", "head", "gerund", "verb", "verb_only"}
+    known = set(Transfer(Lexicon({}, {}), "plain", Trace()).tests)
 
     def conditions(value: Any) -> Iterator[dict[str, Any]]:
         for one in value if isinstance(value, list) else [value]:
@@ -324,14 +322,12 @@ def test_what_is_learned_is_saved_and_used(tmp_path: Path) -> None:
     target = family().fit(tmp_path / "prepared", source)
     assert target.chosen["run/v"] == "실행하다"
     target.save(tmp_path / "model")
-    write_tensors(tmp_path / "model.safetensors", target.state())
-    again = family()
-    again.load_state(read_tensors(tmp_path / "model.safetensors"))
-    for loaded in (family().load(tmp_path / "model"), again):
-        assert (loaded.induced, loaded.chosen) == (target.induced, target.chosen)
-        assert loaded.translate(["Run this sprocket."]) == ["이 스프로킷을 실행해라."]
-        assert loaded.parameters == target.parameters > 0
-    assert np.array_equal(target.state()["lexicon"], family().fit(tmp_path / "prepared", source).state()["lexicon"])
+    loaded = family().load(tmp_path / "model")
+    assert (loaded.induced, loaded.chosen) == (target.induced, target.chosen)
+    assert loaded.translate(["Run this sprocket."]) == ["이 스프로킷을 실행해라."]
+    assert loaded.parameters == target.parameters > 0
+    family().fit(tmp_path / "prepared", source).save(tmp_path / "again")
+    assert (tmp_path / "again/lexicon.json").read_bytes() == (tmp_path / "model/lexicon.json").read_bytes()
 
 
 def test_missing_pairs_are_named(tmp_path: Path) -> None:

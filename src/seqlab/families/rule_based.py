@@ -8,16 +8,12 @@ statistical machine translation), and among alternatives that the lexicon offers
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from seqlab.artifacts import read_json, write_json
-from seqlab.data.sequences import Space
 from seqlab.families.rules.analysis import Node, parse
 from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
@@ -47,7 +43,6 @@ class RuleBased:
 
     def __init__(
         self,
-        space: Space,
         *,
         style: Literal["plain", "polite"],
         pairs: int,
@@ -55,7 +50,6 @@ class RuleBased:
         probability: float,
         prior_weight: float,
     ) -> None:
-        self.space = space
         self.style, self.pairs, self.iterations = style, pairs, iterations
         self.probability, self.prior_weight = probability, prior_weight
         self.induced: dict[str, dict[str, float]] = {}
@@ -120,16 +114,6 @@ class RuleBased:
         self.induced = induce(pairs, before, self.prior_weight, self.iterations, self.probability)
         self.chosen = adapt(pairs, written()) if prior is not None else {}
         return self
-
-    def state(self) -> dict[str, np.ndarray]:
-        """What was learned, for safetensors: the bytes of the JSON that `save` writes."""
-        text = json.dumps({"induced": self.induced, "chosen": self.chosen}, ensure_ascii=False, sort_keys=True)
-        return {"lexicon": np.frombuffer(text.encode(), np.uint8)}
-
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take up what `state` returned."""
-        found = json.loads(np.asarray(state["lexicon"], np.uint8).tobytes())
-        self.induced, self.chosen = found["induced"], found["chosen"]
 
     @property
     def parameters(self) -> int:
