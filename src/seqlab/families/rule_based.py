@@ -43,8 +43,15 @@ class Coverage:
 class RuleBased:
     """English to Korean by rule."""
 
-    def __init__(self, *, style: Literal["plain", "polite"], pairs: int, iterations: int, probability: float,
-                 prior_weight: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        style: Literal["plain", "polite"],
+        pairs: int,
+        iterations: int,
+        probability: float,
+        prior_weight: float,
+    ) -> None:
         self.style, self.pairs, self.iterations = style, pairs, iterations
         self.probability, self.prior_weight = probability, prior_weight
         self.induced: dict[str, dict[str, float]] = {}
@@ -122,6 +129,11 @@ class RuleBased:
         self.induced = induce(pairs, before, self.prior_weight, self.iterations, self.probability)
         self.chosen = adapt(pairs, written()) if prior is not None else {}
         return self
+
+    @property
+    def parameters(self) -> int:
+        """Probabilities and choices that were estimated."""
+        return sum(map(len, self.induced.values())) + len(self.chosen)
 
     def save(self, folder: Path) -> None:
         """Write what was learned as JSON."""

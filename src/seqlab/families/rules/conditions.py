@@ -44,7 +44,7 @@ class Conditions:
 
     def __init__(self, lexicon: Lexicon, style: str, trace: Trace) -> None:
         self.lexicon, self.style, self.trace, self.rules = lexicon, style, trace, rules()
-        self._tests: dict[str, Callable[[Any, Node], bool]] = {
+        self.tests: dict[str, Callable[[Any, Node], bool]] = {
             "lemma": lambda wanted, node: node.lemma in listed(wanted),
             "tag": lambda wanted, node: node.tag in listed(wanted),
             "dep": lambda wanted, node: node.dep in listed(wanted),
@@ -56,6 +56,7 @@ class Conditions:
             "note": self._noted,
             "verb": self._verb,
             "verb_only": self._verb_only,
+            "year": lambda wanted, node: wanted == (node.text.isdecimal() and len(node.text) == 4),
             "gerund": lambda wanted, node: wanted == (self.base(node) is not None),
         }
 
@@ -68,7 +69,7 @@ class Conditions:
         """Whether a word meets a condition of the rules; without a word only the empty condition holds."""
         if node is None:
             return not condition
-        return all(self._tests[key](wanted, node) for key, wanted in (condition or {}).items())
+        return all(self.tests[key](wanted, node) for key, wanted in (condition or {}).items())
 
     def _has(self, wanted: Any, node: Node) -> bool:
         return all(any(self.holds(one, child) for child in node.children) for one in listed(wanted))

@@ -38,6 +38,8 @@ class Nouns(Conditions, ABC):
         words = [word for _, _, phrase in sorted(before, key=lambda part: part[:2]) for word in phrase]
         if any(child.lemma in ("many", "much") and self._asked(child) for child in children):
             return words + self._counted(node, head, "몇", particle, floating)
+        if measured is not None and count is None:
+            count = Node(node.index, "one", "one", "CD", "nummod")
         if count is not None:
             if not any(child.dep == "conj" for child in children):
                 return words + self._numbered(node, head, count, measured, particle, floating)
@@ -83,11 +85,12 @@ class Nouns(Conditions, ABC):
         match child.dep:
             case "prep":
                 words = self._noun_preposition(child)
+            case "det" | "predet" | "poss" if any(self.holds(rule, child) for rule in self.rules["dropped"]):
+                words = []
             case "poss":
                 words = self.word(child) if child.part == "d" else extend(self.noun(child), "+의/JKG")
             case "det" | "predet":
-                dropped = any(self.holds(rule, child) for rule in self.rules["dropped"])
-                words = [] if dropped else self._determiner(child)
+                words = self._determiner(child)
             case "compound" | "nmod":
                 words = self.noun(child)
             case "advmod":
@@ -148,7 +151,11 @@ class Nouns(Conditions, ABC):
             return []
         template = self.rules["noun_prepositions"].get(key)
         if isinstance(template, list):
-            template = next(rule["particle"] for rule in template if self.holds(rule.get("if"), child.head))
+            template = next(
+                rule["particle"]
+                for rule in template
+                if self.holds(rule.get("if"), child.head) and self.holds(rule.get("object"), target)
+            )
         if template is None:
             table = self.rules["prepositions"].get(key, [{"particle": "+의/JKG"}])
             template = table[-1]["particle"]
@@ -158,7 +165,8 @@ class Nouns(Conditions, ABC):
 
     def _measured(self, node: Node, children: list[Node]) -> Node | None:
         """The `of` of what a counted measure contains: two cups of tea."""
-        if "measure" not in self.notes(node) or not any(child.dep == "nummod" for child in children):
+        counted = any(child.dep == "nummod" or child.lemma in ("a", "an") for child in children)
+        if "measure" not in self.notes(node) or not counted:
             return None
         return next((child for child in children if child.dep == "prep" and child.lemma == "of"), None)
 
@@ -209,6 +217,8 @@ class Nouns(Conditions, ABC):
             and not node.features.get("past")
         ):
             text = notes["person"]
+        if "thing" in notes and subject is not None and not {"person", "animal"} & self.notes(subject).keys():
+            text = notes["thing"]
         self.trace.lexicon.append((node.lemma, text))
         verb = entry.part == "v"
         if verb and node.tag in ("VBN", "JJ"):

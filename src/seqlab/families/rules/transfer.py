@@ -62,8 +62,8 @@ class Transfer(Predicates):
 
     def clause(self, node: Node, connective: str | None, outer: Node | None = None) -> Phrase:
         """A predicate with all that depends on it. `outer` is the subject of the clause around it."""
-        self._read_features(node)
         self._person(node)
+        self._read_features(node)
         self._phrasal(node)
         node = self._construct(node)
         subject = node.child("nsubj", "nsubjpass")
@@ -211,6 +211,8 @@ class Transfer(Predicates):
                 continue
             if (found := self._constituent(child, node, subject)) is not None:
                 parts.append((found[0], child.index, found[1]))
+        if node.tag == "JJR" and node.lemma not in ("more", "less"):
+            parts.append((69, node.index, [[("더", "MAG")]]))
         parts.append((100, node.index, self.predicate(node, connective)))
         return parts
 
