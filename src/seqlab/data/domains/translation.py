@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -103,7 +103,7 @@ class Translation:
             removed=dict(sorted(removed.items())),
             counts={name: {"pairs": len(sets[name])} | origins[name] for name in SETS},
         )
-        write_json(out / "meta.json", meta.__dict__)
+        write_json(out / "meta.json", asdict(meta))
 
     def _groups(self, raw: dict[str, Path], removed: Counter[str]) -> dict[str, Group]:
         """Clean and filter every corpus in the order of the configuration, and group by normalised English."""
