@@ -6,6 +6,7 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
+import warm  # noqa: F401
 from stage import PRIVATE, ROOT, errors_in_one_line, hashed, new_run
 
 from seqlab import config

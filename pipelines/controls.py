@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warm  # noqa: F401
 from stage import Stage, main
 
 from seqlab.data.domains.base import Prepared, task_set

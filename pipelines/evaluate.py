@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import warm  # noqa: F401
 import numpy as np
 from stage import PRIVATE, Stage, main
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import warm  # noqa: F401
 from fitting import Fitting
 from pretrain import pretrain
 from stage import Stage, main

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warm  # noqa: F401
 from fitting import Fitting
 from stage import Stage, main
 
