@@ -33,7 +33,7 @@ def compare() -> None:
     ) as run:
         rows = leaderboard.build(read_cells(experiment), experiment.suite.replicates, seed=0)
         leaderboard.write_csv(rows, REPORTS / "leaderboard.csv")
-        leaderboard.write_metrics(rows, REPORTS / "metrics.json")
+        leaderboard.write_metrics(rows, headlines, REPORTS / "metrics")
         leaderboard.write_plots(rows, headlines, REPORTS / "plots")
         draw(rows, headlines)
         # Measured cost differs from run to run: it and what quotes it stay outside everything that DVC hashes.

@@ -183,9 +183,9 @@ def test_broken_csv_is_named(tmp_path: Path) -> None:
 
 
 def test_metrics_plots_and_costs(tmp_path: Path) -> None:
-    leaderboard.write_metrics(ROWS, tmp_path / "metrics.json")
-    tree = read_json(tmp_path / "metrics.json")
-    assert tree["series"][FORECAST]["mase@4"]["rnn"]["full"] == pytest.approx(row("rnn", "full", "mase@4").value)
+    leaderboard.write_metrics(ROWS, HEADLINES, tmp_path / "metrics")
+    tree = read_json(tmp_path / "metrics" / f"series-{FORECAST}-mase@4.json")
+    assert tree["rnn"]["full"] == pytest.approx(row("rnn", "full", "mase@4").value)
     leaderboard.write_plots(ROWS, HEADLINES, tmp_path / "plots")
     with open(tmp_path / "plots" / f"series-{FORECAST}.csv") as file:
         lines = list(csv.DictReader(file))

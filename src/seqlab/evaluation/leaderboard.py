@@ -308,15 +308,17 @@ def read_csv(path: Path) -> list[Row]:
     return rows
 
 
-def write_metrics(rows: Sequence[Row], path: Path) -> None:
-    """Values as nested JSON for `dvc metrics`: domain, task, metric, family, strategy."""
-    tree: dict[str, Any] = {}
-    for row in rows:
-        node = tree
-        for key in (row.domain, row.task, row.metric, row.family):
-            node = node.setdefault(key, {})
-        node[row.strategy] = float(_field(row.value))
-    artifacts.write_json(path, tree)
+def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
+    """DOMAIN-TASK-METRIC.json of each headline, the value of every system: `dvc metrics show` makes a line of each."""
+    with artifacts.replacing(folder) as made:
+        made.mkdir()
+        for domain, metrics in headlines.items():
+            for task, metric in metrics.items():
+                tree: dict[str, Any] = {}
+                for row in rows:
+                    if row.table == (domain, task, metric):
+                        tree.setdefault(row.family, {})[row.strategy] = float(_field(row.value))
+                artifacts.write_json(made / f"{domain}-{task}-{metric}.json", tree)
 
 
 def write_plots(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
