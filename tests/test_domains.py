@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqlab.artifacts import sha256
+from seqlab.data import readers
+from seqlab.data.archive import Archive
 from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Prepared, split_of
 from seqlab.data.domains.series import Series
-from seqlab.data.domains.strings import Strings
+from seqlab.data.domains.strings import Digests, Strings
+from seqlab.data.packages import acquire
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
+from seqlab.evaluation.metrics import rolling_origin
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "domain"
 
@@ -149,20 +156,59 @@ def test_labels_come_from_scores_and_from_a_column(tmp_path: Path) -> None:
         assert found == {text: label for text, label in labels.items() if label}
 
 
-def test_a_corpus_is_read_in_a_stream(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    line = rng.integers(97, 123, (2000, 5000)).astype(np.uint8)
-    line[:, -1] = ord("\n")
-    raw = raw_strings(tmp_path / "raw", line.tobytes(), texts(60, 2))
-    size = (raw / "source" / "s.txt").stat().st_size
+FORMATS: dict[str, tuple[bytes, bytes, bytes]] = {  # header, and what stands before and after a text
+    "s.txt": (b"", b"", b"\n"),
+    "s.csv": (b"text\n", b"", b"\n"),
+    "s.jsonl": (b"", b'{"text": "', b'"}\n'),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_corpus_is_read_in_a_stream(tmp_path: Path, name: str) -> None:
+    """What preparing holds in memory is far less than the file, even where its texts are as short as a tweet."""
+    header, before, after = FORMATS[name]
+    letters = np.random.default_rng(0).integers(97, 123, (5_000, 200)).astype(np.uint8)
+    raw = raw_strings(tmp_path / "raw", b"", texts(60, 2))
+    (raw / "source" / "s.txt").unlink()
+    (raw / "source" / name).write_bytes(header + b"".join(before + row.tobytes() + after for row in letters))
     tracemalloc.start()
     try:
         made = prepare_strings(raw, tmp_path / "out")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert sum(made.meta.counts["source"][f"{split}_steps"] for split in SPLITS) == size == 10_000_000
-    assert peak < size / 5
+    assert sum(made.meta.counts["source"][f"{split}_steps"] for split in SPLITS) == letters.size + len(letters)
+    assert peak < letters.size / 3
+
+
+def test_a_file_that_is_all_one_line_is_not_read_whole(tmp_path: Path) -> None:
+    raw = raw_strings(tmp_path / "raw", texts(60, 1), b"one\n")
+    with open(raw / "target" / "t.txt", "r+b") as opened:
+        opened.truncate(8 * readers.LONGEST_LINE)  # zeros on no disk: characters like any other
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"t\.txt, line 2: longer than 16777216 bytes; expected shorter lines"):
+            prepare_strings(raw, tmp_path / "out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * readers.LONGEST_LINE
+
+
+@given(st.lists(st.binary(max_size=2), max_size=300))
+def test_digests_tell_what_is_new(found: list[bytes]) -> None:
+    digests, seen = Digests(), set[bytes]()
+    for content in found:
+        assert digests.add(content) == (content not in seen)
+        seen.add(content)
+
+
+def test_digests_grow() -> None:
+    digests = Digests()
+    for _ in range(2):
+        assert [digests.add(b"%d" % i) for i in range(20_000)].count(True) in (20_000, 0)
+    assert not any(digests.add(b"%d" % i) for i in range(20_000))
+    assert digests.add(b"another")
 
 
 # Series
@@ -327,6 +373,20 @@ def test_short_and_constant_series_are_dropped_and_counted(tmp_path: Path) -> No
     assert made.meta.removed == {"t.csv: constant": 1, "t.csv: shorter than min_length": 1}
 
 
+def test_a_series_under_two_names_is_kept_once(tmp_path: Path) -> None:
+    """Names decide between splits, so the same values under many names would stand in train and in test."""
+    lines = panel(["a0", *(f"other{i}" for i in range(12))], 70, 1)
+    copies = [f"{t},copy{i},{value}" for i in range(40) for t, value in enumerate(column(lines, "a0"))]
+    target = panel(["t0", "t1"], 60, 3)
+    leaked = [f"{t},t0,{value}" for t, value in enumerate(column(target, "t0"))]
+    made = prepare_series(raw_series(tmp_path / "raw", a=[*lines, *copies, *leaked], t=target), tmp_path / "out")
+    assert made.meta.removed == {"a.csv: duplicate": 41}
+    every = [contents(made, SOURCE, split) for split in SPLITS]
+    assert len({part for split in every for part in split}) == sum(map(len, every))
+    newest = column(target, "t0")[-30:].tobytes()
+    assert newest not in {part for split in every for part in split}
+
+
 @pytest.mark.parametrize(
     "times",
     [
@@ -384,6 +444,8 @@ BAD_SERIES: list[tuple[list[str] | bytes, str]] = [
     (spoilt(7, "5,t0,nan"), r"t\.csv, row 7, column Count: 'nan' is not finite; leave the cell empty"),
     (spoilt(7, "5,t0,inf"), r"t\.csv, row 7, column Count: 'inf' is not finite"),
     (spoilt(7, "5,t0,-Infinity"), r"t\.csv, row 7, column Count: '-Infinity' is not finite"),
+    (spoilt(7, "5,t0,-1e16"), r"t\.csv, row 7, column Count: -1e16 is beyond 1e\+15; set transform to log1p"),
+    (["Month,Place,Count,Count", "0,t0,1,2"], r"t\.csv: 2 columns 'Count'; expected one"),
     (spoilt(7, "4,t0,1"), r"t\.csv, row 7, column Month: '4' does not come after the time before it of .*'t0'"),
     (spoilt(7, "3,t0,1"), r"t\.csv, row 7, column Month: '3' does not come after"),
     (spoilt(7, "May,t0,1"), r"t\.csv, row 7, column Month: 'May' is no time; expected '1982 Apr'"),
@@ -450,9 +512,12 @@ BAD_STRINGS: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("t.jsonl", b'{"body": "one"}\n', {}, r"t\.jsonl, line 1: expected an object with a string 'text'"),
     ("t.jsonl", b'["one"]\n', {}, r"t\.jsonl, line 1: expected an object with a string 'text'"),
     ("t.jsonl", b'{"text": 1}\n', {}, r"t\.jsonl, line 1: expected an object with a string 'text'"),
+    ("t.jsonl", b'{"text": "\\udc80"}\n', {}, r"t\.jsonl, line 1: '\\udc80' is half a character"),
+    ("t.txt", b"\xef\xbb\xbfone\xff\n", {}, r"t\.txt, line 1, byte 7: 0xff is not UTF-8"),
     ("t.jsonl", b'{"text": "one", "label": 3}\n', {}, r"t\.jsonl, line 1, column label: 3; expected one of"),
     ("t.txt", b"only one text\n", {}, r"no sequence is left for target/\w+; removed: nothing"),
     ("t.txt", b"one\n", {"target_columns": ["id"]}, "target_columns: found id, expected text among them"),
+    ("t.txt", b"one\n", {"max_length": 0}, "max_length: found 0, expected at least 1 byte"),
     ("t.txt", b"one\n", {**SCORED, "classes": ["a"]}, "classes: found 1, expected two"),
 ]  # fmt: skip
 
@@ -474,6 +539,35 @@ def test_a_folder_without_a_file(tmp_path: Path) -> None:
     (raw / "target" / "t.txt").unlink()
     with pytest.raises(UserError, match="target: no file there"):
         prepare_strings(raw, tmp_path / "out")
+
+
+def test_a_class_without_a_training_example(tmp_path: Path) -> None:
+    target = texts(60, 2)
+    rows = [f"{'positive' if split_of(text, 0.2, 0.2) == 'test' else 'negative'},{text}" for text in target]
+    raw = raw_strings(tmp_path / "raw1", texts(60, 1), ["label,text", *rows], "t.csv")
+    with pytest.raises(UserError, match="label 'positive' occurs in test only; every class needs an example in train"):
+        prepare_strings(raw, tmp_path / "out1")
+    names = [name for i in range(40) if split_of(f"b.csv/{(name := f'b{i}')}", 0.2, 0.2) == "test"]
+    raw = raw_series(tmp_path / "raw2", b=panel(names, 25, 2))
+    with pytest.raises(UserError, match="label 'b' occurs in test only"):
+        prepare_series(raw, tmp_path / "out2")
+
+
+def test_horizons_beyond_the_held_out_steps(tmp_path: Path) -> None:
+    test = prepare_series(raw_series(tmp_path / "raw"), tmp_path / "out").split(TARGET, "test")
+    settings: dict[str, Any] = {"origins": 2, "season": 1, "samples": 1, "tokens": 100, "seed": 0}
+    for horizons in ([9], [1, 4, 9]):
+        with pytest.raises(UserError, match="no series has 9 values from its first origin on; the most is 8"):
+            rolling_origin(Last(), test, horizons=horizons, **settings)
+    assert len(rolling_origin(Last(), test, horizons=[1, 8], **settings)) == 10
+
+
+class Last:
+    """Every value of a forecast is the last of its past."""
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        last = prefix[np.arange(len(prefix)), mask.sum(1) - 1]
+        return np.broadcast_to(last[:, None, None], (len(prefix), samples, steps, prefix.shape[2])).copy()
 
 
 def test_several_files_are_read_by_their_names(tmp_path: Path) -> None:
@@ -499,3 +593,52 @@ def test_a_set_that_lost_a_part_is_named(tmp_path: Path) -> None:
         made.split(TARGET, "test")
     with pytest.raises(UserError, match=r"elsewhere/meta\.json: missing"):
         Prepared.open(tmp_path / "elsewhere")
+
+
+# The one door: a user's own files, as an archive of the registry `file`
+
+
+def test_own_files_go_through_the_same_door(tmp_path: Path) -> None:
+    own = raw_strings(tmp_path / "own", texts(60, 1), texts(60, 2))
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as zipped:
+        zipped.write(own / "target" / "t.txt", "deep/t.txt")
+    straight = prepare_strings(own, tmp_path / "straight")
+    for number, target in enumerate([own / "target", own / "target" / "t.txt", tmp_path / "own.zip"]):
+        raw = tmp_path / f"raw{number}"
+        for name, path in (("source", own / "source"), ("target", target)):
+            acquire(Archive(name=name, registry="file", path=str(path), licence="own"), raw / name, tmp_path / "cache")
+        made = prepare_strings(raw, tmp_path / f"out{number}")
+        assert sha256(made.folder) == sha256(straight.folder)
+
+
+def test_an_own_panel_is_a_file_or_in_a_folder(tmp_path: Path) -> None:
+    own = raw_series(tmp_path / "own")
+    archive = Archive(name="panels", registry="file", path=str(own), licence="own", members=["*.csv"])
+    acquire(archive, tmp_path / "raw", tmp_path / "cache")
+    made = prepare_series(tmp_path / "raw", tmp_path / "out")
+    assert sha256(made.folder) == sha256(prepare_series(own, tmp_path / "straight").folder)
+
+
+def test_an_archive_that_lacks_a_file(tmp_path: Path) -> None:
+    own = raw_series(tmp_path / "own")
+    (own / "t.csv").unlink()
+    archive = Archive(name="panels", registry="file", path=str(own), licence="own", members=["a.csv", "t.csv"])
+    with pytest.raises(UserError, match=r"panels: members: no file of .* matches 't\.csv'"):
+        acquire(archive, tmp_path / "raw", tmp_path / "cache")
+    acquire(dataclasses.replace(archive, members=()), tmp_path / "raw", tmp_path / "cache")
+    with pytest.raises(UserError, match=r"t\.csv: not among the files of the archive"):
+        prepare_series(tmp_path / "raw", tmp_path / "out")
+
+
+# Equal inputs, equal bytes
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
+    rows = ["label,text", *(f"{('negative', 'positive')[i % 2]},{text}" for i, text in enumerate(texts(60, 2)))]
+    words, panels = raw_strings(tmp_path / "words", texts(60, 1), rows, "t.csv"), raw_series(tmp_path / "panels")
+    for prepare, raw in ((prepare_strings, words), (prepare_series, panels)):
+        once, again = (prepare(raw, tmp_path / raw.name / "out" / str(i)) for i in range(2))
+        files = sorted(path.relative_to(once.folder) for path in once.folder.rglob("*.*"))
+        assert files == sorted(path.relative_to(again.folder) for path in again.folder.rglob("*.*"))
+        assert len(files) > 20
+        assert all((once.folder / file).read_bytes() == (again.folder / file).read_bytes() for file in files)

@@ -141,16 +141,17 @@ class Series:
         step = steps.most_common(1)[0][0] if steps else 1
         kept: dict[str, np.ndarray] = {}
         for name, points in series.items():
-            y = _longest_run(points, step)
+            run = _longest_run(points, step)
+            y = (np.log1p(run) if self.transform == "log1p" else run).astype(np.float32)[:, None]
             if len(y) < self.min_length:
                 removed[f"{spec['file']}: shorter than min_length"] += 1
-            elif np.ptp(y) == 0:
+            elif np.ptp(run) == 0:
                 removed[f"{spec['file']}: constant"] += 1
             elif (digest := hashlib.sha256(y.data).digest()) in seen:
                 removed[f"{spec['file']}: duplicate"] += 1
             else:
                 seen.add(digest)
-                kept[name] = (np.log1p(y) if self.transform == "log1p" else y).astype(np.float32)[:, None]
+                kept[name] = y
         if not kept:
             raise UserError(
                 f"{file.name}: no usable series: none has {self.min_length} steps without a gap, varies and is new"
