@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import pickle
+import shutil
 import wave
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -80,6 +81,18 @@ def write_clip(path: Path, frames: np.ndarray) -> None:
         for frame in frames:
             opened.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
         opened.mux(stream.encode())
+
+
+def write_film(path: Path, cut: int) -> None:
+    """The same frames as an MP4 whose index comes first, short of its last `cut` bytes."""
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as opened:
+        stream = opened.add_stream("mpeg4", rate=25)
+        stream.height, stream.width = 20, 24
+        stream.pix_fmt = "yuv420p"
+        for frame in clip(1):
+            opened.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+        opened.mux(stream.encode())
+    path.write_bytes(path.read_bytes()[:-cut])
 
 
 def clip(seed: int, test: int = 0) -> np.ndarray:
@@ -456,6 +469,10 @@ def replaced(file: str, data: bytes) -> Callable[[Path], None]:
     return lambda raw: (raw / file).write_bytes(data) and None  # type: ignore[func-returns-value]
 
 
+def shortened(file: str, count: int) -> Callable[[Path], None]:
+    return lambda raw: (raw / file).write_bytes((raw / file).read_bytes()[:-count]) and None  # type: ignore[func-returns-value]
+
+
 def held_out(sequences: list[np.ndarray], labels: list[str], classes: str = "a b") -> Callable[[Path], None]:
     return lambda raw: write_ts(raw / "utterances/T_TEST.ts", sequences, labels, classes)
 
@@ -481,7 +498,7 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
     (stocks_recipe, edited("shares/shares.csv.gz", "A,2000-01-05,", "A,2000-01-05,x"), "row 4.*not a number"),
     (stocks_recipe, edited("shares/shares.csv.gz", "Close", "Last"), "no column 'Close'; the header has"),
     (stocks_recipe, replaced("shares/shares.csv.gz", gzip.compress(b"Ticker,Date,Close\n")), "no prices after"),
-    (stocks_recipe, replaced("shares/shares.csv.gz", gzip.compress(b"")), "the header has nothing"),
+    (stocks_recipe, replaced("shares/shares.csv.gz", gzip.compress(b"")), "the file is empty"),
     (
         stocks_recipe,
         replaced("shares/shares.csv.gz", gzip.compress(b"Ticker,Date,Close\nA,2000-01-03,7\n")[:-9]),
@@ -497,6 +514,28 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
         lambda raw: write_table(raw / "shares/shares.csv.gz", ["A"], walk(1, 50, 0)),
         "target: no history is long enough: the longest has 50 prices, 73 are needed",
     ),
+    (stocks_recipe, edited("shares/shares.csv.gz", "A,2000-01-05,", "A,2000-01-05,nan,"), "row 4: 4 cells, expected 3"),
+    (
+        stocks_recipe,
+        edited("shares/shares.csv.gz", "A,2000-01-05,", "A,inf,"),
+        "row 4, column Date: 'inf' is not a date",
+    ),
+    (
+        stocks_recipe,
+        edited("shares/shares.csv.gz", "A,2000-01-05,", "A,2000-01-05,inf\nA,2000-01-06,"),
+        "row 4, column Close.*is no price",
+    ),
+    (stocks_recipe, edited("shares/shares.csv.gz", "A,2000-01-05,", '"A,2000-01-05,'), "row 4: not CSV"),
+    (
+        stocks_recipe,
+        replaced("shares/shares.csv.gz", gzip.compress(b"Ticker,Date,Close\n\xff,")),
+        "line 2, byte 1: 0xff is not UTF-8",
+    ),
+    (stocks_recipe, replaced("shares/shares.csv.gz", b""), "the file is empty"),
+    (stocks_recipe, replaced("shares/shares.csv.gz", b"Ticker,Date,Close\n"), "damaged: Not a gzipped file"),
+    (stocks_recipe, lambda raw: (raw / "markets/index.csv.gz").unlink(), r"index\.csv\.gz: not among the files"),
+    (speech_recipe, replaced("utterances/T_TEST.ts", b""), r"T_TEST\.ts: no sequence after @data"),
+    (speech_recipe, replaced("utterances/T_TEST.ts", b"@data\n\xff"), r"T_TEST\.ts, byte 7: not UTF-8"),
     (speech_recipe, held_out([np.zeros((0, 3))], ["a"]), r"T_TEST\.ts, line 5: a sequence of 0 steps"),
     (speech_recipe, held_out([np.zeros((1, 3))], ["a"]), r"T_TEST\.ts, line 5: a sequence of 1 steps"),
     (speech_recipe, held_out([STEPS, STEPS[:, :2]], ["a", "b"]), "line 6: 2 channels, the sequences before have 3"),
@@ -513,6 +552,10 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
     (recorded_recipe, lambda raw: write_wav(raw / "recordings/a.wav", np.ones(900), channels=2), "2 channels"),
     (recorded_recipe, lambda raw: write_wav(raw / "recordings/a.wav", np.ones(0)), "0 samples; two frames need 96"),
     (recorded_recipe, lambda raw: write_wav(raw / "recordings/a.wav", np.ones(64)), "64 samples; two frames need"),
+    (recorded_recipe, shortened("recordings/en/1.wav", 100), r"1\.wav: ends after \d+ of 512 samples"),
+    (recorded_recipe, shortened("recordings/en/1.wav", 101), r"1\.wav: ends after \d+ of 512 samples"),
+    (recorded_recipe, replaced("recordings/en/1.wav", b""), r"1\.wav: not a PCM WAV file: it ends early"),
+    (recorded_recipe, lambda raw: shutil.rmtree(raw / "recordings/en"), "none of 0 WAV files"),
     (recorded_recipe, replaced("recordings/en/1.wav", b"RIFF"), r"1\.wav: not a PCM WAV file"),
     (motion_recipe, put(3, STEPS[:0]), "recording 3: 0 steps; expected at least 2"),
     (motion_recipe, put(3, STEPS[:1]), "recording 3: 1 steps; expected at least 2"),
@@ -530,13 +573,42 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
         ),
         r"watch_dataset\.npy: 3 channels, B_TRAIN\.ts has 2",
     ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS[:, :2]], ["a"]),
+        r"B_TEST\.ts: 2 channels, B_TRAIN\.ts has 3",
+    ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS], ["c"], "a b c"),
+        "label 'c' occurs in test only",
+    ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS[:1]], ["a"]),
+        r"B_TEST\.ts, line 5: a sequence of 1 steps",
+    ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS[:3]], ["a"]),
+        "test: a sequence of 3 steps leaves nothing to score after 3",
+    ),
+    (motion_recipe, replaced("watch/watch_dataset.npy", b""), "not an .npy file"),
+    (motion_recipe, put(3, STEPS[:, 0]), r"recording 3: expected an array of steps and channels, found \(20,\)"),
+    (
+        motion_recipe,
+        recordings(lambda x, s, y: x.__setitem__(slice(None), [STEPS[:12]] * 12)),
+        "no recording has 16 steps; the longest of all has 12",
+    ),
+    (video_recipe, replaced("clips/1.mkv", b""), r"1\.mkv: does not decode"),
+    (video_recipe, lambda raw: write_film(raw / "clips/1.mkv", cut=2000), r"1\.mkv: ends after \d+ of 80 frames"),
     (video_recipe, replaced("clips/1.mkv", b"no film"), r"1\.mkv: does not decode"),
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:1]), r"1\.mkv: 1 frames; expected at least 2"),
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:30]), r"1\.mkv: 30 frames do not fill"),
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:, :, :12]), "frames of 12 x 20 pixels"),
     (video_recipe, lambda raw: (raw / "clips/1.mkv").unlink(), r"1\.mkv: not among the files"),
     (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"1,2,3\n")), "row 1: expected 64 pixels"),
-    (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"")), "no digits"),
+    (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"")), r"digits\.csv\.gz: the file is empty"),
     (video_recipe, replaced("digits/digits.csv.gz", b"no gzip"), "damaged"),
 ]
 

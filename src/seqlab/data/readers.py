@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from seqlab.errors import UserError
 
@@ -13,13 +16,20 @@ LONGEST_LINE = 1 << 24
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of UTF-8 text, without their ends and without a byte order mark.
+    """Numbered lines of UTF-8 text (`.gz` too), without their ends and without a byte order mark.
 
-    Raises UserError naming the line: a byte that is not UTF-8, more than LONGEST_LINE bytes; or the file: it is empty.
+    Raises UserError naming the line: a byte that is not UTF-8, more than LONGEST_LINE bytes, a damaged `.gz`; or the
+    file: it is empty.
     """
-    with open(path, "rb") as opened:
+    with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as opened:
         number = 0
-        while line := opened.readline(LONGEST_LINE + 1):
+        while True:
+            try:
+                line = opened.readline(LONGEST_LINE + 1)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise UserError(f"{path.name}, after line {number}: damaged: {error}") from None
+            if not line:
+                break
             number += 1
             if len(line) > LONGEST_LINE:
                 raise UserError(f"{path.name}, line {number}: longer than {LONGEST_LINE} bytes; expected shorter lines")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
-import zlib
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import numpy as np
 
 from seqlab.data.domains.base import SOURCE, TARGET, Meta, find, split_in_time, write_meta
+from seqlab.data.readers import read_table
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 
@@ -106,10 +103,9 @@ class Stocks:
             )
         file = find(root, table["file"])
         found: Prices = {}
-        for number, row in _rows(file, [table[key] for key in ("date", "price", "key") if table[key] is not None]):
-            where = f"{file.name}, row {number}"
-            name = file.name if table["key"] is None else row[table["key"]]
-            cell = row[table["date"]]
+        columns = [table[key] for key in ("date", "price", "key") if table[key] is not None]
+        for where, (cell, price, *key) in read_table(file, columns, []):
+            name = key[0] if key else file.name
             try:
                 day = datetime.strptime(cell, table["date_format"]).date()
             except ValueError:
@@ -118,34 +114,16 @@ class Stocks:
                 ) from None
             if name in found and day <= found[name][-1][0]:
                 raise UserError(f"{where}, column {table['date']}: {cell!r} does not come after the day before it")
-            if row[table["price"]] in MISSING:
+            if price in MISSING:
                 removed[f"{file.name}: no price"] += 1
                 continue
-            found.setdefault(name, []).append((day, _price(row[table["price"]], f"{where}, column {table['price']}")))
+            found.setdefault(name, []).append((day, _price(price, f"{where}, column {table['price']}")))
         for name, points in found.items():
             if len(points) < 2:
                 raise UserError(f"{file.name}: {name} has 1 price, which gives no return; expected at least 2")
         if not found:
             raise UserError(f"{file.name}: no prices after the header")
         return found
-
-
-def _rows(file: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Numbered rows of a CSV file, plain or gzip."""
-    opener = gzip.open if file.suffix == ".gz" else open
-    with cast(TextIO, opener(file, "rt", encoding="utf-8", newline="")) as opened:
-        reader = csv.DictReader(opened, restkey="", restval="")
-        try:
-            header = reader.fieldnames or []
-            for column in columns:
-                if column not in header:
-                    raise UserError(
-                        f"{file.name}: no column {column!r}; the header has {', '.join(header) or 'nothing'}"
-                    )
-            for row in reader:
-                yield reader.line_num, row
-        except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-            raise UserError(f"{file.name}, after row {reader.line_num}: damaged: {error}") from None
 
 
 def _price(cell: str, where: str) -> float:

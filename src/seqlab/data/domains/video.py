@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from seqlab.data.domains.base import (
     split_of,
     write_meta,
 )
+from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 
@@ -138,20 +136,15 @@ class Video:
 def read_digits(file: Path) -> np.ndarray:
     """(N, 8, 8) float32 in [0, 1] from rows of 64 pixels and a label. Raises UserError naming the row."""
     digits = []
-    try:
-        with gzip.open(file, "rt", encoding="utf-8", newline="") as opened:
-            for number, row in enumerate(csv.reader(opened), 1):
-                try:
-                    pixels = np.array(row[: SIDE**2], np.float32) / DEEPEST
-                except ValueError as error:
-                    raise UserError(f"{file.name}, row {number}: {error}") from None
-                if len(row) != SIDE**2 + 1 or not ((pixels >= 0) & (pixels <= 1)).all():
-                    raise UserError(f"{file.name}, row {number}: expected 64 pixels of 0 to {DEEPEST} and a label")
-                digits.append(pixels.reshape(SIDE, SIDE))
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{file.name}: damaged: {error}") from None
-    if not digits:
-        raise UserError(f"{file.name}: no digits")
+    for number, line in read_lines(file):
+        row = line.split(",")
+        try:
+            pixels = np.array(row[: SIDE**2], np.float32) / DEEPEST
+        except ValueError as error:
+            raise UserError(f"{file.name}, row {number}: {error}") from None
+        if len(row) != SIDE**2 + 1 or not ((pixels >= 0) & (pixels <= 1)).all():
+            raise UserError(f"{file.name}, row {number}: expected 64 pixels of 0 to {DEEPEST} and a label")
+        digits.append(pixels.reshape(SIDE, SIDE))
     return np.stack(digits)
 
 
@@ -186,6 +179,7 @@ def read_clip(file: Path, size: int) -> np.ndarray:
         with av.open(str(file)) as opened:
             if not opened.streams.video:
                 raise UserError(f"{file.name}: no video in it")
+            promised = opened.streams.video[0].frames  # 0 where the container does not say
             for frame in opened.decode(opened.streams.video[0]):
                 grey = frame if frame.format.name in LUMA_FIRST else frame.reformat(format="gray")
                 luma = np.frombuffer(memoryview(grey.planes[0]), np.uint8).reshape(frame.height, -1)[:, : frame.width]
@@ -196,6 +190,8 @@ def read_clip(file: Path, size: int) -> np.ndarray:
                 frames.append(_reduced(luma, size))
     except av.FFmpegError as error:
         raise UserError(f"{file.name}: does not decode after {len(frames)} frames: {error.strerror}") from None
+    if len(frames) < promised:
+        raise UserError(f"{file.name}: ends after {len(frames)} of {promised} frames")
     if len(frames) < 2:
         raise UserError(f"{file.name}: {len(frames)} frames; expected at least 2")
     return np.stack(frames)
