@@ -18,16 +18,18 @@ symbol alone, so that their counts are all 1 and their discounts need no table:
 
 The suffix link leads from a state to the longest context of the next shorter class.
 
-With a source as prior, the base measure mixes the shorter context with the source's model S of the same context,
+Unrolled over the members of a class longer than the longest of the next class, whose P be Q, this is 1/m + D (Q - 1/m)
+where w follows and D Q where it does not, D being the product of their D_k(1). So one probability a transition and one
+weight a state, of what a symbol that never followed takes from the next class, are all that a query needs: it walks
+down the links until there is a transition.
 
-    P(w|h) = (c(hw) - D_k(c(hw))) / c(h) + λ(h) [(1 - β) P(w|h') + β S(w|h)],
-
-as in `ngram`; a source may have a source itself. Every text has an automaton of its own, and a query walks all of them
-side by side, from the empty context to the longest that any of them has seen.
+With a source as prior, the model is a mixture with the source's own: (1 - β) P(w|h) + β S(w|h), where S may have a
+source itself. Every text has an automaton of its own.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -35,8 +37,8 @@ from numba import njit
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.family import ClosedForm
-from seqlab.families.closed_form.ngram import _check_symbols, _scored, discounts
+from seqlab.families.closed_form.family import ClosedForm, check_source, check_symbols
+from seqlab.families.closed_form.ngram import discounts_of
 
 # ---------------------------------------------------------------------------------------------------- the automaton
 
@@ -47,9 +49,10 @@ ABSENT = -1
 class Automaton(NamedTuple):
     """The suffix automaton of all sequences of a text, $ before each.
 
-    Of each state, all (states,) int32: link, the state of the longest context of the next shorter class; length, of
-    the longest context (and $); seen, c(hw) of the longest context as an n-gram hw. Its transitions are
-    first[s] up to first[s + 1], by symbol: symbol (transitions,) unsigned, target (transitions,) int32.
+    States are ordered by length, so that the short contexts, which most queries visit, lie together. Of each state, all
+    (states,) int32: link, the state of the longest context of the next shorter class; length, of the longest context
+    (and $); seen, c(hw) of the longest context as an n-gram hw. Its transitions are first[s] up to first[s + 1], by
+    symbol: symbol (transitions,) unsigned, target (transitions,) int32.
     """
 
     link: np.ndarray
@@ -59,14 +62,10 @@ class Automaton(NamedTuple):
     symbol: np.ndarray
     target: np.ndarray
 
-    @property
-    def bytes(self) -> int:
-        return sum(np.asarray(part).nbytes for part in self)
-
 
 def build(sequences: Sequences, size: int) -> Automaton:
     """Of symbols out of `size`. Raises UserError when a sequence holds another symbol or there are too many."""
-    _check_symbols(sequences.values, size)
+    check_symbols(sequences.values, size)
     number = len(sequences.values)
     if 3 * number + 2 >= np.iinfo(np.int32).max:
         raise UserError(f"{number} symbols: too many for an automaton; expected under {np.iinfo(np.int32).max // 3}")
@@ -118,8 +117,13 @@ def _build(values: np.ndarray, offsets: np.ndarray, size: int) -> tuple[np.ndarr
                 q = clone
             link[new] = q
     _count_preceding(link[:states], seen)
-    lists = _packed(head[:states], table, symbol[:edges], target, following)
-    return link[:states].copy(), length[:states].copy(), seen[:states].copy(), *lists
+    order = np.argsort(length[:states], kind="mergesort")
+    place = np.empty(states, np.int32)
+    place[order] = np.arange(states)
+    links = link[order]
+    links[1:] = place[links[1:]]
+    lists = _packed(head, table, symbol[:edges], target, following, order, place)
+    return links, length[order], seen[order], *lists
 
 
 @njit(cache=True)
@@ -181,89 +185,124 @@ def _listed(head: np.ndarray, symbol: np.ndarray, following: np.ndarray, state: 
 
 @njit(cache=True)
 def _packed(
-    head: np.ndarray, table: np.ndarray, symbol: np.ndarray, target: np.ndarray, following: np.ndarray
+    head: np.ndarray,
+    table: np.ndarray,
+    symbol: np.ndarray,
+    target: np.ndarray,
+    following: np.ndarray,
+    order: np.ndarray,
+    place: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`first`, `symbol` and `target` of an Automaton from lists."""
+    """`first`, `symbol` and `target` of an Automaton from lists; state order[i] is renamed to i = place[order[i]]."""
     total = len(symbol) + np.count_nonzero(table != ABSENT)
-    first = np.empty(len(head) + 1, np.int32)
+    first = np.empty(len(order) + 1, np.int32)
     packed_symbol, packed_target = np.empty(total, symbol.dtype), np.empty(total, np.int32)
     end = 0
     for w in range(len(table)):
         if table[w] != ABSENT:
-            packed_symbol[end], packed_target[end] = w, table[w]
+            packed_symbol[end], packed_target[end] = w, place[table[w]]
             end += 1
     first[ROOT] = 0
-    for state in range(1, len(head)):
+    for state in range(1, len(order)):
         first[state] = end
-        edge = head[state]
+        edge = head[order[state]]
         while edge != ABSENT:
-            place = end  # insertion sort, since most lists are short
-            while place > first[state] and packed_symbol[place - 1] > symbol[edge]:
-                packed_symbol[place], packed_target[place] = packed_symbol[place - 1], packed_target[place - 1]
-                place -= 1
-            packed_symbol[place], packed_target[place] = symbol[edge], target[edge]
+            slot = end  # insertion sort, since most lists are short
+            while slot > first[state] and packed_symbol[slot - 1] > symbol[edge]:
+                packed_symbol[slot], packed_target[slot] = packed_symbol[slot - 1], packed_target[slot - 1]
+                slot -= 1
+            packed_symbol[slot], packed_target[slot] = symbol[edge], place[target[edge]]
             end += 1
             edge = following[edge]
-    first[len(head)] = end
+    first[len(order)] = end
     return first, packed_symbol, packed_target
 
 
 # ------------------------------------------------------------------------------------------------ its probabilities
 
 
-class Model(NamedTuple):
-    """The automata of L layers (a model and the sources behind it, the oldest first), one after the other.
+class Text(NamedTuple):
+    """The model of one text: an automaton whose counts have become probabilities.
 
-    roots: (L,), the states of the empty contexts; $ comes next. link, length, seen, first, symbol, target: as in
-    Automaton. total: (states,) int32, c(h) of each state's longest context; backoff: (states,), its λ(h). taken:
-    (L, lengths, 4), the discounts D_k of counts 0 to 3 in each layer. weights: (L,), β of each layer.
+    link, length, first, symbol, target: as in Automaton. probability: (transitions,) float32, P(symbol | the state's
+    longest context). missed: (states,) float32, the logarithm of what that context leaves of the probability after the
+    longest context of the next class, for a symbol that never followed; of the root, the logarithm of that symbol's
+    probability. off: (lengths + 1,), the sum of log D_k(1) over the lengths k up to each.
     """
 
-    size: int
-    roots: np.ndarray
     link: np.ndarray
     length: np.ndarray
-    seen: np.ndarray
     first: np.ndarray
     symbol: np.ndarray
     target: np.ndarray
-    total: np.ndarray
-    backoff: np.ndarray
-    taken: np.ndarray
-    weights: np.ndarray
+    probability: np.ndarray
+    missed: np.ndarray
+    off: np.ndarray
 
     @property
     def bytes(self) -> int:
-        return sum(np.asarray(part).nbytes for part in self)
+        return sum(part.nbytes for part in self)
 
 
 def ngrams(automaton: Automaton) -> np.ndarray:
     """How many n-grams hw of each length there are, by their c(hw): (lengths + 1, 5) for 1, 2, 3, 4 and 5 or more."""
     link, length, seen = automaton.link[2:], automaton.length[2:], automaton.seen[2:]
-    found = np.zeros((int(automaton.length.max()) + 2, 5), np.int64)
+    lengths = int(automaton.length[-1]) + 1
+    found = np.bincount(length * 5 + np.clip(seen, 1, 5) - 1, minlength=lengths * 5).reshape(lengths, 5)
     # The shorter members of a class have a count of 1, at every length from the link's on.
-    np.add.at(found[:, 0], automaton.length[link] + 1, 1)
-    np.add.at(found[:, 0], length, -1)
-    found[:, 0] = np.cumsum(found[:, 0])
-    np.add.at(found, (length, np.clip(seen, 1, 5) - 1), 1)
-    return found[:-1]
+    starts = np.bincount(automaton.length[link] + 1, minlength=lengths)
+    found[:, 0] += np.cumsum(starts - np.bincount(length, minlength=lengths))
+    return found
+
+
+def weigh(automaton: Automaton, size: int) -> Text:
+    """The Kneser-Ney model of a text over `size` symbols."""
+    taken = np.array([discounts_of(*counts[:4].tolist()) for counts in ngrams(automaton)])
+    off = np.concatenate([[0.0], np.cumsum(np.log(taken[1:, 1]))])
+    link, length, seen, first, symbol, target = automaton
+    probability, missed = _weigh(link, length, seen, first, symbol, target, taken, off, size)
+    # Single precision is a relative error of 6e-8, and a query then reads a third less memory.
+    return Text(link, length, first, symbol, target, probability.astype(np.float32), missed.astype(np.float32), off)
 
 
 @njit(cache=True)
 def _weigh(
-    link: np.ndarray, length: np.ndarray, seen: np.ndarray, first: np.ndarray, target: np.ndarray, taken: np.ndarray
+    link: np.ndarray,
+    length: np.ndarray,
+    seen: np.ndarray,
+    first: np.ndarray,
+    symbol: np.ndarray,
+    target: np.ndarray,
+    taken: np.ndarray,
+    off: np.ndarray,
+    size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`total` and `backoff` of one layer with the discounts `taken`."""
-    total, backoff = np.zeros(len(link), np.int32), np.ones(len(link))
-    for state in range(len(link)):
-        freed = 0.0
-        for edge in range(first[state], first[state + 1]):
+    """`probability` and `missed` of a Text; taken: (lengths + 1, 4), the discounts D_k of counts 0 to 3."""
+    probability, missed = np.empty(len(symbol)), np.zeros(len(link))
+    for state in range(len(link)):  # a state's link is shorter, so it comes first
+        edges = range(first[state], first[state + 1])
+        if len(edges) == 0:
+            continue
+        total, freed = 0, 0.0
+        for edge in edges:
             c = _count(length, seen, target[edge], length[state] + 1)
-            total[state] += c
+            total += c
             freed += taken[length[state] + 1, min(c, 3)]
-        if total[state] > 0:
-            backoff[state] = freed / total[state]
-    return total, backoff
+        backoff = freed / total
+        if state == ROOT:
+            shorter = 0.0
+            missed[state] = math.log(backoff / size)
+        else:
+            shorter = off[length[state]] - off[length[link[state]] + 1]
+            missed[state] = math.log(backoff) + shorter
+        for edge in edges:
+            base = 1 / size
+            if state != ROOT:
+                longest = probability[_edge(first, symbol, link[state], symbol[edge])]
+                base = _shrunk(longest, 1 / len(edges), shorter)
+            c = _count(length, seen, target[edge], length[state] + 1)
+            probability[edge] = (c - taken[length[state] + 1, min(c, 3)]) / total + backoff * base
+    return probability, missed
 
 
 @njit(cache=True)
@@ -273,229 +312,108 @@ def _count(length: np.ndarray, seen: np.ndarray, state: int, of_length: int) -> 
 
 
 @njit(cache=True)
-def _edge(model: Model, state: int, w: int) -> int:
+def _shrunk(probability: float, share: float, log_weight: float) -> float:
+    """The mean of the longest context of the next class, by its weight, and of the symbols that follow, one share each:
+    P(w|h) of a shorter member h of a class."""
+    return share + math.exp(log_weight) * (probability - share)
+
+
+@njit(cache=True)
+def _edge(first: np.ndarray, symbol: np.ndarray, state: int, w: int) -> int:
     """The transition of a state by w, or ABSENT."""
-    low, end = model.first[state], model.first[state + 1]
+    low, end = first[state], first[state + 1]
     high = end
     while low < high:
         middle = (low + high) >> 1
-        if model.symbol[middle] < w:
+        if symbol[middle] < w:
             low = middle + 1
         else:
             high = middle
-    return low if low < end and model.symbol[low] == w else ABSENT
+    return low if low < end and symbol[low] == w else ABSENT
 
 
 @njit(cache=True)
-def _begin(model: Model, states: np.ndarray, matched: np.ndarray) -> None:
-    """The longest suffix of an empty past in each layer: its class, and how long it is."""
-    for layer in range(len(states)):
-        states[layer], matched[layer] = model.roots[layer] + BEGIN, 1
+def _followed(text: Text, state: int, matched: int, edge: int) -> float:
+    """log P of the symbol of a transition after the member of a length of a class."""
+    probability = text.probability[edge]
+    if matched < text.length[state]:
+        link = text.link[state]
+        longest = text.probability[_edge(text.first, text.symbol, link, text.symbol[edge])]
+        share = 1 / (text.first[state + 1] - text.first[state])
+        return math.log(_shrunk(longest, share, text.off[matched + 1] - text.off[text.length[link] + 1]))
+    return math.log(probability)
 
 
 @njit(cache=True)
-def _advance(model: Model, states: np.ndarray, matched: np.ndarray, w: int) -> None:
-    """The longest suffix of the past with w after it."""
-    for layer in range(len(states)):
-        state = states[layer]
-        edge = _edge(model, state, w)
-        while edge == ABSENT and state != model.roots[layer]:
-            state = model.link[state]
-            matched[layer] = model.length[state]
-            edge = _edge(model, state, w)
-        if edge != ABSENT:
-            state = model.target[edge]
-            matched[layer] += 1
-        states[layer] = state
+def _missed(text: Text, state: int, matched: int) -> float:
+    """The logarithm of what the member of a length of a class leaves to a symbol that never followed."""
+    if matched == text.length[state]:
+        return text.missed[state]
+    if text.first[state] == text.first[state + 1]:  # nothing ever followed, so nothing is taken off
+        return 0.0
+    return text.off[matched + 1] - text.off[text.length[text.link[state]] + 1]
 
 
 @njit(cache=True)
-def _path(model: Model, states: np.ndarray, path: np.ndarray, at: np.ndarray) -> None:
-    """The classes of all suffixes of the past, from the longest to the root: path (L, depth); at: (L,), the root."""
-    for layer in range(len(states)):
-        state, depth = states[layer], 0
-        path[layer, 0] = state
-        while state != model.roots[layer]:
-            state = model.link[state]
-            depth += 1
-            path[layer, depth] = state
-        at[layer] = depth
+def _query(text: Text, state: int, matched: int, w: int) -> tuple[float, int, int]:
+    """log P(w | past), and the class and length of the longest suffix of the past with w after it.
+
+    `state` and `matched` are those of the past; they begin as BEGIN and 1.
+    """
+    edge = _edge(text.first, text.symbol, state, w)
+    if edge != ABSENT:
+        return _followed(text, state, matched, edge), text.target[edge], matched + 1
+    log_p = _missed(text, state, matched)
+    while edge == ABSENT:
+        if state == ROOT:
+            return log_p, ROOT, 0
+        state = text.link[state]
+        edge = _edge(text.first, text.symbol, state, w)
+        if edge == ABSENT:
+            log_p += text.missed[state]
+    return log_p + math.log(text.probability[edge]), text.target[edge], text.length[state] + 1
 
 
 @njit(cache=True)
-def _probability(
-    model: Model, states: np.ndarray, matched: np.ndarray, w: int, path: np.ndarray, at: np.ndarray, p: np.ndarray
-) -> float:
-    """P(w | past), from the empty context to the longest. path (L, depth), at (L,) and p (L,) are room to work in."""
-    layers = len(p)
-    _path(model, states, path, at)
-    edges = np.empty(layers, np.int32)
-    for layer in range(layers):
-        p[layer] = 1 / model.size
-        edges[layer] = _edge(model, model.roots[layer], w)
-    for length in range(matched.max() + 1):
-        followed = False
-        for layer in range(layers):
-            own, backoff = 0.0, 1.0
-            if length <= matched[layer]:
-                if length > model.length[path[layer, at[layer]]]:
-                    at[layer] -= 1
-                    if edges[layer] != ABSENT:  # what never followed a context never follows a longer one
-                        edges[layer] = _edge(model, path[layer, at[layer]], w)
-                state = path[layer, at[layer]]
-                if model.total[state] > 0:
-                    followed = True
-                    backoff = _backoff(model, layer, state, length)
-                    if edges[layer] != ABSENT:
-                        own = _own(model, layer, state, length, edges[layer])
-            base = p[layer]
-            if followed and layer > 0:
-                base += model.weights[layer] * (p[layer - 1] - base)
-            p[layer] = own + backoff * base
-    return p[-1]
-
-
-@njit(cache=True)
-def _distribution(
-    model: Model, states: np.ndarray, matched: np.ndarray, path: np.ndarray, at: np.ndarray, p: np.ndarray
-) -> None:
-    """Write P(. | past) of all symbols and layers to p (L, V)."""
-    layers, size = p.shape
-    _path(model, states, path, at)
-    p[:] = 1 / model.size
-    for length in range(matched.max() + 1):
-        followed = False
-        for layer in range(layers):
-            backoff = 1.0
-            if length > matched[layer]:
-                state = ABSENT
-            else:
-                if length > model.length[path[layer, at[layer]]]:
-                    at[layer] -= 1
-                state = path[layer, at[layer]]
-                if model.total[state] > 0:
-                    followed = True
-                    backoff = _backoff(model, layer, state, length)
-            mixing = model.weights[layer] if followed and layer > 0 else 0.0
-            for w in range(size):
-                base = p[layer, w]
-                if mixing > 0:
-                    base += mixing * (p[layer - 1, w] - base)
-                p[layer, w] = backoff * base
-            if state != ABSENT:
-                for edge in range(model.first[state], model.first[state + 1]):
-                    p[layer, model.symbol[edge]] += _own(model, layer, state, length, edge)
-
-
-@njit(cache=True)
-def _backoff(model: Model, layer: int, state: int, length: int) -> float:
-    """λ of the context of a length in a class, that something followed."""
-    return model.backoff[state] if length == model.length[state] else model.taken[layer, length + 1, 1]
-
-
-@njit(cache=True)
-def _own(model: Model, layer: int, state: int, length: int, edge: int) -> float:
-    """(c(hw) - D(c(hw))) / c(h) of the context of a length in a class and a symbol that followed it."""
-    if length < model.length[state]:
-        return (1 - model.taken[layer, length + 1, 1]) / (model.first[state + 1] - model.first[state])
-    c = _count(model.length, model.seen, model.target[edge], length + 1)
-    return (c - model.taken[layer, length + 1, min(c, 3)]) / model.total[state]
-
-
-@njit(cache=True)
-def _score(model: Model, values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """P(x_t | x_<t) at every position of ragged sequences, and the length of the longest suffix known in any layer."""
-    layers, deepest = model.taken.shape[:2]
-    states, matched, at = np.empty(layers, np.int32), np.empty(layers, np.int32), np.empty(layers, np.int32)
-    path, p = np.empty((layers, deepest + 1), np.int32), np.empty(layers)
+def _score(text: Text, values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log P(x_t | x_<t) at every position of ragged sequences, and the length of the longest suffix of each past."""
     out, known = np.empty(len(values)), np.empty(len(values), np.int32)
     for row in range(len(offsets) - 1):
-        _begin(model, states, matched)
+        state, matched = BEGIN, 1
         for i in range(offsets[row], offsets[row + 1]):
-            known[i] = matched.max()
-            out[i] = _probability(model, states, matched, values[i], path, at, p)
-            _advance(model, states, matched, values[i])
+            known[i] = matched
+            out[i], state, matched = _query(text, state, matched, values[i])
     return out, known
 
 
 @njit(cache=True)
-def _distribute(model: Model, x: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
-    """Write P(. | x_<t) of all V symbols to out (B, T + 1, V) for t = 0, ..., length."""
-    layers, deepest = model.taken.shape[:2]
-    states, matched, at = np.empty(layers, np.int32), np.empty(layers, np.int32), np.empty(layers, np.int32)
-    path, p = np.empty((layers, deepest + 1), np.int32), np.empty((layers, model.size))
-    for row in range(len(x)):
-        _begin(model, states, matched)
-        for t in range(lengths[row] + 1):
-            if t > 0:
-                _advance(model, states, matched, x[row, t - 1])
-            _distribution(model, states, matched, path, at, p)
-            out[row, t] = p[-1]
+def _advance(text: Text, states: np.ndarray, matched: np.ndarray, symbols: np.ndarray) -> None:
+    """Move (B,) pasts on by a symbol each."""
+    for row in range(len(states)):
+        _, states[row], matched[row] = _query(text, states[row], matched[row], symbols[row])
+
+
+UNSET = 1.0  # no logarithm of a probability
 
 
 @njit(cache=True)
-def _sample(model: Model, prefix: np.ndarray, lengths: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Paths (B, samples, steps), one uniform number a symbol."""
-    layers, deepest = model.taken.shape[:2]
-    states, matched, at = np.empty(layers, np.int32), np.empty(layers, np.int32), np.empty(layers, np.int32)
-    path, p = np.empty((layers, deepest + 1), np.int32), np.empty((layers, model.size))
-    out = np.empty(uniform.shape, np.int64)
-    for row in range(len(prefix)):
-        _begin(model, states, matched)
-        for t in range(lengths[row]):
-            _advance(model, states, matched, prefix[row, t])
-        after, after_matched = states.copy(), matched.copy()
-        for sample in range(uniform.shape[1]):
-            states[:], matched[:] = after, after_matched
-            for step in range(uniform.shape[2]):
-                _distribution(model, states, matched, path, at, p)
-                cumulative = np.cumsum(p[-1])
-                # The sum is 1 up to rounding alone.
-                u = uniform[row, sample, step] * cumulative[-1]
-                w = min(np.searchsorted(cumulative, u, side="right"), model.size - 1)
-                out[row, sample, step] = w
-                _advance(model, states, matched, w)
-    return out
-
-
-def stack(texts: list[Automaton], weights: np.ndarray, size: int) -> Model:
-    """The model of texts (the oldest source first), each with the discounts of its own counts."""
-    roots = np.cumsum([0, *(len(text.link) for text in texts)])
-    edges = np.cumsum([0, *(len(text.target) for text in texts)])
-    if max(roots[-1], edges[-1]) > np.iinfo(np.int32).max:
-        raise UserError(f"{edges[-1]} transitions: too many to number; expected at most {np.iinfo(np.int32).max}")
-    taken = np.ones((len(texts), max(int(text.length.max()) for text in texts) + 1, 4))
-    weighed = []
-    for text, row in zip(texts, taken, strict=True):
-        for length, counts in enumerate(ngrams(text)[1:], start=1):
-            row[length] = discounts(np.repeat(np.arange(1, 6), counts))
-        weighed.append(_weigh(text.link, text.length, text.seen, text.first, text.target, row))
-    places = list(zip(texts, roots[:-1].astype(np.int32), edges[:-1].astype(np.int32), strict=True))
-    return Model(
-        size=size,
-        roots=np.array(roots[:-1], np.int32),
-        link=np.concatenate([text.link + root for text, root, _ in places]),
-        length=np.concatenate([text.length for text in texts]),
-        seen=np.concatenate([text.seen for text in texts]),
-        first=np.concatenate([*(text.first[:-1] + edge for text, _, edge in places), edges[-1:].astype(np.int32)]),
-        symbol=np.concatenate([text.symbol for text in texts]),
-        target=np.concatenate([text.target + root for text, root, _ in places]),
-        total=np.concatenate([total for total, _ in weighed]),
-        backoff=np.concatenate([backoff for _, backoff in weighed]),
-        taken=taken,
-        weights=weights,
-    )
-
-
-def unstack(model: Model) -> list[Automaton]:
-    """The automata that were stacked, copied."""
-    found = []
-    for root, end in zip(model.roots, [*model.roots[1:], len(model.link)], strict=True):
-        states, edges = slice(root, end), slice(model.first[root], model.first[end])
-        parts = (model.link[states] - root, model.length[states].copy(), model.seen[states].copy())
-        first = model.first[root : end + 1] - model.first[root]
-        found.append(Automaton(*parts, first, model.symbol[edges].copy(), model.target[edges] - root))
-    return found
+def _fill(text: Text, states: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
+    """Write log P(. | past) of all V symbols to out (B, V), from the longest suffix to the empty one."""
+    out[:] = UNSET
+    for row in range(len(states)):
+        state, matched, missed = states[row], lengths[row], 0.0
+        while True:
+            for edge in range(text.first[state], text.first[state + 1]):
+                if out[row, text.symbol[edge]] == UNSET:
+                    out[row, text.symbol[edge]] = missed + _followed(text, state, matched, edge)
+            missed += _missed(text, state, matched)
+            if state == ROOT:
+                break
+            state = text.link[state]
+            matched = text.length[state]
+        for w in range(out.shape[1]):
+            if out[row, w] == UNSET:
+                out[row, w] = missed
 
 
 # ------------------------------------------------------------------------------------------------------- the family
@@ -506,13 +424,14 @@ CURVE_POINTS = 40  # of the lengths of the past, spaced evenly in their logarith
 class SuffixModel(ClosedForm):
     """Kneser-Ney without a longest n, with a source as prior.
 
-    mixings: candidates for β, the source's share in the base measure at every length of the past (0 ignores the
-    source), chosen by the log-likelihood of the validation split. The shares of all lengths compound, so that a β that
-    is good for n-grams of a few symbols is too large here.
+    mixings: candidates for β, the source's share in the mixture (0 ignores the source), chosen by the log-likelihood of
+    the validation split.
     """
 
-    texts: list[Sequences]  # the oldest source first
-    model: Model
+    texts: list[Text]  # the oldest source first
+    weights: np.ndarray  # (texts,), β of each; the oldest has no source
+
+    candidates = ("mixings",)
 
     def __init__(self, space: Space, *, mixings: list[float]):
         if not mixings or not all(0 <= mixing <= 1 for mixing in mixings):
@@ -523,44 +442,44 @@ class SuffixModel(ClosedForm):
         """Index `train`; choose β on `valid`, which a single candidate does without."""
         if len(train.values) == 0:
             raise UserError("training split: no symbols")
-        if prior is not None and prior.space != self.space:
-            raise UserError(
-                f"the source has {prior.space.size} symbols, the target {self.space.size}; expected the same"
-            )
+        check_source(self.space, prior)
         mixings = [0.0] if prior is None else self.mixings
-        scored = _scored(valid)
+        scored = valid.scored
         if not scored.any() and len(mixings) > 1:
             raise UserError("validation split: no scored position; the mixing of the source is chosen on it")
-        own = build(train, self.space.size)
-        alone = stack([own], np.zeros(1), self.space.size)
-        joint = alone
-        if prior is not None and any(mixings):
-            joint = stack([*unstack(prior.model), own], np.append(prior.model.weights, 0.0), self.space.size)
+        automaton = build(train, self.space.size)
+        own = weigh(automaton, self.space.size)
+        after_own, known = _evaluate(own, valid, self.space.size)
+        after_source = prior.score(valid) if prior is not None and any(mixings) else after_own
         candidates: list[dict[str, Any]] = []
-        best = -np.inf
         for mixing in mixings:
-            # At β = 0 the source has no part in the model, and need not be kept.
-            model = joint._replace(weights=np.append(joint.weights[:-1], mixing)) if mixing else alone
-            p, matched = _evaluate(model, valid)
-            fitted = float(np.log(p[scored]).mean()) if scored.any() else None
-            candidates.append({"mixing": mixing, "valid_log_prob": fitted})
-            if fitted is None or fitted > best:
-                best, self.model, known = -np.inf if fitted is None else fitted, model, matched
-        sources = prior.texts if prior is not None and len(self.model.roots) > 1 else []
-        self.texts = [*sources, Sequences(np.array(train.values, own.symbol.dtype), np.array(train.offsets, np.int64))]
+            log_p = _mixed(after_source, after_own, mixing)[scored]
+            candidates.append({"mixing": mixing, "valid_log_prob": float(log_p.mean()) if len(log_p) else None})
+        chosen = max(candidates, key=lambda candidate: candidate["valid_log_prob"] or 0.0)["mixing"]
+        # At β = 0 the source has no part in the model, and need not be kept.
+        used = prior if prior is not None and chosen else None
+        self.texts = [own] if used is None else [*used.texts, own]
+        self.weights = np.zeros(1) if used is None else np.append(used.weights, chosen)
         return {
-            "mixing": float(self.model.weights[-1]),
+            "mixing": chosen,
             "candidates": candidates,
-            "states": len(self.model.link),
-            "transitions": len(self.model.target),
-            "bytes": self.model.bytes,
-            "bytes_a_symbol": self.model.bytes / sum(len(text.values) for text in self.texts),
-            "growth": _growth(own, known[scored], _past(valid)[scored]),
+            "states": len(own.link),
+            "transitions": len(own.target),
+            "bytes": own.bytes,
+            "bytes_a_symbol": own.bytes / len(train.values),
+            "growth": _growth(automaton, known[scored], _past(valid)[scored]),
         }
 
     def score(self, sequences: Sequences) -> np.ndarray:
         """log P(x_t | x_<t) in nats of every symbol of `sequences.values`: (N,)."""
-        return np.log(_evaluate(self.model, sequences)[0])
+        return self._joint([_evaluate(text, sequences, self.space.size)[0] for text in self.texts])
+
+    def _joint(self, parts: list[np.ndarray]) -> np.ndarray:
+        """The log probabilities of all texts together, from those of each."""
+        joint = parts[0]
+        for own, weight in zip(parts[1:], self.weights[1:], strict=True):
+            joint = _mixed(joint, own, weight)
+        return joint
 
     def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         offsets = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
@@ -569,34 +488,77 @@ class SuffixModel(ClosedForm):
         return out
 
     def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        _check_symbols(x[mask], self.space.size)
-        out = np.ones((x.shape[0], x.shape[1] + 1, self.space.size))
-        _distribute(self.model, np.array(x, np.int64, order="C"), mask.sum(axis=1), out)
-        return np.log(out, out=out)
+        check_symbols(x[mask], self.space.size)
+        batch, steps = x.shape
+        known = np.where(mask, x, 0)
+        out = np.empty((batch, steps + 1, self.space.size))
+        pasts = self._begin(batch)
+        for t in range(steps + 1):
+            out[:, t] = self._after(pasts)
+            if t < steps:
+                self._advance(pasts, known[:, t])
+        out[:, 1:][~mask] = 0
+        return out
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
-        _check_symbols(prefix[mask], self.space.size)
-        uniform = np.random.default_rng(seed).random((len(prefix), samples, steps))
-        return _sample(self.model, np.array(prefix, np.int64, order="C"), mask.sum(axis=1), uniform)
+        check_symbols(prefix[mask], self.space.size)
+        batch, known = len(prefix), mask.sum(axis=1)
+        pasts = self._begin(batch)
+        for t in range(prefix.shape[1]):
+            rows = np.flatnonzero(known > t)
+            moved = [(states[rows], lengths[rows]) for states, lengths in pasts]
+            self._advance(moved, prefix[rows, t])
+            for (states, lengths), (after, after_lengths) in zip(pasts, moved, strict=True):
+                states[rows], lengths[rows] = after, after_lengths
+        pasts = [(np.repeat(states, samples), np.repeat(lengths, samples)) for states, lengths in pasts]
+        uniform = np.random.default_rng(seed).random((batch * samples, steps))
+        paths = np.empty((batch * samples, steps), np.int64)
+        for step in range(steps):
+            cumulative = np.cumsum(np.exp(self._after(pasts)), axis=1)
+            # The sum is 1 up to rounding alone.
+            below = cumulative <= uniform[:, step, None] * cumulative[:, -1:]
+            paths[:, step] = np.minimum(below.sum(axis=1), self.space.size - 1)
+            self._advance(pasts, paths[:, step])
+        return paths.reshape(batch, samples, steps)
+
+    def _begin(self, batch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Empty pasts: the class and the length of each one's longest suffix, two of (B,) for each text."""
+        return [(np.full(batch, np.int32(BEGIN)), np.ones(batch, np.int32)) for _ in self.texts]
+
+    def _advance(self, pasts: list[tuple[np.ndarray, np.ndarray]], symbols: np.ndarray) -> None:
+        for text, (states, lengths) in zip(self.texts, pasts, strict=True):
+            _advance(text, states, lengths, np.array(symbols, np.int64))
+
+    def _after(self, pasts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """log P(. | past): (B, V)."""
+        parts = [np.empty((len(pasts[0][0]), self.space.size)) for _ in self.texts]
+        for text, (states, lengths), part in zip(self.texts, pasts, parts, strict=True):
+            _fill(text, states, lengths, part)
+        return self._joint(parts)
 
     def state(self) -> dict[str, np.ndarray]:
-        """The texts, a few per cent of their automata, which are built from them again."""
-        state = {"weights": self.model.weights}
-        for layer, text in enumerate(self.texts):
-            state |= {f"values.{layer}": text.values, f"offsets.{layer}": text.offsets}
-        return state
+        parts = {f"{i}.{name}": part for i, text in enumerate(self.texts) for name, part in text._asdict().items()}
+        return {"weights": self.weights, **parts}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        weights = np.array(state["weights"])
-        self.texts = [Sequences(state[f"values.{layer}"], state[f"offsets.{layer}"]) for layer in range(len(weights))]
-        self.model = stack([build(text, self.space.size) for text in self.texts], weights, self.space.size)
+        self.weights = state["weights"]
+        # Numba would compile everything anew for arrays that cannot be written.
+        self.texts = [
+            Text(*(np.require(state[f"{i}.{name}"], requirements="W") for name in Text._fields))
+            for i in range(len(self.weights))
+        ]
 
     @property
     def parameters(self) -> int:
         """Counts of the transitions and, for each text, three discounts a length, and the mixings."""
-        layers = len(self.model.roots)
-        lengths = sum(int(part.max()) for part in np.split(self.model.length, self.model.roots[1:]))
-        return len(self.model.target) + 3 * lengths + layers - 1
+        return sum(len(text.target) + 3 * (len(text.off) - 1) for text in self.texts) + len(self.texts) - 1
+
+
+def _mixed(source: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
+    """log((1 - share) e^own + share e^source)."""
+    if share in (0, 1):
+        return source if share else own
+    return np.logaddexp(np.log(share) + source, np.log1p(-share) + own)
 
 
 def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[str, list[Any]]:
@@ -628,7 +590,7 @@ def _past(sequences: Sequences) -> np.ndarray:
     return 1 + np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
 
 
-def _evaluate(model: Model, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """P(x_t | x_<t) of every symbol, and the length of the longest suffix of its past that a text holds: (N,) each."""
-    _check_symbols(sequences.values, model.size)
-    return _score(model, np.array(sequences.values, np.int32), np.array(sequences.offsets, np.int64))
+def _evaluate(text: Text, sequences: Sequences, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """log P(x_t | x_<t) of every symbol, and the length of the longest suffix of its past in the text: (N,) each."""
+    check_symbols(sequences.values, size)
+    return _score(text, np.array(sequences.values, np.int32), np.array(sequences.offsets, np.int64))

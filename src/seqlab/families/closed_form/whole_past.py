@@ -26,7 +26,7 @@ from numba import njit
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.family import ClosedForm
+from seqlab.families.closed_form.family import ClosedForm, check_source
 
 LOG_2PI = math.log(2 * math.pi)
 BATCH_STEPS = 1 << 16  # positions a batch
@@ -158,6 +158,8 @@ class WholePast(ClosedForm):
     evidence: Evidence
     regressions: Regressions
 
+    candidates = ("ridges", "prior_weights", "supports")
+
     def __init__(
         self, space: Space, *, ridges: list[float], prior_weights: list[float], supports: list[int], regressors: int
     ):
@@ -180,10 +182,7 @@ class WholePast(ClosedForm):
     # ---------------------------------------------------------------------------------------------------- fitting
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
-        if prior is not None and prior.space != self.space:
-            raise UserError(
-                f"the source has {prior.space.size} channels, the target {self.space.size}; expected the same"
-            )
+        check_source(self.space, prior)
         values = _standardised(train, "training")
         if len(values) == 0:
             raise UserError("training split: no steps; a regression needs at least one")
