@@ -63,10 +63,17 @@ class BayesClassifier:
 
         choices = self.factory().choices()
         chosen: dict[str, Any] = {name: values[0] for name, values in choices.items()}
+        losses = {tuple(chosen.values()): log_loss(chosen)}
+        best = self.models, self.temperature
         for name, values in choices.items():
-            losses = [log_loss(chosen | {name: value}) for value in values]
-            chosen[name] = values[int(np.argmin(losses))]
-        log_loss(chosen)
+            for value in values:
+                trial = chosen | {name: value}
+                if (key := tuple(trial.values())) not in losses:
+                    lowest = min(losses.values())
+                    losses[key] = log_loss(trial)
+                    if losses[key] < lowest:
+                        best, chosen = (self.models, self.temperature), trial
+        self.models, self.temperature = best
         return report | {"chosen": chosen, "temperature": self.temperature}
 
     def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -582,43 +582,54 @@ LARGEST_TABLE = 4096  # symbols; a dense table of their pairs is then 128 MiB
 class Bigram(ClosedForm):
     """First-order Markov chain with a Dirichlet prior: P(w|v) = (c(vw) + κ m(w|v)) / (c(v) + κ).
 
-    The prior mean m is the source's P(w|v), or without a source the unigram (c(w) + κ / V) / (N + κ). It is MacKay and
-    Peto's (1995) hierarchical Dirichlet model with its concentration κ, in symbols, chosen on the validation split
-    from `concentrations`. v is also the begin of a sequence.
+    The prior mean is m(w|v) = (1 - β) u(w) + β S(w|v), the unigram u(w) = (c(w) + κ / V) / (N + κ) and the source's S.
+    It is MacKay and Peto's (1995) hierarchical Dirichlet model, with pseudo-counts from a source beside those from the
+    unigram. v is also the begin of a sequence. Its concentration κ, in symbols, and the source's share β (0 ignores the
+    source) are chosen on the validation split from `concentrations` and `prior_weights`.
     """
 
     table: np.ndarray
 
-    candidates = ("concentrations",)
+    candidates = ("concentrations", "prior_weights")
 
-    def __init__(self, space: Space, *, concentrations: list[float]):
+    def __init__(self, space: Space, *, concentrations: list[float], prior_weights: list[float]):
         if not concentrations or not all(0 < concentration < np.inf for concentration in concentrations):
             raise UserError(f"concentrations: {concentrations}; expected finite numbers of symbols above 0")
+        if not prior_weights or not all(0 <= weight <= 1 for weight in prior_weights):
+            raise UserError(f"prior_weights: {prior_weights}; expected shares from 0 to 1")
         if space.size > LARGEST_TABLE:
             raise UserError(f"{space.size} symbols: too many for a table of pairs; expected {LARGEST_TABLE} or fewer")
-        self.space, self.concentrations = space, concentrations
+        self.space, self.concentrations, self.prior_weights = space, concentrations, prior_weights
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
-        """Count `train`; choose κ on `valid`, which a single candidate does without."""
+        """Count `train`; choose κ and β on `valid`, which a single candidate does without."""
         if len(train.values) == 0:
             raise UserError("training split: no symbols")
         check_source(self.space, prior)
         size = self.space.size
         counts = np.bincount(self._pairs(train), minlength=(size + 1) * size).reshape(size + 1, size)
         held_out, times = np.unique(self._pairs(valid)[valid.scored], return_counts=True)
-        if len(held_out) == 0 and len(self.concentrations) > 1:
-            raise UserError("validation split: no scored position; the concentration is chosen on it")
-        source = None if prior is None else np.exp(prior.table)
+        weights = [0.0] if prior is None else self.prior_weights
+        if len(held_out) == 0 and len(self.concentrations) * len(weights) > 1:
+            raise UserError("validation split: no scored position; concentration and prior weight are chosen on it")
         candidates: list[dict[str, Any]] = []
         best = -np.inf
         for concentration in self.concentrations:
-            mean = _smoothed(counts.sum(axis=0), np.full(size, 1 / size), concentration) if source is None else source
-            table = np.log(_smoothed(counts, mean, concentration))
-            fitted = float(times @ table.ravel()[held_out] / times.sum()) if len(held_out) else None
-            candidates.append({"concentration": concentration, "valid_log_prob": fitted})
-            if fitted is None or fitted > best:
-                best, chosen, self.table = -np.inf if fitted is None else fitted, concentration, table
-        return {"concentration": chosen, "candidates": candidates}
+            unigram = _smoothed(counts.sum(axis=0), np.full(size, 1 / size), concentration)
+            for weight in weights:
+                mean = unigram
+                if prior is not None and weight:
+                    mean = (1 - weight) * unigram + weight * np.exp(prior.table)
+                table = np.log(_smoothed(counts, mean, concentration))
+                fitted = float(times @ table.ravel()[held_out] / times.sum()) if len(held_out) else None
+                candidates.append({"concentration": concentration, "prior_weight": weight, "valid_log_prob": fitted})
+                if fitted is None or fitted > best:
+                    best, chosen, self.table = -np.inf if fitted is None else fitted, candidates[-1], table
+        return {
+            "concentration": chosen["concentration"],
+            "prior_weight": chosen["prior_weight"],
+            "candidates": candidates,
+        }
 
     def _pairs(self, sequences: Sequences) -> np.ndarray:
         """(N,) each position as a cell of the table, flat."""
