@@ -82,7 +82,7 @@ def on_symbols(train: Sequences, valid: Sequences, rounds: int) -> None:
         symbols, asked = len(part.values), len(valid.values)
         trie = sum(np.asarray(field).nbytes for field in bounded._model)
         rows.append([f"{symbols:,}", f"{fit:.2f}", f"{fit_bounded / fit:.2f}x", f"{asked / score:,.0f}"])
-        rows[-1] += [f"{score_bounded / score:.2f}x", f"{whole.model.bytes / symbols:.1f}", f"{trie / symbols:.1f}"]
+        rows[-1] += [f"{score_bounded / score:.2f}x", f"{whole.texts[0].bytes / symbols:.1f}", f"{trie / symbols:.1f}"]
         rows[-1] += [f"{-model.score(valid).mean() / math.log(2):.4f}" for model in (whole, bounded)]
     columns = ["symbols", "fit s", "of n-grams", "queries/s", "of n-grams", "bytes a symbol", "n-grams' bytes"]
     table(f"suffixes beside n-grams of order {ORDER}", [*columns, "bits", "n-grams' bits"], rows)
@@ -91,7 +91,8 @@ def on_symbols(train: Sequences, valid: Sequences, rounds: int) -> None:
     growth = model.fit(train, valid)["growth"]
     longest = train[int(train.lengths.argmax())]
     rows = []
-    for t, entries, known in list(zip(growth["t"], growth["parameters"], growth["known"], strict=True))[::4]:
+    curves = growth["t"], growth["counts"]["parameters"], growth["shares"]["known"]
+    for t, entries, known in list(zip(*curves, strict=True))[::4]:
         # The text holds this past as it stands, so that all of it is matched: the most that a query can cost.
         past = longest[:t]
         query = Sequences.from_arrays([past] * max(1, 20_000 // t))

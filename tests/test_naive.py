@@ -211,10 +211,10 @@ def test_growth_counts_ngrams_and_what_is_known() -> None:
     pasts = [(BEGIN, *part[:t]) for part in valid for t in range(len(part))]
     for i, t in enumerate(growth["t"]):
         distinct = sum(len(ngram) == t + 1 for ngram in held)
-        assert growth["parameters"][i] == distinct
+        assert growth["counts"]["parameters"][i] == distinct
         reaching = [past[-t:] in held for past in pasts if len(past) >= t]
-        assert growth["known"][i] == pytest.approx(np.mean(reaching))
-    assert growth["once"][-1] == 1
+        assert growth["shares"]["known"][i] == pytest.approx(np.mean(reaching))
+    assert growth["shares"]["once"][-1] == 1
 
 
 @pytest.mark.parametrize(
@@ -394,11 +394,11 @@ def test_growth_counts_sequences_and_parameters() -> None:
     model = whole(2)
     growth = model.fit(train, train)["growth"]
     assert growth["t"] == [0, 1, 2, 3, 4]
-    assert growth["regressors"] == [1, 3, 5, 7, 9]
-    assert growth["sequences"] == [4, 4, 3, 2, 2]
-    assert growth["parameters"] == [2 * n + 3 for n in growth["regressors"]]
-    assert growth["bytes"] == (8 * np.cumsum(growth["parameters"])).tolist()
-    assert growth["bytes"][-1] == 8 * model.parameters
+    assert growth["counts"]["regressors"] == [1, 3, 5, 7, 9]
+    assert growth["counts"]["sequences"] == [4, 4, 3, 2, 2]
+    assert growth["counts"]["parameters"] == [2 * n + 3 for n in growth["counts"]["regressors"]]
+    assert growth["counts"]["bytes"] == (8 * np.cumsum(growth["counts"]["parameters"])).tolist()
+    assert growth["counts"]["bytes"][-1] == 8 * model.parameters
 
 
 def test_a_channel_that_never_moves_keeps_a_density() -> None:

@@ -561,7 +561,7 @@ def _mixed(source: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
     return np.logaddexp(np.log(share) + source, np.log1p(-share) + own)
 
 
-def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[str, list[Any]]:
+def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[str, Any]:
     """What a table of the whole past would cost and need, by the length t of the past ($ counts as a symbol).
 
     parameters: distinct n-grams of t symbols and one more in the training text; bytes: of the tables of all lengths up
@@ -578,10 +578,14 @@ def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[s
     matching = [int(np.count_nonzero(known >= t)) for t in lengths]
     return {
         "t": lengths.tolist(),
-        "parameters": distinct[lengths + 1].tolist(),
-        "bytes": (total[lengths + 1] * automaton.seen.itemsize).tolist(),
-        "once": (counts[lengths + 1, 0] / distinct[lengths + 1]).tolist(),
-        "known": [m / r if r else None for m, r in zip(matching, reaching, strict=True)],
+        "counts": {
+            "parameters": distinct[lengths + 1].tolist(),
+            "bytes": (total[lengths + 1] * automaton.seen.itemsize).tolist(),
+        },
+        "shares": {
+            "once": (counts[lengths + 1, 0] / distinct[lengths + 1]).tolist(),
+            "known": [m / r if r else None for m, r in zip(matching, reaching, strict=True)],
+        },
     }
 
 

@@ -225,7 +225,7 @@ class WholePast(ClosedForm):
         most = (self.regressors - 1) // self.space.size + 1
         return sorted({min(evidence.reach(support), most) for support in self.supports}, reverse=True)
 
-    def _growth(self, train: Sequences) -> dict[str, list[int]]:
+    def _growth(self, train: Sequences) -> dict[str, Any]:
         """What the regression on t steps costs and needs.
 
         regressors: of each channel, which is how many sequences ordinary least squares would need; sequences: of the
@@ -238,10 +238,13 @@ class WholePast(ClosedForm):
         together = channels * (t + 1) * (1 + channels * t / 2) + (t + 1) * covariance
         return {
             "t": t.tolist(),
-            "regressors": regressors.tolist(),
-            "sequences": np.count_nonzero(train.lengths > t[:, None], axis=1).tolist(),
-            "parameters": (channels * regressors + covariance).tolist(),
-            "bytes": (together * np.dtype(np.float64).itemsize).astype(np.int64).tolist(),
+            "counts": {
+                "regressors": regressors.tolist(),
+                "sequences": np.count_nonzero(train.lengths > t[:, None], axis=1).tolist(),
+                "parameters": (channels * regressors + covariance).tolist(),
+                "bytes": (together * np.dtype(np.float64).itemsize).astype(np.int64).tolist(),
+            },
+            "shares": {},
         }
 
     # ------------------------------------------------------------------------------------------------- prediction
