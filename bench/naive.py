@@ -91,7 +91,7 @@ def on_symbols(train: Sequences, valid: Sequences, rounds: int) -> None:
     growth = model.fit(train, valid)["growth"]
     longest = train[int(train.lengths.argmax())]
     rows = []
-    curves = growth["t"], growth["counts"]["parameters"], growth["shares"]["known"]
+    curves = growth["t"], growth["counts"]["parameters"], growth["shares"]["known_pasts"]
     for t, entries, known in list(zip(*curves, strict=True))[::4]:
         # The text holds this past as it stands, so that all of it is matched: the most that a query can cost.
         past = longest[:t]

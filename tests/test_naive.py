@@ -213,8 +213,8 @@ def test_growth_counts_ngrams_and_what_is_known() -> None:
         distinct = sum(len(ngram) == t + 1 for ngram in held)
         assert growth["counts"]["parameters"][i] == distinct
         reaching = [past[-t:] in held for past in pasts if len(past) >= t]
-        assert growth["shares"]["known"][i] == pytest.approx(np.mean(reaching))
-    assert growth["shares"]["once"][-1] == 1
+        assert growth["shares"]["known_pasts"][i] == pytest.approx(np.mean(reaching))
+    assert growth["shares"]["seen_once"][-1] == 1
 
 
 @pytest.mark.parametrize(

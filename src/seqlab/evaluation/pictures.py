@@ -228,7 +228,8 @@ def growth(
             for k, (name, values) in enumerate(part.items()):
                 points = np.array(values, np.float64)  # None becomes NaN, which is not drawn
                 style, colour = LINES[k % len(LINES)], CYCLE[k % len(CYCLE)]
-                axes.plot(t, points, style, color=colour, marker=MARKERS[k % len(MARKERS)], markersize=3, label=name)
+                label, marker = name.replace("_", " "), MARKERS[k % len(MARKERS)]
+                axes.plot(t, points, style, color=colour, marker=marker, markersize=3, label=label)
             axes.set_xscale("log")
             if part is counts:
                 axes.set_yscale("log")

@@ -565,8 +565,8 @@ def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[s
     """What a table of the whole past would cost and need, by the length t of the past ($ counts as a symbol).
 
     parameters: distinct n-grams of t symbols and one more in the training text; bytes: of the tables of all lengths up
-    to t at one count an n-gram; once: the share of n-grams that only one symbol (or $) was seen before, or one
-    sequence; known: the share of validation positions, among those with as long a past, whose last t symbols the
+    to t at one count an n-gram; seen_once: the share of n-grams that only one symbol (or $) was seen before, or one
+    sequence; known_pasts: the share of validation positions, among those with as long a past, whose last t symbols the
     training text holds.
     """
     counts = ngrams(automaton)
@@ -583,8 +583,8 @@ def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[s
             "bytes": (total[lengths + 1] * automaton.seen.itemsize).tolist(),
         },
         "shares": {
-            "once": (counts[lengths + 1, 0] / distinct[lengths + 1]).tolist(),
-            "known": [m / r if r else None for m, r in zip(matching, reaching, strict=True)],
+            "seen_once": (counts[lengths + 1, 0] / distinct[lengths + 1]).tolist(),
+            "known_pasts": [m / r if r else None for m, r in zip(matching, reaching, strict=True)],
         },
     }
 

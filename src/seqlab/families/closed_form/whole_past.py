@@ -92,7 +92,8 @@ def regress(evidence: Evidence, mean: np.ndarray, scale: np.ndarray, ridge: floa
     """The regressions of the first `steps` steps on all steps before them."""
     channels = len(mean)
     lengths = np.minimum(evidence.lengths, steps)
-    factor = math.sqrt(ridge) * np.eye(1 + steps * channels)
+    gram = ridge * np.eye(1 + steps * channels)
+    factor = np.sqrt(gram)
     coefficients = np.zeros((steps * channels, 1 + steps * channels))
     factors = np.empty((steps, channels, channels))
     number = ridge
@@ -105,11 +106,11 @@ def regress(evidence: Evidence, mean: np.ndarray, scale: np.ndarray, ridge: floa
             windows[:, 1:] = ((values - mean) / scale).reshape(len(joining), -1)
             windows *= np.sqrt(evidence.weights[joining])[:, None]
             number += evidence.weights[joining].sum()
+            gram[:size, :size] += windows.T @ windows
             if len(joining) < ONE_BY_ONE * size:
                 _update(factor, windows)
             else:
-                leading = factor[:size, :size]
-                factor[:size, :size] = np.linalg.cholesky(leading @ leading.T + windows.T @ windows)
+                factor[:size, :size] = np.linalg.cholesky(gram[:size, :size])
         coefficients[before - 1 : size - 1, :before] = _solve(factor, factor[before:size, :before].copy())
         factors[t] = factor[before:size, before:size] / math.sqrt(number)
     return Regressions(mean, scale, coefficients, factors)
