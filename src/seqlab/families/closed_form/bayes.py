@@ -63,16 +63,16 @@ class BayesClassifier:
 
         choices = self.factory().choices()
         chosen: dict[str, Any] = {name: values[0] for name, values in choices.items()}
-        losses = {tuple(chosen.values()): log_loss(chosen)}
-        best = self.models, self.temperature
+        lowest, best = log_loss(chosen), (self.models, self.temperature)
+        tried = {tuple(chosen.values())}
         for name, values in choices.items():
             for value in values:
                 trial = chosen | {name: value}
-                if (key := tuple(trial.values())) not in losses:
-                    lowest = min(losses.values())
-                    losses[key] = log_loss(trial)
-                    if losses[key] < lowest:
-                        best, chosen = (self.models, self.temperature), trial
+                if (key := tuple(trial.values())) in tried:
+                    continue
+                tried.add(key)
+                if (loss := log_loss(trial)) < lowest:
+                    lowest, best, chosen = loss, (self.models, self.temperature), trial
         self.models, self.temperature = best
         return report | {"chosen": chosen, "temperature": self.temperature}
 
