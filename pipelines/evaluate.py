@@ -31,6 +31,7 @@ def evaluate(stage: Stage) -> None:
             test = stage.first(prepared.split(task_set(task), "test"))
             found |= judged(stage, prepared, task, model, test, run)
         draw_losses(stage, run)
+        draw_growth(stage, run)
         scores.write(found, stage.scores)
         values = {f"test/{task}/{name}": metrics.value_of(found, task, name) for task, name in metrics.names_of(found)}
         run.metrics(values)
@@ -79,6 +80,15 @@ def draw_losses(stage: Stage, run: Run) -> None:
                 named[name.replace("_", " ")] = (points[:, 0], points[:, 1])
             path = PRIVATE / "pictures" / stage.label / f"loss-{task}.png"
             pictures.loss_curves(named, f"{task} loss, nats", path)
+            run.artifact(path, "pictures")
+
+
+def draw_growth(stage: Stage, run: Run) -> None:
+    """What each more step of the past costs, for a family that reports it."""
+    for task, part in read_json(stage.model / "report.json").items():
+        if growth := part["details"].get("growth"):
+            path = PRIVATE / "pictures" / stage.label / f"growth-{task}.png"
+            pictures.growth(growth["t"], growth["counts"], growth["shares"], path)
             run.artifact(path, "pictures")
 
 

@@ -239,6 +239,8 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "losses": lambda path: pictures.loss_curves({"train": (STEPS, 1 / (1 + STEPS))}, "nats", path),
     "reliability": lambda path: pictures.reliability(ANSWERS, path),
     "coverage": lambda path: pictures.coverage({"ar": np.random.default_rng(0).random(500)}, path),
+    "growth": lambda path: pictures.growth([0, 1, 9], {"bytes": [1, 8, 64]}, {"known": [1.0, 0.5, None]}, path),
+    "growth of counts alone": lambda path: pictures.growth([0, 5], {"bytes": [1, 8], "sequences": [3, 0]}, {}, path),
     "texts": lambda path: pictures.text_samples([("ar", "In $x$ ", "be\nginning\0" * 20), ("rnn", "", "")], path),
 }
 

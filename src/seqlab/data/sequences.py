@@ -81,6 +81,13 @@ class Sequences:
     def symbols(self) -> bool:
         return self.values.ndim == 1
 
+    @property
+    def scored(self) -> np.ndarray:
+        """(N,) bool, the positions from each sequence's `first` on."""
+        if self.first is None:
+            return np.ones(len(self.values), bool)
+        return np.arange(len(self.values)) >= np.repeat(self.offsets[:-1] + self.first, self.lengths)
+
     def subset(self, indices: np.ndarray) -> Sequences:
         """The sequences at `indices`, in that order, copied."""
         indices = np.asarray(indices, np.int64)

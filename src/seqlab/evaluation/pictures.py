@@ -215,6 +215,30 @@ def loss_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str,
         figure.legend(loc="outside upper center", ncols=min(4, len(curves)))
 
 
+def growth(
+    t: Sequence[int],
+    counts: Mapping[str, Sequence[float]],
+    shares: Mapping[str, Sequence[float | None]],
+    path: Path,
+) -> None:
+    """What a model of the last t steps costs and needs: counts, and below them shares from 0 to 1, by t."""
+    parts = [part for part in (counts, shares) if part]
+    with _figure(path, 7.2, 1.2 + 2.4 * len(parts)) as figure:
+        for axes, part in zip(figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0], parts, strict=True):
+            for k, (name, values) in enumerate(part.items()):
+                points = np.array(values, np.float64)  # None becomes NaN, which is not drawn
+                style, colour = LINES[k % len(LINES)], CYCLE[k % len(CYCLE)]
+                label, marker = name.replace("_", " "), MARKERS[k % len(MARKERS)]
+                axes.plot(t, points, style, color=colour, marker=marker, markersize=3, label=label)
+            axes.set_xscale("log")
+            if part is counts:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(-0.02, 1.02)
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.set_xlabel("steps of the past, t")
+
+
 def reliability(predictions: Mapping[str, Predictions], path: Path) -> None:
     """Accuracy against confidence in each bin (on the diagonal: calibrated), above how many examples each bin has.
 
