@@ -156,6 +156,17 @@ def test_labels_come_from_scores_and_from_a_column(tmp_path: Path) -> None:
         assert found == {text: label for text, label in labels.items() if label}
 
 
+def test_labels_of_the_source_are_not_the_targets(tmp_path: Path) -> None:
+    rows = [
+        ["label,text", *(f"{('negative', 'positive')[i % 2]},{t}" for i, t in enumerate(texts(60, s)))] for s in (1, 2)
+    ]
+    raw = raw_strings(tmp_path / "raw", [], rows[1], "t.csv")
+    (raw / "source" / "s.txt").rename(raw / "source" / "s.csv").write_text("\n".join(rows[0]))
+    made = prepare_strings(raw, tmp_path / "out")
+    for split in SPLITS:
+        assert set(contents(made, LABELLED, split)) == set(contents(made, TARGET, split))
+
+
 FORMATS: dict[str, tuple[bytes, bytes, bytes]] = {  # header, and what stands before and after a text
     "s.txt": (b"", b"", b"\n"),
     "s.csv": (b"text\n", b"", b"\n"),

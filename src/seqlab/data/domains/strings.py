@@ -95,7 +95,8 @@ class Strings:
                 values = np.frombuffer(text.encode() + b"\n", np.uint8)
                 for start in range(0, len(values), self.max_length):
                     writers[split].append(values[start : start + self.max_length])
-                if item.label is not None:
+                # What a classifier learns are the target's classes; a source may have the column too.
+                if item.label is not None and name == TARGET:
                     if not labelled:
                         labelled = {part: writer(LABELLED, part) for part in SPLITS}
                     labelled[split].append(values[: self.max_length], self.classes.index(item.label))
