@@ -52,9 +52,8 @@ def read_cells(experiment: Experiment) -> list[Cell]:
     """The scores of every cell and control of the suite."""
     cells = []
     for cell in experiment.cells():
-        part = f"{cell.domain}/{cell.family}/{cell.strategy}/{cell.seed}"
-        report = read_json(Path("models") / part / "report.json")
-        found = scores.read(Path("scores") / part)
+        report = read_json(Path("models") / cell.path / "report.json")
+        found = scores.read(Path("scores") / cell.path)
         for task, details in report.items():
             own = found.of(task, *(["forecast"] if task == "next_step" else []))
             names = (cell.domain, cell.family, cell.strategy, cell.seed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from stage import ROOT, compose, errors_in_one_line, flat
 
 from seqlab.artifacts import write_text
-from seqlab.config import Experiment, experiment, read_params
+from seqlab.config import Cell, Experiment, experiment, read_params
 from seqlab.errors import UserError
 
 HEADER = "# Written by pipelines/compose.py from conf/; edit conf/ instead.\n"
@@ -69,24 +70,35 @@ def layout(checked: Experiment) -> dict[str, Any]:
         family.name: {"family": family.name, "file": family.component.file, "fit": family.fit}
         for family in checked.families.values()
     }
-    trainings = {
-        f"{domain}-{family.name}-s{seed}": {"domain": domain, **code[family.name], "seed": seed}
-        for domain in checked.domains
-        for family in checked.families.values()
-        for seed in checked.suite.seeds
-    }
-    tuned = {
-        str(cell): {"domain": cell.domain, **code[cell.family], "strategy": cell.strategy, "seed": cell.seed}
-        for cell in checked.cells()
-    }
-    starts = {name: strategy.init for name, strategy in checked.strategies.items()}
+    trainings, alone, started, tuned = {}, {}, {}, {}
+    for cell in checked.cells():
+        item = {"domain": cell.domain, **code[cell.family], "strategy": cell.strategy, "arm": cell.arm}
+        tuned[str(cell)] = item | {"seed": cell.seed}
+        start = start_of(checked, cell)
+        if start is None:
+            alone[str(cell)] = tuned[str(cell)]
+        else:
+            started[str(cell)] = tuned[str(cell)] | {"start": start}
+        if checked.strategies[cell.strategy].init == "pretrained":
+            name = f"{cell.domain}-{cell.family}-s{cell.seed}"
+            trainings[name] = {"domain": cell.domain, **code[cell.family], "seed": cell.seed}
     return {
         "domains": {name: {"file": found.prepare.file} for name, found in checked.domains.items()},
-        "pretrain": trainings if "pretrained" in starts.values() else {},
-        "scratch": {name: cell for name, cell in tuned.items() if starts[cell["strategy"]] == "scratch"},
-        "finetune": {name: cell for name, cell in tuned.items() if starts[cell["strategy"]] == "pretrained"},
+        "pretrain": trainings,
+        "scratch": alone,
+        "finetune": started,
         "cells": tuned,
     }
+
+
+def start_of(checked: Experiment, cell: Cell) -> str | None:
+    """The model that a cell's training reads: its teacher's, the source's or a user's own; None without any."""
+    strategy = checked.strategies[cell.strategy]
+    if strategy.teacher is not None:
+        return f"models/{replace(cell, strategy=strategy.teacher).path}"
+    if strategy.init == "pretrained":
+        return f"models/{cell.domain}/{cell.family}/pretrain/{cell.seed}"
+    return None if strategy.init == "scratch" else strategy.init
 
 
 def report_changes(before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import importlib
 from dataclasses import MISSING, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -38,6 +38,8 @@ class Suite:
     steps: float
     examples: int | None
     replicates: int
+    fractions: list[float]  # of the target's training examples, nested; 1.0 is all of them
+    fractions_of: dict[str, list[float]]  # instead of those, for the strategies it names
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,15 @@ class Family:
     def fit(self) -> str:
         return "closed_form" if self.optimizer is None else "gradient"
 
+    def states(self, name: str) -> tuple[str, ...]:
+        """What the class itself says it can do, such as `adapts`: a tuple of names, empty where it says nothing."""
+        return stated(self.component.target, name)
+
+    def sized(self, factors: dict[str, float] | None) -> dict[str, Any]:
+        """The constructor's parameters, those that `factors` names multiplied and rounded."""
+        found = self.component.parameters
+        return found | {key: max(1, round(found[key] * by)) for key, by in (factors or {}).items() if key in found}
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -102,9 +113,33 @@ class Cell:
     family: str
     strategy: str
     seed: int
+    fraction: float = 1.0  # of the target's training examples
 
     def __str__(self) -> str:
-        return f"{self.domain}-{self.family}-{self.strategy}-s{self.seed}"
+        return f"{self.domain}-{self.family}-{self.arm}-s{self.seed}"
+
+    @property
+    def arm(self) -> str:
+        return arm(self.strategy, self.fraction)
+
+    @property
+    def path(self) -> str:
+        """Where its model and scores are, below models/ and scores/."""
+        return f"{self.domain}/{self.family}/{self.arm}/{self.seed}"
+
+
+def arm(strategy: str, fraction: float) -> str:
+    """The name of a strategy on a share of the target; on all of it, the strategy's own."""
+    return strategy if fraction == 1.0 else f"{strategy}-{fraction:g}"
+
+
+def split_arm(name: str) -> tuple[str, float]:
+    """The strategy and the fraction that `arm` joined. Raises UserError when the fraction is no number."""
+    strategy, _, share = name.partition("-")
+    try:
+        return strategy, float(share or 1.0)
+    except ValueError:
+        raise UserError(f"strategy {name!r}: expected STRATEGY or STRATEGY-FRACTION") from None
 
 
 @dataclass(frozen=True)
@@ -119,14 +154,39 @@ class Experiment:
     tracking: Tracking
 
     def cells(self) -> list[Cell]:
-        """Every cell of the suite."""
+        """Every cell of the suite that has a meaning."""
         return [
-            Cell(domain, family, strategy, seed)
+            Cell(domain, family, strategy, seed, fraction)
             for domain in self.domains
             for family in self.families
             for strategy in self.strategies
+            for fraction in self.fractions(strategy)
             for seed in self.suite.seeds
+            if self.not_applicable(domain, family, strategy, fraction) is None
         ]
+
+    def fractions(self, strategy: str) -> list[float]:
+        """The fractions of the target at which the suite tries a strategy."""
+        return self.suite.fractions_of.get(strategy, self.suite.fractions)
+
+    def not_applicable(self, domain: str, family: str, strategy: str, fraction: float) -> str | None:
+        """Why a strategy has no meaning there, or None: the one place that says so."""
+        return not_applicable(self.domains[domain], self.families[family], self.strategies[strategy], fraction)
+
+
+def not_applicable(domain: Domain, family: Family, strategy: Strategy, fraction: float) -> str | None:
+    """Why a strategy has no meaning for a family on a share of a domain's target, or None."""
+    if strategy.stepped and family.fit == "closed_form":
+        return "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate"
+    if strategy.adapters is not None and not family.states("adapts"):
+        return "the family names no linear maps (`adapts`) that a low-rank adapter could change"
+    if strategy.sizes is not None and not set(strategy.sizes) & set(family.component.parameters):
+        return f"the family has no size called {' or '.join(strategy.sizes)}"
+    if strategy.pseudo_labels is not None and "classify" not in domain.finetune:
+        return "the domain has no classes that a pseudo-label could name"
+    if strategy.pseudo_labels is not None and fraction == 1.0:
+        return "every example of the target has its label already"
+    return None
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -143,7 +203,7 @@ def experiment(tree: dict[str, Any]) -> Experiment:
     """Check a composed experiment. Raises UserError naming the first key that is wrong and what was expected."""
     keys = ("suite", "domains", "families", "strategies", "trainer", "tracking")
     only(tree, keys, "")
-    return Experiment(
+    found = Experiment(
         suite=_check(Suite, tree["suite"], "suite"),
         domains={name: domain(name, part, f"domains.{name}") for name, part in tree["domains"].items()},
         families={name: family(name, part, f"families.{name}") for name, part in tree["families"].items()},
@@ -151,6 +211,14 @@ def experiment(tree: dict[str, Any]) -> Experiment:
         trainer=trainer(tree["trainer"]),
         tracking=_check(Tracking, tree["tracking"], "tracking"),
     )
+    for key, shares in {"fractions": found.suite.fractions, **found.suite.fractions_of}.items():
+        if not shares or not all(0 < share <= 1 for share in shares):
+            raise UserError(f"suite.{key}: expected fractions above 0 and up to 1, found {shares}")
+    for name, one in found.strategies.items():
+        lacking = [share for share in found.fractions(name) if share not in found.fractions(one.teacher or name)]
+        if one.teacher is not None and (one.teacher not in found.strategies or lacking):
+            raise UserError(f"strategies.{name}.teacher: {one.teacher!r} is not in the suite at the same fractions")
+    return found
 
 
 def family(name: str, tree: dict[str, Any], where: str = "family") -> Family:
@@ -182,7 +250,12 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
 
 def strategy(tree: dict[str, Any], where: str = "strategy") -> Strategy:
     """Check one strategy's section."""
-    return _check(Strategy, tree, where)
+    found = _check(Strategy, tree, where)
+    if found.init not in ("scratch", "pretrained") and not found.init.endswith(".safetensors"):
+        raise UserError(f"{where}.init: expected scratch, pretrained or a .safetensors file, found {found.init!r}")
+    if found.distillation is not None and found.teacher is None:
+        raise UserError(f"{where}.teacher: missing; soft targets need the strategy whose model gives them")
+    return found
 
 
 def trainer(tree: dict[str, Any]) -> TrainerSettings:
@@ -228,6 +301,18 @@ def signature(target: str, where: str) -> type[BaseModel]:
     return _closed(name, fields)
 
 
+@cache
+def stated(target: str, name: str) -> tuple[str, ...]:
+    """The tuple of names that a class assigns to its attribute `name`, read without importing its module."""
+    module, _, called = target.rpartition(".")
+    path = _source(module)
+    body = ast.parse(path.read_text(encoding="utf-8")).body if path else []
+    for node in (n for c in body if isinstance(c, ast.ClassDef) and c.name == called for n in c.body):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
 def _annotation(node: ast.expr, tree: ast.Module) -> Any:
     """The type an annotation stands for; a name may be an alias in its module or in one of seqlab's it imports."""
     names: dict[str, Any] = dict(ANNOTATIONS)
@@ -258,10 +343,23 @@ def _source(module: str) -> Path | None:
 
 
 def _check(kind: type[T], tree: Any, where: str) -> T:
-    """`tree` as the frozen dataclass `kind`."""
+    """`tree` as the frozen dataclass `kind`; a field that is a dataclass, or none, is a section of its own."""
     hints = get_type_hints(kind)
-    fields = {f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**_validate(_closed(kind.__name__, fields), tree, where))
+    sections: dict[str, type[Any]] = {
+        name: part
+        for name, hint in hints.items()
+        for part in get_args(hint)
+        if isinstance(part, type) and dataclasses.is_dataclass(part)
+    }
+    fields = {
+        f.name: (Any if f.name in sections else hints[f.name], ... if f.default is MISSING else f.default)
+        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+    }
+    found = _validate(_closed(kind.__name__, fields), tree, where)
+    for name, part in sections.items():
+        if found[name] is not None:
+            found[name] = _check(part, found[name], f"{where}.{name}")
+    return kind(**found)
 
 
 def _closed(name: str, fields: dict[str, Any]) -> type[BaseModel]:

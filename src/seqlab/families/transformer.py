@@ -26,6 +26,8 @@ class Transformer(GradientFamily):
     Raises UserError when heads do not divide hidden_size into even parts.
     """
 
+    adapts = ("qkv", "mix", "up", "down")
+
     def __init__(
         self,
         space: Space,

@@ -25,6 +25,9 @@ class GradientFamily(nn.Module, ABC):
     space: what a position is. classes: K of the pooled head, or None for no head. width: D, the body's width.
     """
 
+    # Names of the linear maps that a low-rank adapter may change: a literal, which seqlab.config reads from the source.
+    adapts: tuple[str, ...] = ()
+
     ends: SymbolEnds | VectorEnds
     head: nn.Linear | None
 
