@@ -39,7 +39,17 @@ class Suite:
     examples: int | None
     replicates: int
     fractions: list[float]  # of the target's training examples, nested; 1.0 is all of them
-    fractions_of: dict[str, list[float]]  # instead of those, for the strategies it names
+    parts: list[dict[str, Any]]  # each a Part, where not everything is crossed with everything; empty: all of it
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a suite's domains, families and strategies, crossed, at fractions of their own."""
+
+    domains: list[str]
+    families: list[str]
+    strategies: list[str]
+    fractions: list[float]
 
 
 @dataclass(frozen=True)
@@ -155,23 +165,29 @@ class Experiment:
 
     def cells(self) -> list[Cell]:
         """Every cell of the suite that has a meaning."""
-        return [
-            Cell(domain, family, strategy, seed, fraction)
-            for domain in self.domains
-            for family in self.families
-            for strategy in self.strategies
-            for fraction in self.fractions(strategy)
-            for seed in self.suite.seeds
-            if self.not_applicable(domain, family, strategy, fraction) is None
-        ]
+        return [cell for cell in self.asked() if self.not_applicable(cell) is None]
 
-    def fractions(self, strategy: str) -> list[float]:
-        """The fractions of the target at which the suite tries a strategy."""
-        return self.suite.fractions_of.get(strategy, self.suite.fractions)
+    def asked(self) -> list[Cell]:
+        """Every cell that the suite names, each once."""
+        everything = Part(list(self.domains), list(self.families), list(self.strategies), self.suite.fractions)
+        parts = [_check(Part, part, "suite.parts") for part in self.suite.parts] or [everything]
+        return list(
+            dict.fromkeys(
+                Cell(domain, family, strategy, seed, fraction)
+                for domain in self.domains
+                for part in parts
+                for family in part.families
+                for strategy in part.strategies
+                for fraction in part.fractions
+                for seed in self.suite.seeds
+                if domain in part.domains
+            )
+        )
 
-    def not_applicable(self, domain: str, family: str, strategy: str, fraction: float) -> str | None:
-        """Why a strategy has no meaning there, or None: the one place that says so."""
-        return not_applicable(self.domains[domain], self.families[family], self.strategies[strategy], fraction)
+    def not_applicable(self, cell: Cell) -> str | None:
+        """Why a cell has no meaning, or None: the one place that says so is the function of this name."""
+        family, strategy = self.families[cell.family], self.strategies[cell.strategy]
+        return not_applicable(self.domains[cell.domain], family, strategy, cell.fraction)
 
 
 def not_applicable(domain: Domain, family: Family, strategy: Strategy, fraction: float) -> str | None:
@@ -211,13 +227,16 @@ def experiment(tree: dict[str, Any]) -> Experiment:
         trainer=trainer(tree["trainer"]),
         tracking=_check(Tracking, tree["tracking"], "tracking"),
     )
-    for key, shares in {"fractions": found.suite.fractions, **found.suite.fractions_of}.items():
-        if not shares or not all(0 < share <= 1 for share in shares):
-            raise UserError(f"suite.{key}: expected fractions above 0 and up to 1, found {shares}")
-    for name, one in found.strategies.items():
-        lacking = [share for share in found.fractions(name) if share not in found.fractions(one.teacher or name)]
-        if one.teacher is not None and (one.teacher not in found.strategies or lacking):
-            raise UserError(f"strategies.{name}.teacher: {one.teacher!r} is not in the suite at the same fractions")
+    asked = dict.fromkeys(found.asked())
+    for cell in asked:
+        for group, name in (("domains", cell.domain), ("families", cell.family), ("strategies", cell.strategy)):
+            if name not in (known := getattr(found, group)):
+                raise UserError(f"suite.parts: {name!r} is not among the suite's {group}{_hint(name, known)}")
+        if not 0 < cell.fraction <= 1:
+            raise UserError(f"suite.fractions: expected fractions above 0 and up to 1, found {cell.fraction}")
+        teacher = found.strategies[cell.strategy].teacher
+        if teacher is not None and dataclasses.replace(cell, strategy=teacher) not in asked:
+            raise UserError(f"strategies.{cell.strategy}.teacher: {teacher!r} is not in the suite beside {cell}")
     return found
 
 

@@ -84,7 +84,8 @@ class Strategy:
 
     init: scratch, pretrained (the source's model), or the path of a safetensors file in the family's own layout.
     teacher: the strategy whose model of the same domain, family, fraction and seed teaches. sizes: factors of the
-    family's own sizes, where it has them, for a smaller or larger model of the same kind.
+    family's own sizes, where it has them, for a smaller or larger model of the same kind. control: the strategy it is
+    compared with on the same share of the target; None: scratch.
     """
 
     init: str
@@ -98,6 +99,7 @@ class Strategy:
     teacher: str | None = None
     distillation: Distillation | None = None
     pseudo_labels: PseudoLabels | None = None
+    control: str | None = None
 
     @property
     def stepped(self) -> bool:
