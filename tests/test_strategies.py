@@ -13,11 +13,14 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_domains_vectors import RECIPES, prepared, video_recipe
 from test_training import CPU, OPTIMIZER, rnn, run, symbols, transformer, vectors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab import config
+from seqlab.data.domains.base import task_set
+from seqlab.data.domains.strings import Strings
 from seqlab.data.sequences import Sequences, Space
 from seqlab.data.subsets import joined, share
 from seqlab.errors import UserError
@@ -322,6 +325,44 @@ def test_joined_sets_keep_every_part() -> None:
 
 def hashes(data: Sequences) -> set[bytes]:
     return {hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest() for row in data}
+
+
+def strings_recipe(raw: Path) -> Strings:
+    """A source that holds every text of the target, and lists some of them twice."""
+    draw = np.random.default_rng(0)
+    texts = [" ".join(draw.choice(["good", "bad", "film", "war", "love"], 9)) for _ in range(300)]
+    for name in ("source", "target"):
+        (raw / name).mkdir(parents=True)
+    (raw / "source/all.txt").write_text("\n".join([*texts, *texts[:50], *(f"scripture {i}" for i in range(100))]))
+    lines = [f"{'positive' if 'good' in text else 'negative'},{text}" for text in texts]
+    (raw / "target/own.csv").write_text("\n".join(["label,text", *lines]))
+    return Strings(
+        source_columns=["text"], target_columns=["text"], classes=["negative", "positive"], max_length=512, valid=0.1,
+        test=0.2,
+    )  # fmt: skip
+
+
+# Without the films, whose small stand-ins repeat themselves.
+@pytest.mark.parametrize("recipe", [strings_recipe, *(recipe for recipe in RECIPES if recipe is not video_recipe)])
+def test_no_test_example_is_seen_by_pretraining_or_pseudo_labels(recipe: Any, tmp_path: Path) -> None:
+    domain = prepared(recipe(tmp_path / "raw"), tmp_path)
+    held = set().union(*(hashes(domain.split(task_set(task), "test")) for task in domain.meta.tasks))
+    assert held
+    for split in ("train", "valid"):
+        assert not held & hashes(domain.split("source", split))
+        for task in domain.meta.tasks:
+            assert not held & hashes(domain.split(task_set(task), split))
+    if "classify" in domain.meta.tasks:
+        whole = domain.split("labelled", "train")
+        taken, rest = share(whole, 0.25, 0)
+
+        class Sure:
+            def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+                return np.log(np.tile(np.eye(len(domain.meta.classes))[0] + 1e-9, (len(x), 1)))
+
+        known, report = pseudo_labelled(Sure(), whole.subset(taken), whole.subset(rest), 0.9)
+        assert report["accepted"] == len(rest)
+        assert not held & hashes(known)
 
 
 # Configuration

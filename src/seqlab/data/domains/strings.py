@@ -38,9 +38,17 @@ class Strings:
     """
 
     def __init__(
-        self, *, target_columns: list[str], classes: list[str], max_length: int, valid: float, test: float
+        self,
+        *,
+        source_columns: list[str],
+        target_columns: list[str],
+        classes: list[str],
+        max_length: int,
+        valid: float,
+        test: float,
     ) -> None:
-        self.target_columns, self.classes, self.max_length = target_columns, classes, max_length
+        self.source_columns, self.target_columns = source_columns, target_columns
+        self.classes, self.max_length = classes, max_length
         self.valid, self.test = valid, test
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
@@ -48,7 +56,7 @@ class Strings:
         removed: Counter[str] = Counter()
         # A target text that also stands in the source is kept out of it: nothing of a test is ever pretrained on.
         target = self._write(self._texts(raw["target"], self.target_columns), out, TARGET, removed, set())
-        self._write(self._texts(raw["source"], ["text"]), out, SOURCE, removed, target)
+        self._write(self._texts(raw["source"], self.source_columns), out, SOURCE, removed, target)
         labelled = (out / LABELLED).exists()
         write_meta(
             out,
