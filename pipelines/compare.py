@@ -91,7 +91,8 @@ def pretraining(experiment: Experiment, cell: config.Cell) -> tuple[int, float |
     if strategy.init != "pretrained":
         return 0, 0.0
     report = read_json(Path("models") / cell.domain / cell.family / "pretrain" / str(cell.seed) / "report.json")
-    return report["next_step"]["steps"], report["next_step"]["flops"]
+    [only] = report.values()  # named after the objective
+    return only["steps"], only["flops"]
 
 
 def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
@@ -144,7 +145,7 @@ def read_seconds(
         for seed in experiment.suite.seeds if experiment.strategies[strategy].init == "pretrained" else ():
             record = PRIVATE / "records" / "pretrain" / f"{domain}/{family}/{seed}.json"
             if record.exists():
-                seconds.append(read_json(record)["cost"]["next_step"]["seconds"])
+                seconds += [one["seconds"] for one in read_json(record)["cost"].values()]
         found[domain, task, family, strategy] = cost.seconds, sum(seconds) / len(seconds) if seconds else None
     return found
 

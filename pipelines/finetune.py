@@ -23,7 +23,7 @@ from seqlab.training.trained import Trained
 def finetune(stage: Stage) -> float:
     assert stage.strategy is not None
     assert stage.family is not None
-    if reason := not_applicable(stage.domain, stage.family, stage.strategy, stage.fraction):
+    if reason := not_applicable(stage.domain, stage.family, stage.strategy, stage.objective, stage.fraction):
         raise UserError(f"strategy {stage.strategy_name} of family {stage.family.name}: not applicable: {reason}")
     prepared = Prepared.open(stage.prepared)
     inputs = {"prepared": stage.prepared}

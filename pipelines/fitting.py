@@ -19,7 +19,7 @@ from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.tracking import Run
 from seqlab.training import resume
-from seqlab.training.settings import Budget, Strategy
+from seqlab.training.settings import Budget, Objective, Strategy
 from seqlab.training.trained import Trained
 
 
@@ -57,9 +57,13 @@ class Fitting:
         strategy: Strategy,
         out: Path,
         teacher: Path | None = None,
+        objective: Objective | None = None,
         name: str | None = None,
     ) -> Trained:
-        """Train one task, and save the model under `out`. name: of this training, where a task has several."""
+        """Train one task, and save the model under `out`.
+
+        objective: of the task `masked`. name: of this training, where a task has several.
+        """
         stage, meta = self.stage, prepared.meta
         assert stage.family is not None
         family = stage.family
@@ -82,6 +86,7 @@ class Fitting:
             valid,
             start=start,
             teacher=teacher,
+            objective=objective,
             strategy=strategy,
             budget=budget.scaled(stage.steps, stage.trainer.max_steps),
             optimizer=family.optimizer,

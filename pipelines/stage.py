@@ -31,7 +31,7 @@ from seqlab.config import Domain, Experiment, Family  # noqa: E402
 from seqlab.data.sequences import Sequences  # noqa: E402
 from seqlab.errors import UserError  # noqa: E402
 from seqlab.tracking import Run, Tracking, Unrecorded  # noqa: E402
-from seqlab.training.settings import Strategy, TrainerSettings  # noqa: E402
+from seqlab.training.settings import Objective, Strategy, TrainerSettings  # noqa: E402
 
 # Where the repository keeps what belongs to no version: a queued experiment shares it with the workspace it came from.
 HOME = Path(os.environ.get("DVC_ROOT", ROOT))
@@ -51,6 +51,7 @@ class Stage:
     strategy: Strategy | None
     strategy_name: str | None
     fraction: float  # of the target's training examples
+    objective: Objective  # of pretraining
     seed: int | None
     suite: str
     steps: float  # factor of every budget's steps
@@ -236,7 +237,7 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
         return known.get(name) if name else None
 
     domain = pick("domain", found.domains)
-    used = {"suite": tree["suite"], "domain": tree["domains"][domain.name]}
+    used = {"suite": tree["suite"], "objective": tree["objective"], "domain": tree["domains"][domain.name]}
     for group, section in (("family", "families"), ("strategy", "strategies")):
         if names.get(group):
             pick(group, getattr(found, section))
@@ -248,6 +249,7 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
         strategy=pick("strategy", found.strategies),
         strategy_name=names.get("strategy"),
         fraction=fraction,
+        objective=found.objective,
         seed=int(names["seed"]) if "seed" in names else None,
         suite=found.suite.name,
         steps=found.suite.steps,
@@ -266,7 +268,7 @@ def from_overrides(
     verb: str, tree: dict[str, Any], choices: dict[str, str], out: Path, needs: tuple[str, ...]
 ) -> Stage:
     """The stage of a composed conf/cell.yaml."""
-    config.only(tree, (*CELL_KEYS, "trainer", "tracking", "steps", "fraction", "model"), "")
+    config.only(tree, (*CELL_KEYS, "trainer", "tracking", "steps", "fraction", "objective", "model"), "")
     strategy = config.strategy(tree["strategy"])
     return Stage(
         verb=verb,
@@ -275,6 +277,7 @@ def from_overrides(
         strategy=strategy if "strategy" in needs else None,
         strategy_name=choices["strategy"] if "strategy" in needs else None,
         fraction=config.number(float, tree["fraction"], "fraction"),
+        objective=config.objective(tree["objective"]),
         seed=config.number(int, tree["seed"], "seed"),
         suite="by hand",
         steps=config.number(float, tree["steps"], "steps"),

@@ -32,11 +32,12 @@ from seqlab.training.gradient import train as gradient
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.distil import Distilled, soft_loss
 from seqlab.training.gradient.flops import train_flops
+from seqlab.training.gradient.masked import Hidden, hidden_log_prob
 from seqlab.training.gradient.optim import build_optimizer, slanted_factor
 from seqlab.training.gradient.task import classify_loss, next_step_loss
 from seqlab.training.gradient.tuning import LowRank, attach, merge, tuning_of
 from seqlab.training.pseudo_labels import pseudo_labelled
-from seqlab.training.settings import Adapters, Budget, Distillation, PseudoLabels, Slanted, Strategy
+from seqlab.training.settings import Adapters, Budget, Distillation, Hiding, Objective, PseudoLabels, Slanted, Strategy
 
 ROOT = Path(__file__).resolve().parent.parent
 STRATEGIES = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf/strategy").glob("*.yaml")}
@@ -258,6 +259,83 @@ def test_a_student_follows_its_teacher(tmp_path: Path) -> None:
     assert soft(student, batch).mean < 0.5 * soft(untrained, batch).mean
 
 
+# Hidden positions
+
+
+def masked(space: Space) -> Transformer:
+    model = transformer(space)
+    model.hidden = Hidden(model.width, Hiding(share=0.3, span=2))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["symbols", "vectors"])
+def test_a_hidden_position_is_predicted_from_both_sides_and_not_from_itself(kind: str) -> None:
+    space = SYMBOLS if kind == "symbols" else Space("vectors", 2)
+    model = masked(space).eval()
+    data = symbols(1, 0) if kind == "symbols" else vectors(1, 0)
+    batch = TensorBatch.of(data.batch(np.arange(1)))
+    hidden = torch.zeros_like(batch.mask)
+    hidden[0, [2, 3]] = True
+    before = hidden_log_prob(model, batch.x, batch.mask, hidden)
+    assert (before != 0).equal(hidden)
+
+    def changed(t: int) -> Tensor:
+        x = batch.x.clone()
+        x[0, t] = (x[0, t] + 1) % 9
+        return hidden_log_prob(model, x, batch.mask, hidden)
+
+    # What else is hidden tells nothing; what is visible does, on either side.
+    assert changed(2)[0, 3] == before[0, 3]
+    assert changed(3)[0, 2] == before[0, 2]
+    assert changed(1)[0, 3] != before[0, 3]
+    assert changed(4)[0, 2] != before[0, 2]
+
+
+def test_padding_is_out_of_sight_of_hidden_positions() -> None:
+    model = masked(SYMBOLS).eval()
+    batch = TensorBatch.of(symbols(1, 0).batch(np.arange(1)))
+    hidden = torch.zeros_like(batch.mask)
+    hidden[0, 3] = True
+    alone = hidden_log_prob(model, batch.x, batch.mask, hidden)
+    x, mask, over = (F.pad(part, (0, 5)) for part in (batch.x, batch.mask, hidden))
+    torch.testing.assert_close(hidden_log_prob(model, x, mask, over)[:, : alone.shape[1]], alone)
+
+
+def test_spans_cover_their_share_and_validation_hides_the_same() -> None:
+    hidden = Hidden(8, Hiding(share=0.15, span=3))
+    mask = torch.ones(50, 400, dtype=torch.bool)
+    mask[:, 390:] = False
+    torch.manual_seed(0)
+    drawn = hidden.draw(mask)
+    assert not drawn[:, 390:].any()
+    assert drawn.sum() / mask.sum() == pytest.approx(1 - (1 - 0.05) ** 3, rel=0.05)
+    assert not torch.equal(hidden.draw(mask), drawn)
+    hidden.eval()
+    assert torch.equal(hidden.draw(mask), hidden.draw(mask))
+
+
+def test_masked_pretraining_learns_and_moves_to_the_next_step_by_name(tmp_path: Path) -> None:
+    parameters = {"hidden_size": 16, "layers": 1, "heads": 2, "feedforward_size": 32, "rotary_base": 1e4}
+    parameters |= {"dropout": 0.0, "density": "gaussian"}
+    recipe = saved.Recipe("seqlab.families.transformer.Transformer", parameters, "gradient", "symbols", 9, None)
+    data, common = symbols(60, 0), {"optimizer": OPTIMIZER, "trainer": CPU, "seed": 0, "log": lambda *_: None}
+    pretrained = gradient.train(
+        recipe, "masked", data, data, start=None, teacher=None, strategy=Strategy("scratch", 1.0),
+        budget=replace(BUDGET, steps=60), checkpoint=tmp_path / "p", objective=Objective("hidden", Hiding(0.15, 1)),
+        **common,
+    )  # fmt: skip
+    curves = pretrained.report["curves"]
+    assert pretrained.validation < curves[0]["valid_loss"]
+    saved.save(tmp_path / "source", recipe, pretrained.tensors)
+    tuned = gradient.train(
+        recipe, "next_step", data, data, start=tmp_path / "source", teacher=None, strategy=Strategy("pretrained", 1.0),
+        budget=replace(BUDGET, steps=2, evaluations=1), checkpoint=tmp_path / "t", **common,
+    )  # fmt: skip
+    assert tuned.report["transfer"]["left"] == ["hidden.vector"]
+    assert tuned.report["transfer"]["new"] == []
+    assert config.stated(recipe.target, "objectives") == ("next", "hidden")
+
+
 # Shares of the target
 
 
@@ -393,12 +471,16 @@ def domain(name: str) -> config.Domain:
         ("strings", "rnn", "self_training", 1.0, "its label already"),
         ("strings", "ar", "student", 0.1, "no size called hidden_size"),
         ("stocks", "rnn", "distill", 1.0, None),
+        ("stocks", "rnn", "hidden", 1.0, "does not look both ways"),
+        ("stocks", "transformer", "hidden", 1.0, None),
     ],
 )
 def test_where_a_strategy_has_no_meaning_one_place_says_why(
     where: str, who: str, how: str, fraction: float, reason: str | None
 ) -> None:
-    found = config.not_applicable(domain(where), family(who), config.strategy(STRATEGIES[how]), fraction)
+    objective = Objective("hidden", Hiding(0.15, 3)) if how == "hidden" else Objective("next")
+    strategy = config.strategy(STRATEGIES["full" if how == "hidden" else how])
+    found = config.not_applicable(domain(where), family(who), strategy, objective, fraction)
     assert (found is None) == (reason is None)
     assert reason is None or reason in str(found)
 
@@ -431,3 +513,14 @@ def test_a_size_is_a_share_of_the_familys_own() -> None:
     assert family("transformer").sized({"hidden_size": 0.5, "feedforward_size": 0.25})["hidden_size"] == 64
     assert family("rnn").sized({"hidden_size": 0.5, "feedforward_size": 0.25})["hidden_size"] == 128
     assert PseudoLabels(**STRATEGIES["self_training"]["pseudo_labels"]).rounds > 0
+
+
+@pytest.mark.parametrize("name", ["causal", "masked"])
+def test_every_objective_yaml_is_typed(name: str) -> None:
+    tree = yaml.safe_load((ROOT / f"conf/objective/{name}.yaml").read_text())
+    assert config.objective(tree).task == {"causal": "next_step", "masked": "masked"}[name]
+    with pytest.raises(UserError, match="expected its share and span"):
+        config.objective(
+            {"predicts": {"next": "hidden", "hidden": "next"}[tree["predicts"]]}
+            | {key: value for key, value in tree.items() if key != "predicts"}
+        )

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from seqlab.data.archive import Archive
 from seqlab.errors import UserError
 from seqlab.tracking import Tracking
-from seqlab.training.settings import Budget, Optimizer, Strategy, TaskBudget, TrainerSettings
+from seqlab.training.settings import Budget, Objective, Optimizer, Strategy, TaskBudget, TrainerSettings
 
 T = TypeVar("T")
 ALLOWED = "seqlab."  # a `_target_` outside this package is refused before anything is imported
@@ -160,6 +160,7 @@ class Experiment:
     domains: dict[str, Domain]
     families: dict[str, Family]
     strategies: dict[str, Strategy]
+    objective: Objective  # of all pretraining
     trainer: TrainerSettings
     tracking: Tracking
 
@@ -187,22 +188,28 @@ class Experiment:
     def not_applicable(self, cell: Cell) -> str | None:
         """Why a cell has no meaning, or None: the one place that says so is the function of this name."""
         family, strategy = self.families[cell.family], self.strategies[cell.strategy]
-        return not_applicable(self.domains[cell.domain], family, strategy, cell.fraction)
+        return not_applicable(self.domains[cell.domain], family, strategy, self.objective, cell.fraction)
 
 
-def not_applicable(domain: Domain, family: Family, strategy: Strategy, fraction: float) -> str | None:
+def not_applicable(
+    domain: Domain, family: Family, strategy: Strategy, objective: Objective, fraction: float
+) -> str | None:
     """Why a strategy has no meaning for a family on a share of a domain's target, or None."""
-    if strategy.stepped and family.fit == "closed_form":
-        return "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate"
-    if strategy.adapters is not None and not family.states("adapts"):
-        return "the family names no linear maps (`adapts`) that a low-rank adapter could change"
-    if strategy.sizes is not None and not set(strategy.sizes) & set(family.component.parameters):
-        return f"the family has no size called {' or '.join(strategy.sizes)}"
-    if strategy.pseudo_labels is not None and "classify" not in domain.finetune:
-        return "the domain has no classes that a pseudo-label could name"
-    if strategy.pseudo_labels is not None and fraction == 1.0:
-        return "every example of the target has its label already"
-    return None
+    sizes, looks = strategy.sizes or {}, family.states("objectives") or ("next",)
+    reasons = {
+        "the family cannot be pretrained on hidden positions: it does not look both ways": strategy.init == "pretrained"
+        and objective.predicts not in looks,
+        "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate": strategy.stepped
+        and family.fit == "closed_form",
+        "the family names no linear maps (`adapts`) that a low-rank adapter could change": strategy.adapters is not None
+        and not family.states("adapts"),
+        f"the family has no size called {' or '.join(sizes)}": bool(sizes)
+        and not set(sizes) & set(family.component.parameters),
+        "the domain has no classes that a pseudo-label could name": strategy.pseudo_labels is not None
+        and "classify" not in domain.finetune,
+        "every example of the target has its label already": strategy.pseudo_labels is not None and fraction == 1.0,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -217,13 +224,14 @@ def read_params(path: Path) -> dict[str, Any]:
 
 def experiment(tree: dict[str, Any]) -> Experiment:
     """Check a composed experiment. Raises UserError naming the first key that is wrong and what was expected."""
-    keys = ("suite", "domains", "families", "strategies", "trainer", "tracking")
+    keys = ("suite", "domains", "families", "strategies", "objective", "trainer", "tracking")
     only(tree, keys, "")
     found = Experiment(
         suite=_check(Suite, tree["suite"], "suite"),
         domains={name: domain(name, part, f"domains.{name}") for name, part in tree["domains"].items()},
         families={name: family(name, part, f"families.{name}") for name, part in tree["families"].items()},
         strategies={name: strategy(part, f"strategies.{name}") for name, part in tree["strategies"].items()},
+        objective=objective(tree["objective"]),
         trainer=trainer(tree["trainer"]),
         tracking=_check(Tracking, tree["tracking"], "tracking"),
     )
@@ -274,6 +282,14 @@ def strategy(tree: dict[str, Any], where: str = "strategy") -> Strategy:
         raise UserError(f"{where}.init: expected scratch, pretrained or a .safetensors file, found {found.init!r}")
     if found.distillation is not None and found.teacher is None:
         raise UserError(f"{where}.teacher: missing; soft targets need the strategy whose model gives them")
+    return found
+
+
+def objective(tree: dict[str, Any]) -> Objective:
+    """Check the section of what pretraining predicts."""
+    found = _check(Objective, tree, "objective")
+    if (found.predicts == "hidden") != (found.hidden is not None):
+        raise UserError("objective.hidden: expected its share and span where `predicts` is hidden, and only there")
     return found
 
 

@@ -47,6 +47,26 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Hiding:
+    """Which positions the masked objective hides."""
+
+    share: float  # of the positions, about
+    span: int  # neighbours that are hidden together
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What pretraining predicts: the next position, or hidden ones from both sides."""
+
+    predicts: Literal["next", "hidden"]
+    hidden: Hiding | None = None
+
+    @property
+    def task(self) -> Literal["next_step", "masked"]:
+        return "next_step" if self.predicts == "next" else "masked"
+
+
+@dataclass(frozen=True)
 class Slanted:
     """The slanted triangular rate of Howard and Ruder (2018), in place of the optimiser's own schedule."""
 

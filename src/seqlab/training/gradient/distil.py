@@ -34,7 +34,7 @@ class Distilled:
 
     def __init__(self, teacher: GradientFamily, task: TaskName, settings: Distillation):
         self.teacher, self.settings = teacher.eval().requires_grad_(False), settings
-        self.loss = {"classify": self.classify, "next_step": self.next_step}[task]
+        self.loss = self.classify if task == "classify" else self.next_step
 
     def __call__(self, model: GradientFamily, batch: TensorBatch) -> Loss:
         if self.teacher.device != batch.x.device:

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from seqlab.families.gradient import GradientFamily
 from seqlab.training.gradient.batches import TensorBatch
+from seqlab.training.gradient.masked import hidden_log_prob
 from seqlab.training.gradient.optim import build_optimizer, build_schedule
 from seqlab.training.gradient.tuning import Tuning
 from seqlab.training.settings import Optimizer
 
-TaskName = Literal["next_step", "classify"]
+TaskName = Literal["next_step", "classify", "masked"]
 
 
 class Loss(NamedTuple):
@@ -45,8 +46,20 @@ def classify_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
     return Loss(total, torch.full_like(total, len(batch.labels)))
 
 
+def masked_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
+    """-log P over hidden positions; the mean is per symbol, or per step and channel."""
+    holder: Any = model.hidden
+    hidden = holder.draw(batch.mask)
+    channels = batch.x.shape[2] if batch.x.ndim == 3 else 1
+    return Loss(-hidden_log_prob(model, batch.x, batch.mask, hidden).sum(), hidden.sum().float() * channels)
+
+
 LossFunction = Callable[[Any, TensorBatch], Loss]
-LOSSES: dict[TaskName, LossFunction] = {"next_step": next_step_loss, "classify": classify_loss}
+LOSSES: dict[TaskName, LossFunction] = {
+    "next_step": next_step_loss,
+    "classify": classify_loss,
+    "masked": masked_loss,
+}
 
 
 class Task(LightningModule):

@@ -13,10 +13,11 @@ from seqlab.families.saved import Recipe
 from seqlab.training.gradient.callbacks import Log
 from seqlab.training.gradient.distil import Distilled
 from seqlab.training.gradient.fit import fit
+from seqlab.training.gradient.masked import Hidden
 from seqlab.training.gradient.task import TaskName
 from seqlab.training.gradient.transfer import begin
 from seqlab.training.gradient.tuning import merge, tuning_of
-from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
+from seqlab.training.settings import Budget, Objective, Optimizer, Strategy, TrainerSettings
 from seqlab.training.trained import Trained
 
 
@@ -35,14 +36,17 @@ def train(
     seed: int,
     checkpoint: Path,
     log: Log,
+    objective: Objective | None = None,
 ) -> Trained:
     """Fit what `recipe` builds. start: the folder of the source's model, or a file of its tensors; teacher: the folder
-    of the model that gives soft targets. See `fit` for what it raises.
+    of the model that gives soft targets; objective: of the task `masked`. See `fit` for what it raises.
     """
     assert optimizer is not None  # what makes it a gradient family
     torch.manual_seed(seed)
     model = recipe.build()
     settings, loaded = begin(model, strategy, None if start is None else saved.tensors_of(start), optimizer)
+    if objective is not None and objective.hidden is not None:
+        model.hidden = Hidden(model.width, objective.hidden)
     tuning = tuning_of(model, strategy, model.adapts)
     soft = None
     if strategy.distillation is not None:
