@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from fingerprint import PIPELINES, SRC, fingerprint
 from stage import ROOT, compose, errors_in_one_line, flat
 
 from seqlab.artifacts import write_text
-from seqlab.config import Experiment, experiment, read_params
+from seqlab.config import Cell, Experiment, experiment, read_params
 from seqlab.errors import UserError
 
 HEADER = "# Written by pipelines/compose.py from conf/; edit conf/ instead.\n"
@@ -69,21 +69,41 @@ def composed(arguments: list[str]) -> None:
 
 def layout(checked: Experiment) -> dict[str, Any]:
     """What each group of stages in dvc.yaml loops over."""
-    trainings = {
-        f"{domain}-{family}-s{seed}": {"domain": domain, "family": family, "seed": seed}
-        for domain in checked.domains
-        for family in checked.families
-        for seed in checked.suite.seeds
-    }
-    tuned = {str(cell): asdict(cell) for cell in checked.cells()}
-    starts = {name: strategy.init for name, strategy in checked.strategies.items()}
-    return {
-        "pretrain": trainings if "pretrained" in starts.values() else {},
+    trainings, alone, started, tuned = {}, {}, {}, {}
+    for cell in checked.cells():
+        item = {
+            "domain": cell.domain,
+            "family": cell.family,
+            "strategy": cell.strategy,
+            "arm": cell.arm,
+            "seed": cell.seed,
+        }
+        start = start_of(checked, cell)
+        tuned[str(cell)] = item
         # Copies, which YAML writes out: of one object it would write references.
-        "scratch": {name: {**cell} for name, cell in tuned.items() if starts[cell["strategy"]] == "scratch"},
-        "finetune": {name: {**cell} for name, cell in tuned.items() if starts[cell["strategy"]] == "pretrained"},
+        if start is None:
+            alone[str(cell)] = {**item}
+        else:
+            started[str(cell)] = item | {"start": start}
+        if checked.strategies[cell.strategy].init == "pretrained":
+            name = f"{cell.domain}-{cell.family}-s{cell.seed}"
+            trainings[name] = {"domain": cell.domain, "family": cell.family, "seed": cell.seed}
+    return {
+        "pretrain": trainings,
+        "scratch": alone,
+        "finetune": started,
         "cells": tuned,
     }
+
+
+def start_of(checked: Experiment, cell: Cell) -> str | None:
+    """The model that a cell's training reads: its teacher's, the source's or a user's own; None without any."""
+    strategy = checked.strategies[cell.strategy]
+    if strategy.teacher is not None:
+        return f"models/{replace(cell, strategy=strategy.teacher).path}"
+    if strategy.init == "pretrained":
+        return f"models/{cell.domain}/{cell.family}/pretrain/{cell.seed}"
+    return None if strategy.init == "scratch" else strategy.init
 
 
 def code(checked: Experiment) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def evaluate(stage: Stage) -> None:
     inputs = {"prepared": stage.prepared, "model": stage.model}
     with stage.run(inputs, follows={"finetune": stage.label}) as run:
         found = Scores()
-        for task in prepared.meta.tasks:
+        trained = read_json(stage.model / "report.json")
+        for task in [task for task in prepared.meta.tasks if task in trained]:
             model = saved.load(stage.model / task, stage.trainer)
             test = stage.first(prepared.split(task_set(task), "test"))
             found |= judged(stage, prepared, task, model, test, run)
@@ -39,7 +40,8 @@ def evaluate(stage: Stage) -> None:
         stage.finished(run, {}, {"scores": stage.scores})
     headline = stage.domain.evaluate.headline
     print(
-        f"evaluate {stage.label}: " + ", ".join(f"{t} {m} {values[f'test/{t}/{m}']:.4g}" for t, m in headline.items())
+        f"evaluate {stage.label}: "
+        + ", ".join(f"{t} {m} {values[f'test/{t}/{m}']:.4g}" for t, m in headline.items() if f"test/{t}/{m}" in values)
     )
 
 

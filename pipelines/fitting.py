@@ -14,11 +14,12 @@ from stage import PRIVATE, ROOT, Stage, content_hash
 
 from seqlab.artifacts import read_json, write_json
 from seqlab.data.domains.base import Prepared
+from seqlab.data.sequences import Sequences
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.tracking import Run
 from seqlab.training import resume
-from seqlab.training.settings import Budget, Strategy
+from seqlab.training.settings import Budget, Objective, Strategy
 from seqlab.training.trained import Trained
 
 
@@ -48,20 +49,27 @@ class Fitting:
         run: Run,
         prepared: Prepared,
         task: str,
-        data: str,
+        train: Sequences,
+        valid: Sequences,
         *,
         budget: Budget,
         start: Path | None,
         strategy: Strategy,
         out: Path,
+        teacher: Path | None = None,
+        objective: Objective | None = None,
+        name: str | None = None,
     ) -> Trained:
-        """Train one task on the set `data`, and save the model under `out`."""
+        """Train one task, and save the model under `out`.
+
+        objective: of the task `masked`. name: of this training, where a task has several.
+        """
         stage, meta = self.stage, prepared.meta
         assert stage.family is not None
         family = stage.family
         recipe = Recipe(
             target=family.component.target,
-            parameters=family.component.parameters,
+            parameters=family.sized(strategy.sizes),
             fit=family.fit,
             kind=meta.kind,
             size=meta.size,
@@ -69,31 +77,33 @@ class Fitting:
         )
 
         def log(losses: dict[str, float], step: int) -> None:
-            run.metrics({f"{task}/{name}": value for name, value in losses.items()}, step)
+            run.metrics({f"{name or task}/{key}": value for key, value in losses.items()}, step)
 
         trained: Trained = importlib.import_module(f"seqlab.training.{family.fit}.train").train(
             recipe,
             task,
-            prepared.split(data, "train"),
-            prepared.split(data, "valid"),
+            train,
+            valid,
             start=start,
+            teacher=teacher,
+            objective=objective,
             strategy=strategy,
             budget=budget.scaled(stage.steps, stage.trainer.max_steps),
             optimizer=family.optimizer,
             trainer=stage.trainer,
             seed=stage.seed_for(task),
-            checkpoint=self.folder / task,
+            checkpoint=self.folder / (name or task),
             log=log,
         )
         saved.save(out, recipe, trained.tensors)
         self.trained[task] = trained
         run.metrics(
-            {f"{task}/{name}": value for name, value in asdict(trained.cost).items()}
-            | {f"{task}/best_valid_loss": trained.validation}
+            {f"{name or task}/{key}": value for key, value in asdict(trained.cost).items()}
+            | {f"{name or task}/best_valid_loss": trained.validation}
         )
-        run.text(json.dumps(trained.report, indent=2), f"report/{task}.json")
+        run.text(json.dumps(trained.report, indent=2), f"report/{name or task}.json")
         print(
-            f"{stage.verb} {stage.label}: {task}: validation {trained.validation:.4f} nats,"
+            f"{stage.verb} {stage.label}: {name or task}: validation {trained.validation:.4f} nats,"
             f" {trained.cost.seconds:.1f} s"
         )
         return trained

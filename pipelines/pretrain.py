@@ -1,4 +1,4 @@
-"""Pretrain a family on a domain's source: next step, self-supervised. In closed form: fit what becomes the prior."""
+"""Pretrain a family on a domain's source: next step, or hidden ones. In closed form: fit what becomes the prior."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ def pretrain(stage: Stage) -> float:
             trained = fitting.train(
                 run,
                 prepared,
-                "next_step",
-                SOURCE,
+                stage.objective.task,
+                prepared.split(SOURCE, "train"),
+                prepared.split(SOURCE, "valid"),
                 budget=stage.domain.pretrain,
                 start=None,
                 strategy=Strategy(init="scratch", learning_rate_factor=1.0),
-                out=made / "next_step",
+                objective=stage.objective,
+                out=made / "next_step",  # what a model of the target begins with, whatever was predicted
             )
             fitting.report(made)
         fitting.finished(run, stage.pretrained)

@@ -119,7 +119,14 @@ def stocks_recipe(raw: Path, changed: bool = False) -> stocks.Stocks:
     write_table(raw / "markets/index.csv.gz", ["I"], walk(1, 250, 3))
     tables = [{"file": "index.csv.gz", **TABLE}, {"file": "shares.csv.gz", **TABLE}]
     return stocks.Stocks(
-        source=tables[:1], target=tables[1], context=24, window=8, stride=8, valid_windows=3, test_windows=2
+        source=tables[:1],
+        target=tables[1],
+        context=24,
+        window=8,
+        stride=8,
+        valid_windows=3,
+        test_windows=2,
+        source_ends=True,
     )
 
 

@@ -14,7 +14,7 @@ import importlib
 from dataclasses import MISSING, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from seqlab.data.archive import Archive
 from seqlab.errors import UserError
 from seqlab.tracking import Tracking
-from seqlab.training.settings import Budget, Optimizer, Strategy, TaskBudget, TrainerSettings
+from seqlab.training.settings import Budget, Objective, Optimizer, Strategy, TaskBudget, TrainerSettings
 
 T = TypeVar("T")
 ALLOWED = "seqlab."  # a `_target_` outside this package is refused before anything is imported
@@ -38,6 +38,18 @@ class Suite:
     steps: float
     examples: int | None
     replicates: int
+    fractions: list[float]  # of the target's training examples, nested; 1.0 is all of them
+    parts: list[dict[str, Any]]  # each a Part, where not everything is crossed with everything; empty: all of it
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a suite's domains, families and strategies, crossed, at fractions of their own."""
+
+    domains: list[str]
+    families: list[str]
+    strategies: list[str]
+    fractions: list[float]
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,15 @@ class Family:
     def fit(self) -> str:
         return "closed_form" if self.optimizer is None else "gradient"
 
+    def states(self, name: str) -> tuple[str, ...]:
+        """What the class itself says it can do, such as `adapts`: a tuple of names, empty where it says nothing."""
+        return stated(self.component.target, name)
+
+    def sized(self, factors: dict[str, float] | None) -> dict[str, Any]:
+        """The constructor's parameters, those that `factors` names multiplied and rounded."""
+        found = self.component.parameters
+        return found | {key: max(1, round(found[key] * by)) for key, by in (factors or {}).items() if key in found}
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -102,9 +123,33 @@ class Cell:
     family: str
     strategy: str
     seed: int
+    fraction: float = 1.0  # of the target's training examples
 
     def __str__(self) -> str:
-        return f"{self.domain}-{self.family}-{self.strategy}-s{self.seed}"
+        return f"{self.domain}-{self.family}-{self.arm}-s{self.seed}"
+
+    @property
+    def arm(self) -> str:
+        return arm(self.strategy, self.fraction)
+
+    @property
+    def path(self) -> str:
+        """Where its model and scores are, below models/ and scores/."""
+        return f"{self.domain}/{self.family}/{self.arm}/{self.seed}"
+
+
+def arm(strategy: str, fraction: float) -> str:
+    """The name of a strategy on a share of the target; on all of it, the strategy's own."""
+    return strategy if fraction == 1.0 else f"{strategy}-{fraction:g}"
+
+
+def split_arm(name: str) -> tuple[str, float]:
+    """The strategy and the fraction that `arm` joined. Raises UserError when the fraction is no number."""
+    strategy, _, share = name.partition("-")
+    try:
+        return strategy, float(share or 1.0)
+    except ValueError:
+        raise UserError(f"strategy {name!r}: expected STRATEGY or STRATEGY-FRACTION") from None
 
 
 @dataclass(frozen=True)
@@ -115,18 +160,56 @@ class Experiment:
     domains: dict[str, Domain]
     families: dict[str, Family]
     strategies: dict[str, Strategy]
+    objective: Objective  # of all pretraining
     trainer: TrainerSettings
     tracking: Tracking
 
     def cells(self) -> list[Cell]:
-        """Every cell of the suite."""
-        return [
-            Cell(domain, family, strategy, seed)
-            for domain in self.domains
-            for family in self.families
-            for strategy in self.strategies
-            for seed in self.suite.seeds
-        ]
+        """Every cell of the suite that has a meaning."""
+        return [cell for cell in self.asked() if self.not_applicable(cell) is None]
+
+    def asked(self) -> list[Cell]:
+        """Every cell that the suite names, each once."""
+        everything = Part(list(self.domains), list(self.families), list(self.strategies), self.suite.fractions)
+        parts = [_check(Part, part, "suite.parts") for part in self.suite.parts] or [everything]
+        return list(
+            dict.fromkeys(
+                Cell(domain, family, strategy, seed, fraction)
+                for domain in self.domains
+                for part in parts
+                for family in part.families
+                for strategy in part.strategies
+                for fraction in part.fractions
+                for seed in self.suite.seeds
+                if domain in part.domains
+            )
+        )
+
+    def not_applicable(self, cell: Cell) -> str | None:
+        """Why a cell has no meaning, or None: the one place that says so is the function of this name."""
+        family, strategy = self.families[cell.family], self.strategies[cell.strategy]
+        return not_applicable(self.domains[cell.domain], family, strategy, self.objective, cell.fraction)
+
+
+def not_applicable(
+    domain: Domain, family: Family, strategy: Strategy, objective: Objective, fraction: float
+) -> str | None:
+    """Why a strategy has no meaning for a family on a share of a domain's target, or None."""
+    sizes, looks = strategy.sizes or {}, family.states("objectives") or ("next",)
+    reasons = {
+        "the family cannot be pretrained on hidden positions: it does not look both ways": strategy.init == "pretrained"
+        and objective.predicts not in looks,
+        "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate": strategy.stepped
+        and family.fit == "closed_form",
+        "the family names no linear maps (`adapts`) that a low-rank adapter could change": strategy.adapters is not None
+        and not family.states("adapts"),
+        f"the family has no size called {' or '.join(sizes)}": bool(sizes)
+        and not set(sizes) & set(family.component.parameters),
+        "the domain has no classes that a pseudo-label could name": strategy.pseudo_labels is not None
+        and "classify" not in domain.finetune,
+        "every example of the target has its label already": strategy.pseudo_labels is not None and fraction == 1.0,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -141,16 +224,28 @@ def read_params(path: Path) -> dict[str, Any]:
 
 def experiment(tree: dict[str, Any]) -> Experiment:
     """Check a composed experiment. Raises UserError naming the first key that is wrong and what was expected."""
-    keys = ("suite", "domains", "families", "strategies", "trainer", "tracking")
+    keys = ("suite", "domains", "families", "strategies", "objective", "trainer", "tracking")
     only(tree, keys, "")
-    return Experiment(
+    found = Experiment(
         suite=_check(Suite, tree["suite"], "suite"),
         domains={name: domain(name, part, f"domains.{name}") for name, part in tree["domains"].items()},
         families={name: family(name, part, f"families.{name}") for name, part in tree["families"].items()},
         strategies={name: strategy(part, f"strategies.{name}") for name, part in tree["strategies"].items()},
+        objective=objective(tree["objective"]),
         trainer=trainer(tree["trainer"]),
         tracking=_check(Tracking, tree["tracking"], "tracking"),
     )
+    asked = dict.fromkeys(found.asked())
+    for cell in asked:
+        for group, name in (("domains", cell.domain), ("families", cell.family), ("strategies", cell.strategy)):
+            if name not in (known := getattr(found, group)):
+                raise UserError(f"suite.parts: {name!r} is not among the suite's {group}{_hint(name, known)}")
+        if not 0 < cell.fraction <= 1:
+            raise UserError(f"suite.fractions: expected fractions above 0 and up to 1, found {cell.fraction}")
+        teacher = found.strategies[cell.strategy].teacher
+        if teacher is not None and dataclasses.replace(cell, strategy=teacher) not in asked:
+            raise UserError(f"strategies.{cell.strategy}.teacher: {teacher!r} is not in the suite beside {cell}")
+    return found
 
 
 def family(name: str, tree: dict[str, Any], where: str = "family") -> Family:
@@ -182,7 +277,20 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
 
 def strategy(tree: dict[str, Any], where: str = "strategy") -> Strategy:
     """Check one strategy's section."""
-    return _check(Strategy, tree, where)
+    found = _check(Strategy, tree, where)
+    if found.init not in ("scratch", "pretrained") and not found.init.endswith(".safetensors"):
+        raise UserError(f"{where}.init: expected scratch, pretrained or a .safetensors file, found {found.init!r}")
+    if found.distillation is not None and found.teacher is None:
+        raise UserError(f"{where}.teacher: missing; soft targets need the strategy whose model gives them")
+    return found
+
+
+def objective(tree: dict[str, Any]) -> Objective:
+    """Check the section of what pretraining predicts."""
+    found = _check(Objective, tree, "objective")
+    if (found.predicts == "hidden") != (found.hidden is not None):
+        raise UserError("objective.hidden: expected its share and span where `predicts` is hidden, and only there")
+    return found
 
 
 def trainer(tree: dict[str, Any]) -> TrainerSettings:
@@ -228,6 +336,18 @@ def signature(target: str, where: str) -> type[BaseModel]:
     return _closed(name, fields)
 
 
+@cache
+def stated(target: str, name: str) -> tuple[str, ...]:
+    """The tuple of names that a class assigns to its attribute `name`, read without importing its module."""
+    module, _, called = target.rpartition(".")
+    path = _source(module)
+    body = ast.parse(path.read_text(encoding="utf-8")).body if path else []
+    for node in (n for c in body if isinstance(c, ast.ClassDef) and c.name == called for n in c.body):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
 def _annotation(node: ast.expr, tree: ast.Module) -> Any:
     """The type an annotation stands for; a name may be an alias in its module or in one of seqlab's it imports."""
     names: dict[str, Any] = dict(ANNOTATIONS)
@@ -258,10 +378,23 @@ def _source(module: str) -> Path | None:
 
 
 def _check(kind: type[T], tree: Any, where: str) -> T:
-    """`tree` as the frozen dataclass `kind`."""
+    """`tree` as the frozen dataclass `kind`; a field that is a dataclass, or none, is a section of its own."""
     hints = get_type_hints(kind)
-    fields = {f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**_validate(_closed(kind.__name__, fields), tree, where))
+    sections: dict[str, type[Any]] = {
+        name: part
+        for name, hint in hints.items()
+        for part in get_args(hint)
+        if isinstance(part, type) and dataclasses.is_dataclass(part)
+    }
+    fields = {
+        f.name: (Any if f.name in sections else hints[f.name], ... if f.default is MISSING else f.default)
+        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+    }
+    found = _validate(_closed(kind.__name__, fields), tree, where)
+    for name, part in sections.items():
+        if found[name] is not None:
+            found[name] = _check(part, found[name], f"{where}.{name}")
+    return kind(**found)
 
 
 def _closed(name: str, fields: dict[str, Any]) -> type[BaseModel]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from seqlab.evaluation.leaderboard import Row
+    from seqlab.evaluation.transfer import Point
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
     "#0072B2",
@@ -157,6 +158,47 @@ def gains(rows: Sequence[Row], path: Path) -> None:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"gain over scratch in {label_of(rows[0].metric)}: left hurts, right helps; 95% intervals")
         axes.set_title(f"{rows[0].domain}: {rows[0].task}, what the source is worth")
+
+
+def label_curves(points: Sequence[Point], path: Path) -> None:
+    """The score over the share of the target, a panel a family; dotted: from scratch on the whole target."""
+    families = sorted({point.family for point in points})
+    strategies = [name for _, name in sorted({(point.strategy != "scratch", point.strategy) for point in points})]
+    with _figure(path, 3.4 * len(families) + 0.4, 3.6) as figure:
+        panels = np.ravel(figure.subplots(1, len(families), sharey=True, squeeze=False))
+        for axes, family in zip(panels, families, strict=True):
+            for k, strategy in enumerate(strategies):
+                own = sorted((p for p in points if (p.family, p.strategy) == (family, strategy)), key=_fraction)
+                if not own:
+                    continue
+                values = np.array([point.value for point in own])
+                bounds = np.array([(point.low, point.high) for point in own]).T
+                axes.errorbar(
+                    [100 * point.fraction for point in own],
+                    values,
+                    yerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
+                    fmt=f"{MARKERS[k % len(MARKERS)]}{LINES[k % len(LINES)]}",
+                    color=CYCLE[k % len(CYCLE)],
+                    markersize=4,
+                    capsize=2,
+                    label=strategy,
+                )
+                if strategy == "scratch":
+                    axes.axhline(values[-1], color=GREY, linewidth=1, linestyle=":")
+            axes.set_xscale("log")
+            ticks = sorted({100 * point.fraction for point in points})
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+            axes.set_title(family)
+        panels[0].set_ylabel(f"{label_of(points[0].metric)} ({_better(points[0].metric)})")
+        figure.supxlabel("% of the target's training examples; 95% intervals", fontsize=9)
+        figure.suptitle(f"{points[0].domain}: {points[0].task}", x=0.02, ha="left", fontsize=10)
+        shown = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=min(5, len(shown)))
+
+
+def _fraction(point: Point) -> float:
+    return point.fraction
 
 
 def forecasts(shown: Sequence[Forecast], past: Sequence[np.ndarray], titles: Sequence[str], path: Path) -> None:

@@ -15,7 +15,8 @@ from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.training.settings import TrainerSettings
 
-WEIGHTS, RECIPE = "model.safetensors", "model.json"
+TENSORS = ".safetensors"
+WEIGHTS, RECIPE = f"model{TENSORS}", "model.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ def load_recipe(folder: Path) -> Recipe:
         return Recipe(**found)
     except TypeError:
         raise UserError(f"{folder / RECIPE}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
+
+
+def tensors_of(path: Path) -> dict[str, np.ndarray]:
+    """Those of a model's folder, or of a user's own safetensors file."""
+    return read_tensors(path if path.suffix == TENSORS else path / WEIGHTS)
 
 
 def load(folder: Path, trainer: TrainerSettings) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from seqlab.errors import UserError
 
 TABLE_KEYS = ("file", "date", "date_format", "price", "key")
 MISSING = ("", ".", "NA")
-Prices = dict[str, list[tuple[date, float]]]
+Prices = dict[str, list[tuple[datetime, float]]]
 
 
 class Stocks:
@@ -25,8 +25,9 @@ class Stocks:
 
     Sequences are windows of context + window returns, standardised by their context alone, so that a model sees
     volatility relative to the recent past. Held-out windows are scored on their last `window` returns, and no return is
-    scored twice. What a share's held-out days could have told about the market is kept out of pretraining: the source
-    ends where the target's first validation window begins to be scored.
+    scored twice. What a share's held-out days could have told about the market is kept out of pretraining: with
+    `source_ends`, the source ends where the target's first validation window begins to be scored. A source that says
+    nothing of markets may go on (and may be finer than a day: a step is then from one row to the next).
 
     With x_t as the sequence, independent Gaussian x_t *is* the Gaussian random walk of the log price.
     """
@@ -41,8 +42,9 @@ class Stocks:
         stride: int,
         valid_windows: int,
         test_windows: int,
+        source_ends: bool,
     ) -> None:
-        self.source, self.target = source, target
+        self.source, self.target, self.source_ends = source, target, source_ends
         self.context, self.window, self.stride = context, window, stride
         self.valid_windows, self.test_windows = valid_windows, test_windows
 
@@ -54,15 +56,15 @@ class Stocks:
         markets: Prices = {}
         for table in self.source:
             for name, prices in self._table(raw["markets"], table, removed).items():
-                markets[name] = [(day, price) for day, price in prices if day < begins]
+                markets[name] = [(day, price) for day, price in prices if day < begins or not self.source_ends]
                 removed["source: days from the target's validation on"] += len(prices) - len(markets[name])
         self._write(markets, out, SOURCE, removed, test=0)
         write_meta(out, Meta(kind="vectors", size=1, tasks=["next_step"], classes=[], removed=dict(removed)))
 
-    def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> date:
+    def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> datetime:
         """Write a set's splits. Returns the first day on which any of its held-out returns is scored."""
         windows: dict[str, list[np.ndarray]] = {}
-        begins = date.max
+        begins = datetime.max
         held = (self.valid_windows + test) * self.window
         for points in prices.values():
             parts = split_in_time(
@@ -107,7 +109,7 @@ class Stocks:
         for where, (cell, price, *key) in read_table(file, columns, []):
             name = key[0] if key else file.name
             try:
-                day = datetime.strptime(cell, table["date_format"]).date()
+                day = datetime.strptime(cell, table["date_format"])
             except ValueError:
                 raise UserError(
                     f"{where}, column {table['date']}: {cell!r} is not a date of the form {table['date_format']}"

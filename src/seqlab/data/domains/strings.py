@@ -40,7 +40,14 @@ class Strings:
     """
 
     def __init__(
-        self, *, target_columns: list[str], classes: list[str], max_length: int, valid: float, test: float
+        self,
+        *,
+        source_columns: list[str],
+        target_columns: list[str],
+        classes: list[str],
+        max_length: int,
+        valid: float,
+        test: float,
     ) -> None:
         if "text" not in target_columns:
             raise UserError(
@@ -50,7 +57,8 @@ class Strings:
             raise UserError(f"domain strings, classes: found {len(classes)}, expected two for the signs of `score`")
         if max_length < 1:
             raise UserError(f"domain strings, max_length: found {max_length}, expected at least 1 byte")
-        self.target_columns, self.classes, self.max_length = target_columns, classes, max_length
+        self.source_columns, self.target_columns = source_columns, target_columns
+        self.classes, self.max_length = classes, max_length
         self.valid, self.test = valid, test
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
@@ -59,7 +67,7 @@ class Strings:
         # A target text that also stands in the source is kept out of it: nothing of a test is ever pretrained on.
         seen = Digests()
         self._write(self._texts(raw["target"], self.target_columns), out, TARGET, removed, seen)
-        self._write(self._texts(raw["source"], ["text"]), out, SOURCE, removed, seen)
+        self._write(self._texts(raw["source"], self.source_columns), out, SOURCE, removed, seen)
         labelled = (out / LABELLED).exists()
         write_meta(
             out,

@@ -25,6 +25,12 @@ class GradientFamily(nn.Module, ABC):
     space: what a position is. classes: K of the pooled head, or None for no head. width: D, the body's width.
     """
 
+    # Names of the linear maps that a low-rank adapter may change: a literal, which seqlab.config reads from the source.
+    adapts: tuple[str, ...] = ()
+    # What it can be pretrained to predict (conf/objective), read likewise; `hidden` needs a method `around`, the body
+    # with both sides in view.
+    objectives: tuple[str, ...] = ("next",)
+
     ends: SymbolEnds | VectorEnds
     head: nn.Linear | None
 
