@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import warm  # noqa: F401
 import numpy as np
@@ -17,8 +18,12 @@ from seqlab.families import saved
 from seqlab.families.base import Predictor
 from seqlab.tracking import Run
 
+if TYPE_CHECKING:
+    from seqlab.families.gradient import TorchPredictor
+
 SHOWN = 4  # forecasts in a picture
 SAMPLES = 3  # generated texts
+ATTENDED, POSITIONS = 2, 48  # examples in pictures of attention, and how many of their positions
 
 
 def evaluate(stage: Stage) -> None:
@@ -68,6 +73,9 @@ def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Seq
             run.artifact(folder / "frames.png", "pictures")
     elif prepared.meta.characters:
         run.text(continuations(model, test, stage.seed_for("samples")), "pictures/continuations.md")
+    if stage.family is not None and stage.family.fit == "gradient":
+        for path in draw_attention(model, prepared, test, folder):
+            run.artifact(path, "pictures")
     return found
 
 
@@ -115,6 +123,22 @@ def draw_frames(model: Predictor, prepared: Prepared, test: Sequences, seed: int
             drawn = drawn * test.scale[i] + test.centre[i]
         rows += [(f"test {i}", prepared.frames(test[i][start:])), ("sampled", prepared.frames(drawn))]
     pictures.frames(rows, path)
+
+
+def draw_attention(model: TorchPredictor, prepared: Prepared, test: Sequences, folder: Path) -> list[Path]:
+    """What each head of a family that attends looks at, at the beginning of the first long test examples."""
+    paths = []
+    for i in np.argsort(-np.minimum(test.lengths, POSITIONS), kind="stable")[:ATTENDED]:
+        batch = test.batch(np.array([i]))
+        maps = model.attention_maps(batch.x[:, :POSITIONS], batch.mask[:, :POSITIONS])
+        if maps is not None:
+            letters = None
+            if prepared.meta.characters:
+                letters = ["⊢", *(chr(c) if 32 < c < 127 else "␣" if c == 32 else "·" for c in batch.x[0, :POSITIONS])]
+            path = folder / f"attention-{i}.png"
+            pictures.attention(maps[0], letters, f"test {i}", path)
+            paths.append(path)
+    return paths
 
 
 def continuations(model: object, test: Sequences, seed: int) -> str:

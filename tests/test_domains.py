@@ -35,7 +35,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf" / "domain"
 
 def strings(**changes: Any) -> Strings:
     settings: dict[str, Any] = {"source_columns": ["text"], "target_columns": ["text"], "max_length": 512}
-        settings["classes"] = ["negative", "positive"]
+    settings["classes"] = ["negative", "positive"]
     return Strings(**{**settings, "valid": 0.2, "test": 0.2, **changes})
 
 

@@ -19,6 +19,8 @@ from seqlab.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 OPTIONAL = ("labels", "first", "centre", "scale")
+# A batch of at least this share of its tokens ends before more than this share of it is padding.
+FULL_ENOUGH, WASTE = 0.25, 0.1
 
 
 @dataclass(frozen=True)
@@ -225,18 +227,21 @@ def _save(path: Path, values: np.ndarray) -> None:
 def buckets(lengths: np.ndarray, tokens: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
     """Cut the sequences into batches of similar length, each at most `tokens` positions after padding.
 
-    With `rng`, sequences of equal length and the batches themselves are shuffled: one epoch's order. A sequence longer
-    than `tokens` gets a batch of its own.
+    Where lengths are too few to fill a batch with similar ones, it ends early (FULL_ENOUGH, WASTE). With `rng`,
+    sequences of equal length and the batches themselves are shuffled: one epoch's order. A sequence longer than
+    `tokens` gets a batch of its own.
     """
     lengths = np.asarray(lengths)
     order = np.argsort(lengths, kind="stable") if rng is None else np.lexsort((rng.random(len(lengths)), lengths))
-    cuts, start = [], 0
-    ordered = lengths[order]
-    for i in range(len(order)):
+    cuts, start, filled = [], 0, 0
+    for i, length in enumerate(lengths[order].tolist()):
         # Sorted upwards, so the newest sequence is the longest and sets the padded width.
-        if i > start and ordered[i] * (i - start + 1) > tokens:
+        size = length * (i - start + 1)
+        wasteful = filled >= FULL_ENOUGH * tokens and size - filled - length > WASTE * size
+        if i > start and (size > tokens or wasteful):
             cuts.append(i)
-            start = i
+            start, filled = i, 0
+        filled += length
     batches = [part for part in np.split(order, cuts) if len(part)]
     if rng is not None:
         rng.shuffle(batches)

@@ -244,6 +244,33 @@ def frames(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
             line[0].set_ylabel(title)
 
 
+def attention(maps: np.ndarray, positions: Sequence[str] | None, title: str, path: Path) -> None:
+    """Attention weights (layers, heads, T, T), a panel each, on one scale; positions: what stands at each, if that
+    can be written.
+    """
+    from matplotlib.colors import PowerNorm
+
+    layers, heads = maps.shape[:2]
+    with _figure(path, 0.8 + 2.3 * heads, 0.8 + 2.3 * layers) as figure:
+        panels = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
+        for layer, line in enumerate(panels):
+            for head, axes in enumerate(line):
+                # The square root shows weights spread over many positions beside those on a single one.
+                shown = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, 1), cmap="cividis", interpolation="none")
+                axes.grid(visible=False)
+                axes.set_title(f"layer {layer + 1}, head {head + 1}")
+                if positions is not None:
+                    for set_ticks in (axes.set_xticks, axes.set_yticks):
+                        set_ticks(range(len(positions)), positions, fontsize=4, parse_math=False)
+                    axes.tick_params(length=0)
+        for axes in panels[-1]:
+            axes.set_xlabel("attends to")
+        for axes in panels[:, 0]:
+            axes.set_ylabel("after")
+        figure.colorbar(shown, ax=panels, shrink=0.6, label="weight", ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
+        figure.suptitle(title, fontsize=10)
+
+
 def loss_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str, path: Path) -> None:
     """Losses over training steps; curves: (steps, values) by name."""
     with _figure(path, 7.2, 3.4) as figure:

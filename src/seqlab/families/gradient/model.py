@@ -136,6 +136,10 @@ class GradientFamily(nn.Module, ABC):
             raise TypeError(f"{type(self).__name__} was built without classes: call with_classes(K) first")
         return self.head(self.pool(self.encode(x), mask)).float()
 
+    def attention_maps(self, x: Tensor, mask: Tensor) -> Tensor | None:
+        """(B, layers, heads, T + 1, T + 1) weights of each prefix on what it has seen, where the family attends."""
+        return None
+
     def pool(self, h: Tensor, mask: Tensor) -> Tensor:
         """(B, T + 1, D), (B, T) -> (B, 2 D): mean and last of the outputs at real positions, each having seen its x_t.
 

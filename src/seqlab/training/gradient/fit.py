@@ -40,6 +40,7 @@ class FitReport:
 
     Losses are in nats, per symbol, per step and channel, or per sequence. curves: {step, train_loss, valid_loss} of
     each validation; the first comes before any training and so has no train_loss. positions: trained on, no padding.
+    padding: the share of the batches' positions that is padding.
     """
 
     steps: int
@@ -47,6 +48,7 @@ class FitReport:
     best_loss: float
     sequences: int
     positions: int
+    padding: float
     flops: int
     curves: list[dict[str, float]]
 
@@ -101,13 +103,14 @@ def fit(
         with writing(checkpoint) if trainer.is_global_zero else nullcontext():
             trainer.fit(module, loader, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
     model.load_state_dict(validation.best)
-    sequences, positions = stream.seen(budget.steps)
+    sequences, positions, padding = stream.seen(budget.steps)
     report = FitReport(
         steps=budget.steps,
         best_step=validation.best_step,
         best_loss=validation.best_loss,
         sequences=sequences,
         positions=positions,
+        padding=padding / max(1, positions + padding),
         flops=flops,
         curves=validation.curves,
     )
