@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab import config
+from seqlab.artifacts import write_tensors
 from seqlab.data.domains.base import task_set
 from seqlab.data.domains.strings import Strings
 from seqlab.data.sequences import Sequences, Space
@@ -28,6 +29,7 @@ from seqlab.families import saved
 from seqlab.families.gradient import GradientFamily
 from seqlab.families.rnn import RNN
 from seqlab.families.transformer import Transformer
+from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient import train as gradient
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.distil import Distilled, soft_loss
@@ -257,6 +259,51 @@ def test_a_student_follows_its_teacher(tmp_path: Path) -> None:
     batch = TensorBatch.of(data.batch(np.arange(20)))
     soft = Distilled(teacher, "next_step", Distillation(1.0, 1.0))
     assert soft(student, batch).mean < 0.5 * soft(untrained, batch).mean
+
+
+# A user's own weights
+
+
+def test_own_weights_are_taken_by_name_and_a_misfit_is_named(tmp_path: Path) -> None:
+    parameters = {"hidden_size": 16, "layers": 1, "dropout": 0.0, "truncation": None, "density": "gaussian"}
+    recipe = saved.Recipe("seqlab.families.rnn.RNN", parameters, "gradient", "symbols", 9, None)
+    data, path = symbols(20, 0), tmp_path / "own.safetensors"
+
+    def trained(recipe: saved.Recipe) -> Any:
+        return gradient.train(
+            recipe, "next_step", data, data, start=path, teacher=None, strategy=Strategy(str(path), 1.0),
+            budget=replace(BUDGET, steps=2, evaluations=1), optimizer=replace(OPTIMIZER, learning_rate=0.0),
+            trainer=CPU, seed=0, checkpoint=tmp_path / "c", log=lambda *_: None,
+        )  # fmt: skip
+
+    own = {name: part.numpy() for name, part in recipe.build().state_dict().items()}
+    write_tensors(path, own | {"extra": np.zeros(3, np.float32)})
+    found = trained(recipe)
+    assert found.report["transfer"]["left"] == ["extra"]
+    assert found.tensors.keys() == own.keys()
+    assert all(np.array_equal(part, own[name]) for name, part in found.tensors.items())
+    with pytest.raises(UserError, match=r"ends\.start is \(16,\), the model's is \(8,\)"):
+        trained(replace(recipe, parameters=parameters | {"hidden_size": 8}))
+
+
+def test_own_tensors_become_the_prior_of_a_closed_form(tmp_path: Path) -> None:
+    parameters = {"lags": [1], "criterion": "valid", "prior_weights": [0.0, 0.9]}
+    target = "seqlab.families.closed_form.VectorAutoregression"
+    recipe = saved.Recipe(target, parameters, "closed_form", "vectors", 2, None)
+    source, few, valid = vectors(60, 0), vectors(1, 1), vectors(20, 2)
+    model = recipe.build()
+    model.fit(source, valid)
+    path = tmp_path / "own.safetensors"
+    write_tensors(path, model.state())
+    how = {"start": path, "strategy": Strategy(str(path), 1.0), "trainer": CPU}
+    alone = closed_form.train(recipe, "next_step", few, valid, **how | {"strategy": Strategy("scratch", 1.0)})
+    tuned = closed_form.train(recipe, "next_step", few, valid, **how)
+    assert tuned.validation < alone.validation
+    with pytest.raises(UserError, match=r"writes for 3 vectors; it has"):
+        closed_form.train(replace(recipe, size=3), "next_step", vectors(1, 1, 3), vectors(9, 2, 3), **how)
+    write_tensors(path, {"other": np.zeros(2)})
+    with pytest.raises(UserError, match=r"own\.safetensors: not what .*writes for 2 vectors; it has other \(2,\)"):
+        closed_form.train(recipe, "next_step", few, valid, **how)
 
 
 # Hidden positions
