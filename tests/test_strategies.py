@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -571,3 +575,35 @@ def test_every_objective_yaml_is_typed(name: str) -> None:
             {"predicts": {"next": "hidden", "hidden": "next"}[tree["predicts"]]}
             | {key: value for key, value in tree.items() if key != "predicts"}
         )
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """cells.yaml of two suites, composed from a copy of conf/."""
+    folder = tmp_path_factory.mktemp("composed")
+    for part in ("conf", "pipelines", "src"):
+        shutil.copytree(ROOT / part, folder / part)
+    found = {}
+    for suite in ("default", "transfer"):
+        subprocess.run([sys.executable, "pipelines/compose.py", f"suite={suite}"], cwd=folder, check=True)
+        found[suite] = yaml.safe_load((folder / "cells.yaml").read_text())
+    return found
+
+
+def test_the_default_suite_knows_no_fractions(composed: dict) -> None:
+    cells = composed["default"]["cells"]
+    assert {cell["arm"] for cell in cells.values()} == {"scratch", "full"}
+    assert all(re.fullmatch(r"[a-z_]+-[a-z_]+-(scratch|full)-s0", name) for name in cells)
+
+
+def test_the_transfer_suite_starts_each_cell_from_what_it_builds_on(composed: dict) -> None:
+    suite = composed["transfer"]
+    made = {f"models/{c['domain']}/{c['family']}/{c['arm']}/{c['seed']}" for c in suite["cells"].values()}
+    made |= {f"models/{c['domain']}/{c['family']}/pretrain/{c['seed']}" for c in suite["pretrain"].values()}
+    assert {cell["start"] for cell in suite["finetune"].values()} <= made
+    taught = [cell for cell in suite["finetune"].values() if cell["strategy"] == "distill"]
+    assert taught
+    assert all(cell["start"].split("/")[3] == cell["arm"].replace("distill", "full") for cell in taught)
+    assert suite["scratch"].keys() | suite["finetune"].keys() == suite["cells"].keys()
+    assert {cell["strategy"] for cell in suite["cells"].values()} == STRATEGIES.keys()
+    assert {cell["seed"] for cell in suite["cells"].values()} == {0, 1, 2}
