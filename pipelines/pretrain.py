@@ -7,10 +7,14 @@ from fitting import Fitting
 from stage import Stage, main
 
 from seqlab.data.domains.base import SOURCE, Prepared
+from seqlab.errors import UserError
 from seqlab.training.settings import Strategy
 
 
 def pretrain(stage: Stage) -> float:
+    assert stage.family is not None
+    if not stage.family.can_predict(stage.objective):
+        raise UserError(f"objective: family {stage.family.name} cannot predict {stage.objective.predicts} positions")
     prepared = Prepared.open(stage.prepared)
     fitting = Fitting(stage, {"prepared": stage.prepared})
     with stage.run({"prepared": stage.prepared}, follows={"prepare": stage.domain.name}, key=fitting.key) as run:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab import config
+from seqlab.artifacts import write_tensors
 from seqlab.data.domains.base import task_set
 from seqlab.data.domains.strings import Strings
 from seqlab.data.sequences import Sequences, Space
@@ -28,6 +33,7 @@ from seqlab.families import saved
 from seqlab.families.gradient import GradientFamily
 from seqlab.families.rnn import RNN
 from seqlab.families.transformer import Transformer
+from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient import train as gradient
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.distil import Distilled, soft_loss
@@ -257,6 +263,51 @@ def test_a_student_follows_its_teacher(tmp_path: Path) -> None:
     batch = TensorBatch.of(data.batch(np.arange(20)))
     soft = Distilled(teacher, "next_step", Distillation(1.0, 1.0))
     assert soft(student, batch).mean < 0.5 * soft(untrained, batch).mean
+
+
+# A user's own weights
+
+
+def test_own_weights_are_taken_by_name_and_a_misfit_is_named(tmp_path: Path) -> None:
+    parameters = {"hidden_size": 16, "layers": 1, "dropout": 0.0, "truncation": None, "density": "gaussian"}
+    recipe = saved.Recipe("seqlab.families.rnn.RNN", parameters, "gradient", "symbols", 9, None)
+    data, path = symbols(20, 0), tmp_path / "own.safetensors"
+
+    def trained(recipe: saved.Recipe) -> Any:
+        return gradient.train(
+            recipe, "next_step", data, data, start=path, teacher=None, strategy=Strategy(str(path), 1.0),
+            budget=replace(BUDGET, steps=2, evaluations=1), optimizer=replace(OPTIMIZER, learning_rate=0.0),
+            trainer=CPU, seed=0, checkpoint=tmp_path / "c", log=lambda *_: None,
+        )  # fmt: skip
+
+    own = {name: part.numpy() for name, part in recipe.build().state_dict().items()}
+    write_tensors(path, own | {"extra": np.zeros(3, np.float32)})
+    found = trained(recipe)
+    assert found.report["transfer"]["left"] == ["extra"]
+    assert found.tensors.keys() == own.keys()
+    assert all(np.array_equal(part, own[name]) for name, part in found.tensors.items())
+    with pytest.raises(UserError, match=r"ends\.start is \(16,\), the model's is \(8,\)"):
+        trained(replace(recipe, parameters=parameters | {"hidden_size": 8}))
+
+
+def test_own_tensors_become_the_prior_of_a_closed_form(tmp_path: Path) -> None:
+    parameters = {"lags": [1], "criterion": "valid", "prior_weights": [0.0, 0.9]}
+    target = "seqlab.families.closed_form.VectorAutoregression"
+    recipe = saved.Recipe(target, parameters, "closed_form", "vectors", 2, None)
+    source, few, valid = vectors(60, 0), vectors(1, 1), vectors(20, 2)
+    model = recipe.build()
+    model.fit(source, valid)
+    path = tmp_path / "own.safetensors"
+    write_tensors(path, model.state())
+    how = {"start": path, "strategy": Strategy(str(path), 1.0), "trainer": CPU}
+    alone = closed_form.train(recipe, "next_step", few, valid, **how | {"strategy": Strategy("scratch", 1.0)})
+    tuned = closed_form.train(recipe, "next_step", few, valid, **how)
+    assert tuned.validation < alone.validation
+    with pytest.raises(UserError, match=r"writes for 3 vectors; it has"):
+        closed_form.train(replace(recipe, size=3), "next_step", vectors(1, 1, 3), vectors(9, 2, 3), **how)
+    write_tensors(path, {"other": np.zeros(2)})
+    with pytest.raises(UserError, match=r"own\.safetensors: not what .*writes for 2 vectors; it has other \(2,\)"):
+        closed_form.train(recipe, "next_step", few, valid, **how)
 
 
 # Hidden positions
@@ -524,3 +575,35 @@ def test_every_objective_yaml_is_typed(name: str) -> None:
             {"predicts": {"next": "hidden", "hidden": "next"}[tree["predicts"]]}
             | {key: value for key, value in tree.items() if key != "predicts"}
         )
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """cells.yaml of two suites, composed from a copy of conf/."""
+    folder = tmp_path_factory.mktemp("composed")
+    for part in ("conf", "pipelines", "src"):
+        shutil.copytree(ROOT / part, folder / part)
+    found = {}
+    for suite in ("default", "transfer"):
+        subprocess.run([sys.executable, "pipelines/compose.py", f"suite={suite}"], cwd=folder, check=True)
+        found[suite] = yaml.safe_load((folder / "cells.yaml").read_text())
+    return found
+
+
+def test_the_default_suite_knows_no_fractions(composed: dict) -> None:
+    cells = composed["default"]["cells"]
+    assert {cell["arm"] for cell in cells.values()} == {"scratch", "full"}
+    assert all(re.fullmatch(r"[a-z_]+-[a-z_]+-(scratch|full)-s0", name) for name in cells)
+
+
+def test_the_transfer_suite_starts_each_cell_from_what_it_builds_on(composed: dict) -> None:
+    suite = composed["transfer"]
+    made = {f"models/{c['domain']}/{c['family']}/{c['arm']}/{c['seed']}" for c in suite["cells"].values()}
+    made |= {f"models/{c['domain']}/{c['family']}/pretrain/{c['seed']}" for c in suite["pretrain"].values()}
+    assert {cell["start"] for cell in suite["finetune"].values()} <= made
+    taught = [cell for cell in suite["finetune"].values() if cell["strategy"] == "distill"]
+    assert taught
+    assert all(cell["start"].split("/")[3] == cell["arm"].replace("distill", "full") for cell in taught)
+    assert suite["scratch"].keys() | suite["finetune"].keys() == suite["cells"].keys()
+    assert {cell["strategy"] for cell in suite["cells"].values()} == STRATEGIES.keys()
+    assert {cell["seed"] for cell in suite["cells"].values()} == {0, 1, 2}

@@ -100,6 +100,16 @@ def test_area_labels_saved_and_break_even(built: tuple) -> None:
     assert goal == pytest.approx(1.0, abs=0.2)
 
 
+def test_labels_are_saved_only_against_the_whole_target() -> None:
+    cells = [cell(strategy, 1, seed) for strategy in ("scratch", "full") for seed in (0, 1, 2)]
+    trainings = {
+        (("speech", "next_step", "gru", strategy), 0.1): [training(strategy)] * 3 for strategy in ("scratch", "full")
+    }
+    points, [curve] = transfer.build(cells, HEADLINES, CONTROLS, trainings, replicates=100, seed=0)
+    assert (curve.reached, curve.area) == (None, None)
+    assert {point.verdict for point in points} == {"", "helps"}
+
+
 def test_reached_lies_between_shares_on_a_logarithmic_scale() -> None:
     assert reached([(0.01, 3.0), (0.1, 2.0), (1.0, 1.0)], 2.5) == pytest.approx(math.sqrt(0.001))
     assert reached([(0.01, 1.0), (1.0, 0.5)], 2.0) == 0.01

@@ -96,6 +96,10 @@ class Family:
         """What the class itself says it can do, such as `adapts`: a tuple of names, empty where it says nothing."""
         return stated(self.component.target, name)
 
+    def can_predict(self, objective: Objective) -> bool:
+        """Whether it can be pretrained for that; a family that states nothing predicts the next position."""
+        return objective.predicts in (self.states("objectives") or ("next",))
+
     def sized(self, factors: dict[str, float] | None) -> dict[str, Any]:
         """The constructor's parameters, those that `factors` names multiplied and rounded."""
         found = self.component.parameters
@@ -195,10 +199,10 @@ def not_applicable(
     domain: Domain, family: Family, strategy: Strategy, objective: Objective, fraction: float
 ) -> str | None:
     """Why a strategy has no meaning for a family on a share of a domain's target, or None."""
-    sizes, looks = strategy.sizes or {}, family.states("objectives") or ("next",)
+    sizes = strategy.sizes or {}
     reasons = {
         "the family cannot be pretrained on hidden positions: it does not look both ways": strategy.init == "pretrained"
-        and objective.predicts not in looks,
+        and not family.can_predict(objective),
         "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate": strategy.stepped
         and family.fit == "closed_form",
         "the family names no linear maps (`adapts`) that a low-rank adapter could change": strategy.adapters is not None

@@ -56,7 +56,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A strategy over all its fractions. area: None with fewer than two. reached: None where it never comes up to it.
+    """A strategy over all its fractions. area: None with fewer than two. reached: None where it never comes up to that,
+    or where the control was not tried on the whole target.
 
     saved_steps: how many steps sooner than its control it reaches the control's best validation loss, on the largest
     common fraction; break_even: target tasks after which the FLOPs of those steps have paid for pretraining; None where
@@ -190,7 +191,7 @@ def _curves(
             gained = [loss(reference[share].value) - loss(own[share].value) for share in common]
             drawn = np.stack([loss(reference[share].replicates) - loss(own[share].replicates) for share in common])
             area = significance.compared(float(weights @ gained), weights @ drawn)
-        goal = loss(reference[max(reference)].value)
+        goal = loss(reference[1.0].value) if 1.0 in reference else -math.inf
         key, against = ((domain, MODEL_OF.get(task, task), family, who) for who in (strategy, control))
         took, took_control = (trainings[of, common[-1]] for of in (key, against))
         curves.append(
@@ -321,7 +322,7 @@ def markdown(
 
 def _gain(point: Point | None) -> str:
     if point is None or point.gain is None:
-        return "n/a"
+        return "–"
     text = f"{point.gain:+.3g}"
     return {"helps": f"**{text}**", "hurts": f"**{text}** (hurts)", "": text}[point.verdict]
 

@@ -73,12 +73,17 @@ def pretrained_prior(recipe: Recipe, folder: Path, trainer: TrainerSettings) -> 
 
 
 def own_prior(recipe: Recipe, path: Path) -> Any:
-    """A user's own tensors, as the family writes them. Raises UserError naming the one that is missing."""
-    prior = replace(recipe, classes=None).build()
+    """A user's own tensors, as the family writes them. Raises UserError naming those that were found instead."""
+    prior, tensors = replace(recipe, classes=None).build(), saved.tensors_of(path)
+    one = np.zeros((1, 2), np.int64) if recipe.space.symbols else np.zeros((1, 2, recipe.size), np.float32)
     try:
-        prior.load_state(saved.tensors_of(path))
-    except KeyError as error:
-        raise UserError(f"{path}: no tensor {error}, which {recipe.target} writes") from None
+        prior.load_state(tensors)
+        prior.log_prob(one, np.ones((1, 2), bool))  # tensors of other data load, and fail where they are used
+    except (KeyError, IndexError, ValueError):
+        found = ", ".join(f"{name} {part.shape}" for name, part in sorted(tensors.items())[:4])
+        raise UserError(
+            f"{path}: not what {recipe.target} writes for {recipe.size} {recipe.kind}; it has {found}"
+        ) from None
     return prior
 
 
