@@ -31,7 +31,8 @@ class Stocks:
     scored twice. What a share's held-out days could have told about the market is kept out of pretraining: the source
     ends where the target's first validation window begins to be scored.
 
-    With x_t as the sequence, independent Gaussian x_t *is* the Gaussian random walk of the log price.
+    With x_t as the sequence, independent Gaussian x_t *is* the Gaussian random walk of the log price. So `zero_return`
+    is the random walk among the forecast controls, and `historical_mean` the one with drift.
     """
 
     def __init__(
@@ -60,7 +61,17 @@ class Stocks:
                 markets[name] = [(day, price) for day, price in prices if day < begins]
                 removed["source: days from the target's validation on"] += len(prices) - len(markets[name])
         self._write(markets, out, SOURCE, removed, test=0)
-        write_meta(out, Meta(kind="vectors", size=1, tasks=["next_step"], classes=[], removed=dict(removed)))
+        write_meta(
+            out,
+            Meta(
+                kind="vectors",
+                size=1,
+                tasks=["next_step"],
+                classes=[],
+                transform="log_return",
+                removed=dict(removed),
+            ),
+        )
 
     def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> date:
         """Write a set's splits. Returns the first day on which any of its held-out returns is scored."""
