@@ -2,8 +2,8 @@
 
 * symbols: uniform; unigram
 * next vector: independent Gaussians; Gaussian random walk
-* forecast: last value, seasonal naive, drift, with the Gaussian predictive intervals of Hyndman and Athanasopoulos,
-  Forecasting: Principles and Practice, 3rd ed., 5.5
+* forecast: last value, seasonal naive, drift, historical mean, with the Gaussian predictive intervals of Hyndman and
+  Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., 5.5; of returns, zero: the price as a random walk
 * class: majority; order-free logistic regression on what is left of a sequence when its order is removed
 * `shuffled`: the same data with the order of time destroyed, for any family
 """
@@ -32,10 +32,15 @@ def next_step(train: Sequences, space: Space, smoothing: float) -> dict[str, Pre
     return {"independent": IndependentGaussian(space, train), "random_walk": RandomWalk(space, train)}
 
 
-def forecasters(season: int) -> dict[str, Forecaster]:
-    """The controls of forecasting, by name. season: steps in the declared period; 1 leaves the seasonal one out."""
+def forecasters(season: int, *, returns: bool) -> dict[str, Forecaster]:
+    """The controls of forecasting, by name, for values that are not standardised.
+
+    season: steps in the declared period; 1 leaves the seasonal one out. returns: values are changes of a level, so that
+    the walk of the level is a control.
+    """
     seasonal = {"seasonal_naive": SeasonalNaive(season)} if season > 1 else {}
-    return {"last_value": SeasonalNaive(1), **seasonal, "drift": Drift()}
+    walk = {"zero_return": ZeroReturn()} if returns else {}
+    return {"last_value": SeasonalNaive(1), **seasonal, "drift": Drift(), "historical_mean": HistoricalMean(), **walk}
 
 
 def classifiers(train: Sequences, valid: Sequences, space: Space, ridges: Sequence[float]) -> dict[str, Classifier]:
@@ -173,6 +178,36 @@ class Drift:
         ahead = np.arange(1, steps + 1)[:, None]
         slopes = slope[:, None, None] + noise[:, :, :1] * (deviation / np.sqrt(changes))[:, None, None]
         return last[:, None, None] + ahead * slopes + np.cumsum(noise[:, :, 1:], axis=2) * deviation[:, None, None]
+
+
+@dataclass(frozen=True)
+class HistoricalMean:
+    """The mean of T values, at every step. Its variance is σ² (1 + 1 / T), of which the mean's own part is shared."""
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        """(B, samples, steps, C). Raises UserError when a prefix has fewer than 2 values."""
+        lengths = mask.sum(1)[:, None]
+        if lengths.min() < 2:
+            raise UserError(f"historical mean: a series has {lengths.min()} values before its origin, needs 2")
+        mean = np.where(mask[..., None], prefix, 0.0).sum(1) / lengths
+        residual = np.where(mask[..., None], prefix - mean[:, None], 0.0)
+        deviation = np.sqrt((residual**2).sum(1) / (lengths - 1))
+        noise = antithetic(seed, (len(prefix), samples, steps + 1, prefix.shape[2]))
+        means = mean[:, None, None] + noise[:, :, :1] * (deviation / np.sqrt(lengths))[:, None, None]
+        return means + noise[:, :, 1:] * deviation[:, None, None]
+
+
+@dataclass(frozen=True)
+class ZeroReturn:
+    """Zero at every step: of log returns, the random walk of the log price. Its variance is the mean square."""
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        """(B, samples, steps, C). Raises UserError when a prefix is empty."""
+        lengths = mask.sum(1)[:, None]
+        if lengths.min() < 1:
+            raise UserError("zero return: a series has no value before its origin, needs 1")
+        deviation = np.sqrt(np.where(mask[..., None], prefix.astype(np.float64) ** 2, 0.0).sum(1) / lengths)
+        return antithetic(seed, (len(prefix), samples, steps, prefix.shape[2])) * deviation[:, None, None]
 
 
 def antithetic(seed: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -29,7 +29,8 @@ class Stocks:
     `source_ends`, the source ends where the target's first validation window begins to be scored. A source that says
     nothing of markets may go on (and may be finer than a day: a step is then from one row to the next).
 
-    With x_t as the sequence, independent Gaussian x_t *is* the Gaussian random walk of the log price.
+    With x_t as the sequence, independent Gaussian x_t *is* the Gaussian random walk of the log price. So `zero_return`
+    is the random walk among the forecast controls, and `historical_mean` the one with drift.
     """
 
     def __init__(
@@ -59,7 +60,17 @@ class Stocks:
                 markets[name] = [(day, price) for day, price in prices if day < begins or not self.source_ends]
                 removed["source: days from the target's validation on"] += len(prices) - len(markets[name])
         self._write(markets, out, SOURCE, removed, test=0)
-        write_meta(out, Meta(kind="vectors", size=1, tasks=["next_step"], classes=[], removed=dict(removed)))
+        write_meta(
+            out,
+            Meta(
+                kind="vectors",
+                size=1,
+                tasks=["next_step"],
+                classes=[],
+                transform="log_return",
+                removed=dict(removed),
+            ),
+        )
 
     def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> datetime:
         """Write a set's splits. Returns the first day on which any of its held-out returns is scored."""

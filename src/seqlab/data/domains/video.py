@@ -31,10 +31,11 @@ LUMA_FIRST = ("gray", "nv12", "yuv420p", "yuv422p", "yuv444p", "yuvj420p")  # fo
 class Video:
     """Grey frames of size x size pixels between 0 and 1, projected to `components` numbers.
 
-    The projection is the PCA of training frames alone, half the weight to either set; each set is then standardised by
-    its own training frames. projection.safetensors makes frames of vectors again: a (T, C) sequence z of the target is
-    the frames origin + z @ axes (`Prepared.frames`). A model sees each sequence relative to its first `context` frames,
-    where a channel that stands still is given the deviation `stillest`: what counts is the motion, not the scene.
+    The projection is the PCA of training frames alone, half the weight to either set; each channel of a set is then
+    standardised by that set's training frames, and no window by its own: a whitened frame, as in a principal component
+    analysis, with one unit everywhere, so that an error counts the same in a still film and in a lively one.
+    projection.safetensors makes frames of vectors again: a (T, C) sequence z of the target is the frames
+    origin + z @ axes (`Prepared.frames`).
 
     Source: digits that move in straight lines and bounce off the walls (Srivastava et al. 2015), seeded; no digit of
     train is in valid. Target: windows of context + window frames of each clip, split in time.
@@ -53,7 +54,6 @@ class Video:
         context: int,
         window: int,
         stride: int,
-        stillest: float,
         valid_windows: int,
         test_share: float,
         seed: int,
@@ -61,7 +61,7 @@ class Video:
         self.digits, self.clips, self.size, self.components = digits, clips, size, components
         self.source = {"train": source_train, "valid": source_valid}
         self.source_length, self.context, self.window, self.stride = source_length, context, window, stride
-        self.stillest, self.valid_windows, self.test_share, self.seed = stillest, valid_windows, test_share, seed
+        self.valid_windows, self.test_share, self.seed = valid_windows, test_share, seed
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
         """Write source (train, valid) and target. Raises UserError naming the clip, or the row of the digits."""
@@ -70,10 +70,6 @@ class Video:
                 f"domain video: size {self.size} and components {self.components}; expected at least "
                 f"{SIDE * ENLARGED} pixels, and no more components than pixels of a frame"
             )
-        if self.source_length <= self.context:
-            raise UserError(
-                f"domain video: source_length {self.source_length}: expected more than context {self.context}"
-            )
         source = self._moving_digits(read_digits(find(raw["digits"], self.digits)))
         target = self._windows({name: read_clip(find(raw["clips"], name), self.size) for name in self.clips})
         mean, components = principal_components([source["train"], target["train"]], self.components)
@@ -81,14 +77,10 @@ class Video:
             projected = {split: [(one - mean) @ components.T for one in found] for split, found in splits.items()}
             scaler = Scaler.fit(projected["train"])
             for split, found in projected.items():
-                scaled = [scaler(one) for one in found]
-                past = [one[: self.context] for one in scaled]
                 # A source is scored whole; nothing forecasts it.
                 scored = split != "train" and name == TARGET
                 Sequences.from_arrays(
-                    scaled,
-                    centre=np.stack([one.mean(0) for one in past]),
-                    scale=np.stack([np.maximum(one.std(0), self.stillest) for one in past]),
+                    [scaler(one) for one in found],
                     **({"first": np.full(len(found), self.context)} if scored else {}),
                 ).save(out / name / split)
         # Of the target, the last of the two.
