@@ -63,7 +63,15 @@ class BayesClassifier:
         choices = self.factory().choices()
         chosen: dict[str, Any] = {name: values[0] for name, values in choices.items()}
         for name, values in choices.items():
-            losses = [log_loss(chosen | {name: value}) for value in values]
+            losses, refused = [], []
+            for value in values:
+                try:
+                    losses.append(log_loss(chosen | {name: value}))
+                except UserError as error:  # few sequences carry fewer candidates than many
+                    losses.append(np.inf)
+                    refused.append(error)
+            if len(refused) == len(values):
+                raise refused[0]
             chosen[name] = values[int(np.argmin(losses))]
         log_loss(chosen)
         return report | {"chosen": chosen, "temperature": self.temperature}
