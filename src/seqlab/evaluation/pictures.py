@@ -164,7 +164,7 @@ def label_curves(points: Sequence[Point], path: Path) -> None:
     """The score over the share of the target, a panel a family; dotted: from scratch on the whole target."""
     families = sorted({point.family for point in points})
     strategies = [name for _, name in sorted({(point.strategy != "scratch", point.strategy) for point in points})]
-    with _figure(path, 3.4 * len(families) + 0.4, 3.6) as figure:
+    with _figure(path, 3.4 * len(families) + 1.0, 4.2) as figure:
         panels = np.ravel(figure.subplots(1, len(families), sharey=True, squeeze=False))
         for axes, family in zip(panels, families, strict=True):
             for k, strategy in enumerate(strategies):
@@ -183,18 +183,20 @@ def label_curves(points: Sequence[Point], path: Path) -> None:
                     capsize=2,
                     label=strategy,
                 )
-                if strategy == "scratch":
+                if strategy == "scratch" and own[-1].fraction == 1.0:
                     axes.axhline(values[-1], color=GREY, linewidth=1, linestyle=":")
             axes.set_xscale("log")
             ticks = sorted({100 * point.fraction for point in points})
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
             axes.set_title(family)
-        panels[0].set_ylabel(f"{label_of(points[0].metric)} ({_better(points[0].metric)})")
-        figure.supxlabel("% of the target's training examples; 95% intervals", fontsize=9)
-        figure.suptitle(f"{points[0].domain}: {points[0].task}", x=0.02, ha="left", fontsize=10)
+            axes.set_xlabel("% of the target's training examples")
+        metric = points[0].metric
+        figure.suptitle(
+            f"{points[0].domain}: {points[0].task}\n{label_of(metric)} ({_better(metric)}), 95% intervals", fontsize=10
+        )
         shown = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=min(5, len(shown)))
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(5, 2 * len(families) + 1))
 
 
 def _fraction(point: Point) -> float:

@@ -511,8 +511,8 @@ class VectorAutoregression(ClosedForm):
         tested = max(int(np.count_nonzero(pairs)) - 1 - self.order, 0) // 2 * 2
         precision = np.linalg.pinv(covariance[0])
         squares = np.array([np.trace(part.T @ precision @ part @ precision) for part in covariance[1:]])
-        used_lags = slice(0, self.order + tested)
-        statistic = float(pairs[0] * (pairs[0] + 2) * np.sum(squares[used_lags] / pairs[1:][used_lags]))
+        weights = np.divide(1, pairs[1:], out=np.zeros(lags), where=pairs[1:] > 0)[: self.order + tested]
+        statistic = float(pairs[0] * (pairs[0] + 2) * np.sum(squares[: self.order + tested] * weights))
         freedom = self.space.size**2 * tested
         return {
             "lags": self.order + tested,

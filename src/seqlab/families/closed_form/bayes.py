@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,16 +64,24 @@ class BayesClassifier:
 
         choices = self.factory().choices()
         chosen: dict[str, Any] = {name: values[0] for name, values in choices.items()}
-        lowest, best = log_loss(chosen), (self.models, self.temperature)
-        tried = {tuple(chosen.values())}
-        for name, values in choices.items():
-            for value in values:
-                trial = chosen | {name: value}
-                if (key := tuple(trial.values())) in tried:
-                    continue
-                tried.add(key)
-                if (loss := log_loss(trial)) < lowest:
-                    lowest, best, chosen = loss, (self.models, self.temperature), trial
+        lowest, best = np.inf, None
+        tried: set[tuple[Any, ...]] = set()
+        refused: list[UserError] = []
+        # One choice after the other, beginning with the first value of each.
+        for trial in chain([chosen], ({name: value} for name, values in choices.items() for value in values)):
+            candidate = chosen | trial
+            if (key := tuple(candidate.values())) in tried:
+                continue
+            tried.add(key)
+            try:
+                loss = log_loss(candidate)
+            except UserError as error:  # few sequences carry fewer candidates than many
+                refused.append(error)
+                continue
+            if best is None or loss < lowest:
+                lowest, best, chosen = loss, (self.models, self.temperature), candidate
+        if best is None:
+            raise refused[0]
         self.models, self.temperature = best
         return report | {"chosen": chosen, "temperature": self.temperature}
 
