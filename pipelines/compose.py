@@ -93,6 +93,9 @@ def layout(checked: Experiment) -> dict[str, Any]:
         "scratch": alone,
         "finetune": started,
         "cells": tuned,
+        "diagnose": {name: {"family": name} for name in checked.diagnosed()},
+        # One stage that draws what those found, or none.
+        "drawn": {"memory": checked.diagnosed()} if checked.diagnosed() else {},
     }
 
 
@@ -117,7 +120,7 @@ def code(checked: Experiment) -> dict[str, Any]:
         for family in checked.families.values()
     }
     return {
-        **{verb: of(verb) for verb in ("acquire", "controls", "compare")},
+        **{verb: of(verb) for verb in ("acquire", "controls", "compare", "diagnostics")},
         "prepare": {
             name: of("prepare", f"data/domains/{domain.prepare.file}.py") for name, domain in checked.domains.items()
         },
@@ -125,6 +128,7 @@ def code(checked: Experiment) -> dict[str, Any]:
             verb: {name: of(verb, *files, f"training/{fit}/train.py") for name, (*files, fit) in families.items()}
             for verb in ("pretrain", "finetune")
         },
+        "diagnose": {name: of("diagnose", *families[name][:-1]) for name in checked.diagnosed()},
         "evaluate": {name: of("evaluate", *files) for name, (*files, _) in families.items()},
     }
 

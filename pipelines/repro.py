@@ -35,7 +35,6 @@ from seqlab.errors import UserError
 CONTEXT: Any = multiprocessing.get_context("fork")
 TAIL = 30  # lines of a failed stage's output that are shown
 LOCKING = 20.0  # seconds between writes of dvc.lock
-TRAINED = ("pretrain", "finetune", "evaluate")  # scripts that work on a family
 # What stages import that takes long, by the kind of family they work on.
 LIGHT = ("evaluate", "compare", "fitting", "numba", "matplotlib.pyplot", "scipy.stats", "pyarrow.parquet")
 MODULES = {
@@ -184,9 +183,9 @@ def modules(experiment: Experiment, command: str) -> tuple[str, ...] | None:
     trainer = experiment.trainer
     if not SUPPORTED or trainer.accelerator != "cpu" or trainer.devices * trainer.num_nodes > 1:
         return None
-    _, script, *label = command.split()
-    trained = Path(script).stem in TRAINED
-    return MODULES[experiment.families[label[0].split("/")[1]].fit if trained else "closed_form"]
+    label = command.rsplit(maxsplit=1)[-1]
+    family = next((name for name in label.split("/") if name in experiment.families), None)
+    return MODULES[experiment.families[family].fit if family else "closed_form"]
 
 
 def dirty(stage: Any) -> bool:

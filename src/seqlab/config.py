@@ -63,6 +63,23 @@ class Evaluation:
     headline: dict[str, str]  # the metric that ranks each task
 
 
+@dataclass(frozen=True)
+class Diagnostics:
+    """How far families remember: gradient norms by lag, and tasks of memory at growing horizons."""
+
+    families: list[str]
+    hidden_size: int
+    lags: int  # steps back of the gradient norms
+    truncation: int  # of truncated back-propagation, in steps
+    batch: int
+    horizons: list[int]  # steps
+    steps: int  # most steps of a training
+    learning_rate: float
+    clip: float
+    solved: float  # held-out loss, as a share of the least one without memory
+    seed: int
+
+
 class Component:
     """A section with a `_target_`: the dotted name of a class under seqlab and its keyword-only parameters."""
 
@@ -165,8 +182,13 @@ class Experiment:
     families: dict[str, Family]
     strategies: dict[str, Strategy]
     objective: Objective  # of all pretraining
+    diagnostics: Diagnostics
     trainer: TrainerSettings
     tracking: Tracking
+
+    def diagnosed(self) -> list[str]:
+        """The families of the suite whose memory is measured."""
+        return [name for name in self.diagnostics.families if name in self.families]
 
     def cells(self) -> list[Cell]:
         """Every cell of the suite that has a meaning."""
@@ -228,7 +250,7 @@ def read_params(path: Path) -> dict[str, Any]:
 
 def experiment(tree: dict[str, Any]) -> Experiment:
     """Check a composed experiment. Raises UserError naming the first key that is wrong and what was expected."""
-    keys = ("suite", "domains", "families", "strategies", "objective", "trainer", "tracking")
+    keys = ("suite", "domains", "families", "strategies", "objective", "diagnostics", "trainer", "tracking")
     only(tree, keys, "")
     found = Experiment(
         suite=_check(Suite, tree["suite"], "suite"),
@@ -236,6 +258,7 @@ def experiment(tree: dict[str, Any]) -> Experiment:
         families={name: family(name, part, f"families.{name}") for name, part in tree["families"].items()},
         strategies={name: strategy(part, f"strategies.{name}") for name, part in tree["strategies"].items()},
         objective=objective(tree["objective"]),
+        diagnostics=_check(Diagnostics, tree["diagnostics"], "diagnostics"),
         trainer=trainer(tree["trainer"]),
         tracking=_check(Tracking, tree["tracking"], "tracking"),
     )

@@ -286,6 +286,53 @@ def loss_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str,
         figure.legend(loc="outside upper center", ncols=min(4, len(curves)))
 
 
+def gradients(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], path: Path) -> None:
+    """Gradient norm by lag of each family, relative to lag 0: full and truncated, before and after training.
+
+    found: family -> start or trained -> full or truncated -> norms of lag 0, 1, ...; a norm of 0 is not drawn.
+    """
+    moments = list(dict.fromkeys(moment for one in found.values() for moment in one))
+    with _figure(path, 7.2, 3.4) as figure:
+        for axes, moment in zip(figure.subplots(1, len(moments), sharey=True, squeeze=False)[0], moments, strict=True):
+            for k, (family, parts) in enumerate(found.items()):
+                for cut, style in (("full", "-"), ("truncated", ":")):
+                    norms = np.array(parts[moment][cut])
+                    known = norms > 0
+                    lags, shares = np.flatnonzero(known), norms[known] / norms[0]
+                    axes.plot(lags, shares, style, color=CYCLE[k % len(CYCLE)], label=f"{family}, {cut}")
+            axes.set_yscale("log")
+            axes.set_title({"start": "before training", "trained": "after training"}.get(moment, moment))
+            axes.set_xlabel("steps back, k")
+        figure.axes[0].set_ylabel("|∂ loss / ∂ state|, of that at k = 0")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+def horizons(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
+    """Loss of each task of memory by its horizon, as a share of the least one without memory (1 is no memory at all).
+
+    found: family -> task -> lines with horizon, loss, baseline and solved, a full marker where it was solved.
+    """
+    tasks = list(dict.fromkeys(task for one in found.values() for task in one))
+    with _figure(path, 7.2, 3.2) as figure:
+        for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
+            for k, (family, parts) in enumerate(found.items()):
+                lines, colour, marker = parts[task], CYCLE[k % len(CYCLE)], MARKERS[k % len(MARKERS)]
+                x = [line["horizon"] for line in lines]
+                y = [line["loss"] / line["baseline"] for line in lines]
+                axes.plot(x, y, "-", color=colour, marker=marker, markerfacecolor="white", label=family)
+                solved = [(a, b) for a, b, line in zip(x, y, lines, strict=True) if line["solved"]]
+                axes.plot([a for a, _ in solved], [b for _, b in solved], marker, color=colour)
+            axes.axhline(1, color="#777777", linewidth=0.8, linestyle="--")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(x, [str(one) for one in x])
+            axes.set_title(task)
+            axes.set_xlabel("horizon, steps")
+        figure.axes[0].set_ylabel("loss / loss without memory")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(found))
+
+
 def growth(
     t: Sequence[int],
     counts: Mapping[str, Sequence[float]],
