@@ -189,7 +189,10 @@ def order(found: Sequence[Worth], path: Path) -> None:
                     va="center",
                     fontsize=8,
                 )
-            axes.margins(x=0.2)
+            low, high = min(0, *bounds[0]), max(0, *bounds[1])
+            room = [0.35 if some else 0.05 for some in ((values < 0).any(), (values >= 0).any())]
+            axes.set_xlim(low - room[0] * (high - low or 1), high + room[1] * (high - low or 1))
+            axes.locator_params(axis="x", nbins=5)
             axes.set_yticks(range(len(own)), [one.family.replace("_", " ") for one in own])
             axes.set_ylim(tallest - 0.4, -0.6)
             axes.grid(axis="y", visible=False)
@@ -197,9 +200,7 @@ def order(found: Sequence[Worth], path: Path) -> None:
             axes.set_xlabel(label_of(own[0].metric), fontsize=8)
         for axes in panels[len(domains) :]:
             axes.remove()
-        figure.suptitle(
-            "The value of order: what shuffled sequences cost a family; 95% intervals", x=0.02, ha="left", fontsize=10
-        )
+        figure.suptitle("The value of order; 95% intervals", x=0.02, ha="left", fontsize=10)
 
 
 def label_curves(points: Sequence[Point], path: Path) -> None:
