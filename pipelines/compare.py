@@ -12,8 +12,9 @@ from stage import PRIVATE, ROOT, errors_in_one_line, hashed, new_run
 from seqlab import config
 from seqlab.artifacts import read_json, replacing, write_json, write_text
 from seqlab.config import Experiment
-from seqlab.evaluation import leaderboard, pictures, scores, transfer
+from seqlab.evaluation import leaderboard, order, pictures, scores, transfer
 from seqlab.evaluation.leaderboard import Cell, Cost, Row
+from seqlab.evaluation.order import Worth
 from seqlab.evaluation.transfer import Key, Point, Training, Trainings
 
 REPORTS = Path("reports")
@@ -32,22 +33,33 @@ def compare() -> None:
         inputs=hashed({"scores": Path("scores")}),
         follows={},
     ) as run:
-        cells, trainings = read_cells(experiment)
+        everything, trainings = read_cells(experiment)
+        controls = {name: one.control or leaderboard.SCRATCH for name, one in experiment.strategies.items()}
+        shuffling = {name: controls[name] for name, one in experiment.strategies.items() if one.order == "shuffled"}
+        worths = order.build(
+            [cell for cell, fraction in everything if fraction == 1.0],
+            shuffling,
+            headlines,
+            experiment.suite.replicates,
+            seed=0,
+        )
+        order.write_csv(worths, REPORTS / "order.csv")
+        # Their data are others than those of the tables.
+        cells = [(cell, fraction) for cell, fraction in everything if cell.strategy not in shuffling]
         whole = [cell for cell, fraction in cells if fraction == 1.0]
         rows = leaderboard.build(whole, experiment.suite.replicates, seed=0)
         compared = [(cell, fraction) for cell, fraction in cells if cell.strategy != leaderboard.CONTROL]
-        controls = {name: one.control or leaderboard.SCRATCH for name, one in experiment.strategies.items()}
         points, curves = transfer.build(compared, headlines, controls, trainings, experiment.suite.replicates, seed=0)
         transfer.write_points(points, REPORTS / "transfer.csv")
         transfer.write_curves(curves, REPORTS / "transfer_summary.csv")
         leaderboard.write_csv(rows, REPORTS / "leaderboard.csv")
         leaderboard.write_metrics(rows, headlines, REPORTS / "metrics")
         leaderboard.write_plots(rows, headlines, REPORTS / "plots")
-        draw(rows, points, headlines)
+        draw(rows, points, worths, headlines)
         # Measured cost differs from run to run: it and what quotes it stay outside everything that DVC hashes.
         costs = read_costs(experiment)
         leaderboard.write_costs(costs, REPORTS / "cost.csv")
-        text = leaderboard.markdown(rows, headlines, costs)
+        text = "\n".join(filter(None, (leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
         write_text(REPORTS / "leaderboard.md", text)
         worth = transfer.markdown(points, curves, read_seconds(experiment, costs), left_out(experiment))
         write_text(REPORTS / "transfer.md", worth)
@@ -105,8 +117,8 @@ def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
     return [(strategy, ", ".join(where), reason) for (strategy, reason), where in found.items()]
 
 
-def draw(rows: list[Row], points: list[Point], headlines: dict[str, dict[str, str]]) -> None:
-    """A picture of each headline table, of what transfer brings, and of that over shares of the target."""
+def draw(rows: list[Row], points: list[Point], worths: list[Worth], headlines: dict[str, dict[str, str]]) -> None:
+    """A picture of each headline table, of what transfer brings, of that over shares of the target, and of order."""
     with replacing(REPORTS / "pictures") as made:
         made.mkdir()
         for domain, metrics in headlines.items():
@@ -117,6 +129,8 @@ def draw(rows: list[Row], points: list[Point], headlines: dict[str, dict[str, st
                 curves = [point for point in points if (point.domain, point.task) == (domain, task)]
                 if len({point.fraction for point in curves}) > 1:
                     pictures.label_curves(curves, made / f"{domain}-{task}-labels.png")
+        if worths:
+            pictures.order(worths, made / "order.png")
 
 
 def read_costs(experiment: Experiment) -> dict[tuple[str, str, str, str], Cost]:

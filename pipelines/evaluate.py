@@ -11,6 +11,7 @@ from stage import PRIVATE, Stage, main
 
 from seqlab.artifacts import read_json
 from seqlab.data.domains.base import Prepared, task_set
+from seqlab.data.order import arranged
 from seqlab.data.sequences import Sequences
 from seqlab.evaluation import judge, metrics, pictures, scores
 from seqlab.evaluation.scores import Scores
@@ -27,6 +28,7 @@ ATTENDED, POSITIONS = 2, 48  # examples in pictures of attention, and how many o
 
 
 def evaluate(stage: Stage) -> None:
+    assert stage.strategy is not None
     prepared = Prepared.open(stage.prepared)
     inputs = {"prepared": stage.prepared, "model": stage.model}
     with stage.run(inputs, follows={"finetune": stage.label}) as run:
@@ -34,7 +36,8 @@ def evaluate(stage: Stage) -> None:
         trained = read_json(stage.model / "report.json")
         for task in [task for task in prepared.meta.tasks if task in trained]:
             model = saved.load(stage.model / task, stage.trainer)
-            test = stage.first(prepared.split(task_set(task), "test"))
+            test = prepared.split(task_set(task), "test")
+            test = stage.first(arranged(test, stage.strategy.order, stage.domain.name, "test"))
             found |= judged(stage, prepared, task, model, test, run)
         draw_losses(stage, run)
         draw_growth(stage, run)
@@ -63,6 +66,8 @@ def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Seq
     if transform is not None:
         pictures.coverage({stage.label: transform}, folder / "calibration.png")
         run.artifact(folder / "calibration.png", "pictures")
+    if stage.strategy is not None and stage.strategy.order == "shuffled":
+        return found
     if stage.domain.evaluate.horizons:
         made = judge.forecasts(model, prepared.meta, test, stage.domain.evaluate, name)
         found |= metrics.forecast_scores(made, stage.domain.evaluate.horizons)

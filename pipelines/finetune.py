@@ -13,6 +13,7 @@ from stage import Stage, main
 
 from seqlab.config import not_applicable
 from seqlab.data.domains.base import Prepared, task_set
+from seqlab.data.order import arranged
 from seqlab.data.subsets import share
 from seqlab.errors import UserError
 from seqlab.families import saved
@@ -72,9 +73,11 @@ def finetune(stage: Stage) -> float:
 
 
 def tasks_of(stage: Stage, prepared: Prepared) -> list[str]:
-    """All, or for pseudo-labels the classes alone, with the next step only where a classifier begins with it."""
+    """All; of shuffled data the next step; for pseudo-labels the classes, and what their training begins with."""
     assert stage.strategy is not None
     assert stage.family is not None
+    if stage.strategy.order == "shuffled":
+        return ["next_step"]
     if stage.strategy.pseudo_labels is None:
         return prepared.meta.tasks
     begins = stage.domain.finetune["classify"].start == "target" and stage.family.fit == "gradient"
@@ -91,6 +94,10 @@ def tune(fitting: Fitting, run: Run, prepared: Prepared, task: str, **how: Any) 
     whole, valid = (prepared.split(task_set(task), split) for split in ("train", "valid"))
     taken, rest = share(whole, stage.fraction, stage.seed) if stage.fraction < 1 else (None, None)
     labelled = whole if taken is None else whole.subset(taken)
+    order = how["strategy"].order
+    labelled, valid = (
+        arranged(part, order, stage.domain.name, split) for part, split in ((labelled, "train"), (valid, "valid"))
+    )
     trained = [fitting.train(run, prepared, task, labelled, valid, **how)]
     settings = how["strategy"].pseudo_labels
     if settings is None or task != "classify" or rest is None:

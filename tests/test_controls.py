@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
+from seqlab.data.order import shuffled
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import controls, metrics
@@ -168,7 +169,7 @@ def test_order_free_learns_content_and_ignores_order_and_padding(space: Space) -
     model = OrderFree(train, valid, space, [0.01, 1.0, 100.0])
     scored = metrics.classify(model, test, 500)
     assert metrics.value_of(scored, "classify", "accuracy") > 0.8
-    mixed = metrics.classify(model, controls.shuffled(test, 0), 500)
+    mixed = metrics.classify(model, shuffled(test, 0), 500)
     np.testing.assert_allclose(
         mixed.predictions["classify"].log_probs, scored.predictions["classify"].log_probs, atol=1e-5
     )
@@ -196,13 +197,3 @@ def test_classifiers_need_labels() -> None:
     with pytest.raises(UserError, match="no labels"):
         controls.classifiers(train.without_labels(), train, Space("vectors", 2), [1.0])
     assert list(controls.classifiers(train, train, Space("vectors", 2), [1.0])) == ["majority", "order_free"]
-
-
-def test_shuffling_keeps_the_context_and_the_scored_part_apart() -> None:
-    series = Sequences.from_arrays([np.arange(20), np.arange(100, 130)], first=np.array([12, 0]))
-    mixed = controls.shuffled(series, seed=0)
-    assert sorted(mixed[0][:12]) == list(range(12))
-    assert sorted(mixed[0][12:]) == list(range(12, 20))
-    assert sorted(mixed[1]) == list(range(100, 130))
-    assert not np.array_equal(mixed.values, series.values)
-    assert np.array_equal(mixed.values, controls.shuffled(series, seed=0).values)

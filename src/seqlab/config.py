@@ -309,6 +309,8 @@ def strategy(tree: dict[str, Any], where: str = "strategy") -> Strategy:
         raise UserError(f"{where}.init: expected scratch, pretrained or a .safetensors file, found {found.init!r}")
     if found.distillation is not None and found.teacher is None:
         raise UserError(f"{where}.teacher: missing; soft targets need the strategy whose model gives them")
+    if found.order == "shuffled" and found.init != "scratch":
+        raise UserError(f"{where}.init: expected scratch where the order is shuffled, found {found.init!r}")
     return found
 
 

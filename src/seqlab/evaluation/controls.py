@@ -5,13 +5,12 @@
 * forecast: last value, seasonal naive, drift, historical mean, with the Gaussian predictive intervals of Hyndman and
   Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., 5.5; of returns, zero: the price as a random walk
 * class: majority; order-free logistic regression on what is left of a sequence when its order is removed
-* `shuffled`: the same data with the order of time destroyed, for any family
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -51,16 +50,6 @@ def classifiers(train: Sequences, valid: Sequences, space: Space, ridges: Sequen
         "majority": Majority(np.bincount(train.labels, minlength=int(valid.labels.max()) + 1)),
         "order_free": OrderFree(train, valid, space, ridges),
     }
-
-
-def shuffled(sequences: Sequences, seed: int) -> Sequences:
-    """Each sequence in random order, its context (before `first`) and its scored part each within itself."""
-    lengths = sequences.lengths
-    step = np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], lengths)
-    scored = np.zeros(len(step), bool) if sequences.first is None else step >= np.repeat(sequences.first, lengths)
-    owner = np.repeat(np.arange(len(sequences)), lengths)
-    order = np.lexsort((np.random.default_rng(seed).random(len(step)), scored, owner))
-    return replace(sequences, values=sequences.values[order])
 
 
 # Symbols

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from seqlab.evaluation.leaderboard import Row
+    from seqlab.evaluation.order import Worth
     from seqlab.evaluation.transfer import Point
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
@@ -158,6 +159,48 @@ def gains(rows: Sequence[Row], path: Path) -> None:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"gain over scratch in {label_of(rows[0].metric)}: left hurts, right helps; 95% intervals")
         axes.set_title(f"{rows[0].domain}: {rows[0].task}, what the source is worth")
+
+
+def order(found: Sequence[Worth], path: Path) -> None:
+    """The value of order of each family with 95% intervals, a panel a domain on a scale of its own."""
+    domains = list(dict.fromkeys(one.domain for one in found))
+    columns = min(2, len(domains))
+    lines = -(-len(domains) // columns)
+    tallest = max(sum(one.domain == domain for one in found) for domain in domains)
+    with _figure(path, 3.9 * columns, 0.5 + lines * (0.9 + 0.27 * tallest)) as figure:
+        panels = np.ravel(figure.subplots(lines, columns, squeeze=False))
+        for axes, domain in zip(panels, domains, strict=False):
+            own = [one for one in found if one.domain == domain]
+            values = np.array([one.value for one in own])
+            bounds = np.array([(one.low, one.high) for one in own]).T
+            error = np.maximum([values - bounds[0], bounds[1] - values], 0)
+            colours = [BLUE if one.low > 0 else VERMILION if one.high < 0 else GREY for one in own]
+            axes.barh(range(len(own)), values, 0.6, xerr=error, color=colours, error_kw={"capsize": 2, "linewidth": 1})
+            axes.axvline(0, color="black", linewidth=1)
+            for y, one in enumerate(own):
+                # The figure stands on the far side of the interval, away from the bar.
+                right = one.value >= 0
+                axes.annotate(
+                    f"{one.value:+.3g}",
+                    (one.high if right else one.low, y),
+                    xytext=(4 if right else -4, 0),
+                    textcoords="offset points",
+                    ha="left" if right else "right",
+                    va="center",
+                    fontsize=8,
+                )
+            low, high = min(0, *bounds[0]), max(0, *bounds[1])
+            room = [0.35 if some else 0.05 for some in ((values < 0).any(), (values >= 0).any())]
+            axes.set_xlim(low - room[0] * (high - low or 1), high + room[1] * (high - low or 1))
+            axes.locator_params(axis="x", nbins=5)
+            axes.set_yticks(range(len(own)), [one.family.replace("_", " ") for one in own])
+            axes.set_ylim(tallest - 0.4, -0.6)
+            axes.grid(axis="y", visible=False)
+            axes.set_title(domain)
+            axes.set_xlabel(label_of(own[0].metric), fontsize=8)
+        for axes in panels[len(domains) :]:
+            axes.remove()
+        figure.suptitle("The value of order; 95% intervals", x=0.02, ha="left", fontsize=10)
 
 
 def label_curves(points: Sequence[Point], path: Path) -> None:

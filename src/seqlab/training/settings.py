@@ -105,7 +105,8 @@ class Strategy:
     init: scratch, pretrained (the source's model), or the path of a safetensors file in the family's own layout.
     teacher: the strategy whose model of the same domain, family, fraction and seed teaches. sizes: factors of the
     family's own sizes, where it has them, for a smaller or larger model of the same kind. control: the strategy it is
-    compared with on the same share of the target; None: scratch.
+    compared with on the same share of the target; None: scratch. order: of the positions within each sequence, in
+    training, validation and test; shuffled, the next step is the one task, and the value of order its result.
     """
 
     init: str
@@ -120,6 +121,7 @@ class Strategy:
     distillation: Distillation | None = None
     pseudo_labels: PseudoLabels | None = None
     control: str | None = None
+    order: Literal["kept", "shuffled"] = "kept"
 
     @property
     def stepped(self) -> bool:
