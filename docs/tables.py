@@ -30,26 +30,37 @@ def domain(path: Path) -> dict[str, Any]:
 
 
 def results() -> str:
-    """One line a domain, task and system: the headline metric, its interval and what transfer brought."""
+    """A table a task: a line a family, a column a domain; the value tuned from the source, and that from scratch."""
     rows = list(csv.DictReader((ROOT / "reports/leaderboard.csv").read_text(encoding="utf-8").splitlines()))
-    lines = []
+    columns: dict[str, dict[str, list[dict[str, str]]]] = {}  # by task and domain
     for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
         for task, metric in domain(path)["evaluate"]["headline"].items():
             table = [r for r in rows if (r["domain"], r["task"], r["metric"]) == (path.stem, task, metric)]
-            if not table:
-                continue
-            lines += [f"\n**{path.stem}, {task.replace('_', ' ')}** ({metric.replace('_', ' ')})\n"]
-            lines += ["| | value | 95% interval | gain over scratch |", "|:--|--:|:--:|:--:|"]
-            for row in table:
-                control = row["control"] == "true"
-                name = f"*{row['family'].replace('_', ' ')}*" if control else f"{row['family']} · {row['strategy']}"
-                gain = "–"
-                if row["gain_over_scratch"] and row["strategy"] != "scratch":
-                    low, value, high = (float(row[k]) for k in ("gain_low", "gain_over_scratch", "gain_high"))
-                    gain = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-                value, low, high = (float(row[k]) for k in ("value", "low", "high"))
-                lines.append(f"| {name} | {value:.3f} | {low:.3f} to {high:.3f} | {gain} |")
-    return "\n".join(lines).strip()
+            if table:
+                columns.setdefault(task, {})[path.stem] = table
+    return "\n\n".join(one_task(task, tables) for task, tables in columns.items())
+
+
+def one_task(task: str, tables: dict[str, list[dict[str, str]]]) -> str:
+    order = list(dict.fromkeys(row["family"] for table in tables.values() for row in table if row["control"] != "true"))
+    heads = [f"{domain}<br>{table[0]['metric'].replace('_', ' ')}" for domain, table in tables.items()]
+    lines = [f"| {task.replace('_', ' ')} | {' | '.join(heads)} |", f"|:--|{'--:|' * len(tables)}"]
+    lines += [f"| {name} | {' | '.join(cell(table, name) for table in tables.values())} |" for name in order]
+    controls = [next(row for row in table if row["control"] == "true") for table in tables.values()]
+    best = [f"{float(row['value']):.3f}<br>{row['family'].replace('_', ' ')}" for row in controls]
+    return "\n".join([*lines, f"| *best control* | {' | '.join(best)} |"])
+
+
+def cell(table: list[dict[str, str]], family: str) -> str:
+    """`full (scratch)`; bold if one of them leads the table; a dagger unless one significantly beats the control."""
+    own = {row["strategy"]: row for row in table if row["family"] == family and row["control"] != "true"}
+    if not own:
+        return "–"
+    values = [f"{float(own[name]['value']):.3f}" for name in ("full", "scratch") if name in own]
+    text = values[0] + (f" ({values[1]})" if len(values) > 1 else "")
+    if any(row["best"] == "true" for row in own.values()):
+        text = f"**{text}**"
+    return text if any(row["beats_control"] == "true" for row in own.values()) else f"{text} †"
 
 
 def sources() -> str:

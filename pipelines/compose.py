@@ -1,4 +1,4 @@
-"""Compose conf/ into params.yaml, and the suite's lists into cells.yaml, which dvc.yaml loops over.
+"""Compose conf/ into params.yaml and the suite's lists into cells.yaml, which dvc.yaml loops over; hash the code.
 
     python pipelines/compose.py                     conf/ as it stands, with the overrides of the last composition
     python pipelines/compose.py suite=quick         with these overrides, until the next such call
@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from fingerprint import PIPELINES, SRC, fingerprint
 from stage import ROOT, compose, errors_in_one_line, flat
 
 from seqlab.artifacts import write_text
-from seqlab.config import Experiment, experiment, read_params
+from seqlab.config import Cell, Experiment, experiment, read_params
 from seqlab.errors import UserError
 
 HEADER = "# Written by pipelines/compose.py from conf/; edit conf/ instead.\n"
+CODE_HEADER = "# Written by pipelines/compose.py: a hash of all the code that each stage runs.\n"
 
 
 def composed(arguments: list[str]) -> None:
-    """Write params.yaml and cells.yaml. Raises UserError naming the key that is wrong."""
+    """Write params.yaml, cells.yaml and code.yaml. Raises UserError naming the key that is wrong."""
     params, cells = Path("params.yaml"), Path("cells.yaml")
     before = read_params(cells) if cells.exists() else {}
     in_experiment = "DVC_EXP_NAME" in os.environ
@@ -57,6 +60,7 @@ def composed(arguments: list[str]) -> None:
         report_changes(read_params(params) if params.exists() else {}, tree)
         write_text(params, text)
         write_text(cells, HEADER + yaml.dump(after, sort_keys=False, default_flow_style=None, width=160))
+    write_text(Path("code.yaml"), CODE_HEADER + yaml.dump(code(checked), sort_keys=False))
     if stale:
         raise UserError(
             "the suite's list of cells has changed; params.yaml and cells.yaml are new: run `dvc repro` once more"
@@ -65,27 +69,67 @@ def composed(arguments: list[str]) -> None:
 
 def layout(checked: Experiment) -> dict[str, Any]:
     """What each group of stages in dvc.yaml loops over."""
-    code = {
-        family.name: {"family": family.name, "file": family.component.file, "kit": family.kit, "fit": family.fit}
+    trainings, alone, started, tuned = {}, {}, {}, {}
+    for cell in checked.cells():
+        item = {
+            "domain": cell.domain,
+            "family": cell.family,
+            "strategy": cell.strategy,
+            "arm": cell.arm,
+            "seed": cell.seed,
+        }
+        start = start_of(checked, cell)
+        tuned[str(cell)] = item
+        # Copies, which YAML writes out: of one object it would write references.
+        if start is None:
+            alone[str(cell)] = {**item}
+        else:
+            started[str(cell)] = item | {"start": start}
+        if checked.strategies[cell.strategy].init == "pretrained":
+            name = f"{cell.domain}-{cell.family}-s{cell.seed}"
+            trainings[name] = {"domain": cell.domain, "family": cell.family, "seed": cell.seed}
+    return {
+        "pretrain": trainings,
+        "scratch": alone,
+        "finetune": started,
+        "cells": tuned,
+        "diagnose": {name: {"family": name} for name in checked.diagnosed()},
+        # One stage that draws what those found, or none.
+        "drawn": {"memory": checked.diagnosed()} if checked.diagnosed() else {},
+    }
+
+
+def start_of(checked: Experiment, cell: Cell) -> str | None:
+    """The model that a cell's training reads: its teacher's, the source's or a user's own; None without any."""
+    strategy = checked.strategies[cell.strategy]
+    if strategy.teacher is not None:
+        return f"models/{replace(cell, strategy=strategy.teacher).path}"
+    if strategy.init == "pretrained":
+        return f"models/{cell.domain}/{cell.family}/pretrain/{cell.seed}"
+    return None if strategy.init == "scratch" else strategy.init
+
+
+def code(checked: Experiment) -> dict[str, Any]:
+    """The fingerprint of each kind of stage: of its script, and of what that finds by name at run time."""
+
+    def of(verb: str, *found: str) -> str:
+        return fingerprint(PIPELINES / f"{verb}.py", *(SRC / "seqlab" / file for file in found))
+
+    families = {
+        family.name: (f"families/{family.component.file}.py", f"families/{family.kit}/__init__.py", family.fit)
         for family in checked.families.values()
     }
-    trainings = {
-        f"{domain}-{family.name}-s{seed}": {"domain": domain, **code[family.name], "seed": seed}
-        for domain in checked.domains
-        for family in map(checked.families.__getitem__, checked.of(domain))
-        for seed in checked.suite.seeds
-    }
-    tuned = {
-        str(cell): {"domain": cell.domain, **code[cell.family], "strategy": cell.strategy, "seed": cell.seed}
-        for cell in checked.cells()
-    }
-    starts = {name: strategy.init for name, strategy in checked.strategies.items()}
     return {
-        "domains": {name: {"file": found.prepare.file} for name, found in checked.domains.items()},
-        "pretrain": trainings if "pretrained" in starts.values() else {},
-        "scratch": {name: cell for name, cell in tuned.items() if starts[cell["strategy"]] == "scratch"},
-        "finetune": {name: cell for name, cell in tuned.items() if starts[cell["strategy"]] == "pretrained"},
-        "cells": tuned,
+        **{verb: of(verb) for verb in ("acquire", "controls", "compare", "diagnostics")},
+        "prepare": {
+            name: of("prepare", f"data/domains/{domain.prepare.file}.py") for name, domain in checked.domains.items()
+        },
+        **{
+            verb: {name: of(verb, *files, f"training/{fit}/train.py") for name, (*files, fit) in families.items()}
+            for verb in ("pretrain", "finetune")
+        },
+        "diagnose": {name: of("diagnose", *families[name][:-1]) for name in checked.diagnosed()},
+        "evaluate": {name: of("evaluate", *files) for name, (*files, _) in families.items()},
     }
 
 

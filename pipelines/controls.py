@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import warm  # noqa: F401
 from stage import Stage, main
 
 from seqlab.config import TranslationEvaluation
@@ -32,8 +35,13 @@ def score_controls(stage: Stage) -> None:
                 continue
             for name, predictor in controls.next_step(train, meta.space, SMOOTHING).items():
                 found[name] = judge.next_step(predictor, meta, test, name)[0]
-            for name, forecaster in controls.forecasters(settings.period).items() if settings.horizons else ():
-                made = judge.forecasts(forecaster, meta, test, settings, name)
+            if not settings.horizons:
+                continue
+            # Where values are returns, zero means something: so controls see values, not standardised ones.
+            raw = replace(test, centre=None, scale=None)
+            returns = meta.transform == "log_return"
+            for name, forecaster in controls.forecasters(settings.period, returns=returns).items():
+                made = judge.forecasts(forecaster, meta, raw, settings, name)
                 found[name] = found.get(name, Scores()) | metrics.forecast_scores(made, settings.horizons)
         keep(stage, run, found)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import warm  # noqa: F401
 import numpy as np
 from stage import PRIVATE, Stage, main
 
 from seqlab.artifacts import read_json
 from seqlab.config import Evaluation, TranslationEvaluation
 from seqlab.data.domains.base import Prepared, task_set
+from seqlab.data.order import arranged
 from seqlab.data.pairs import TESTS, TextPairs
 from seqlab.data.sequences import Sequences
 from seqlab.evaluation import judge, metrics, pictures, scores, translation
@@ -19,24 +22,32 @@ from seqlab.families import saved
 from seqlab.families.base import Predictor
 from seqlab.tracking import Run
 
+if TYPE_CHECKING:
+    from seqlab.families.gradient import TorchPredictor
+
 SHOWN = 4  # forecasts in a picture
 SAMPLES = 3  # generated texts
+ATTENDED, POSITIONS = 2, 48  # examples in pictures of attention, and how many of their positions
 
 
 def evaluate(stage: Stage) -> None:
+    assert stage.strategy is not None
     prepared = Prepared.open(stage.prepared)
     inputs = {"prepared": stage.prepared, "model": stage.model}
     with stage.run(inputs, follows={"finetune": stage.label}) as run:
         found, speeds = Scores(), {}
-        for task in prepared.meta.tasks:
+        trained = read_json(stage.model / "report.json")
+        for task in [task for task in prepared.meta.tasks if task in trained]:
             if task == "translate":
                 made, speeds = translated(stage, prepared, run)
                 found |= made
                 continue
             model = saved.load(stage.model / task, stage.trainer)
-            test = stage.first(prepared.split(task_set(task), "test"))
+            test = prepared.split(task_set(task), "test")
+            test = stage.first(arranged(test, stage.strategy.order, stage.domain.name, "test"))
             found |= judged(stage, prepared, task, model, test, run)
         draw_losses(stage, run)
+        draw_growth(stage, run)
         scores.write(found, stage.scores)
         values = {f"test/{task}/{name}": metrics.value_of(found, task, name) for task, name in metrics.names_of(found)}
         run.metrics(values)
@@ -44,7 +55,8 @@ def evaluate(stage: Stage) -> None:
         stage.finished(run, speeds, {"scores": stage.scores})
     headline = stage.domain.evaluate.headline
     print(
-        f"evaluate {stage.label}: " + ", ".join(f"{t} {m} {values[f'test/{t}/{m}']:.4g}" for t, m in headline.items())
+        f"evaluate {stage.label}: "
+        + ", ".join(f"{t} {m} {values[f'test/{t}/{m}']:.4g}" for t, m in headline.items() if f"test/{t}/{m}" in values)
     )
 
 
@@ -63,6 +75,8 @@ def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Seq
     if transform is not None:
         pictures.coverage({stage.label: transform}, folder / "calibration.png")
         run.artifact(folder / "calibration.png", "pictures")
+    if stage.strategy is not None and stage.strategy.order == "shuffled":
+        return found
     if settings.horizons:
         made = judge.forecasts(model, prepared.meta, test, settings, name)
         found |= metrics.forecast_scores(made, settings.horizons)
@@ -73,6 +87,9 @@ def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Seq
             run.artifact(folder / "frames.png", "pictures")
     elif prepared.meta.characters:
         run.text(continuations(model, test, stage.seed_for("samples")), "pictures/continuations.md")
+    if stage.family is not None and stage.family.fit == "gradient":
+        for path in draw_attention(model, prepared, test, folder):
+            run.artifact(path, "pictures")
     return found
 
 
@@ -109,6 +126,15 @@ def draw_losses(stage: Stage, run: Run) -> None:
             run.artifact(path, "pictures")
 
 
+def draw_growth(stage: Stage, run: Run) -> None:
+    """What each more step of the past costs, for a family that reports it."""
+    for task, part in read_json(stage.model / "report.json").items():
+        if growth := part["details"].get("growth"):
+            path = PRIVATE / "pictures" / stage.label / f"growth-{task}.png"
+            pictures.growth(growth["t"], growth["counts"], growth["shares"], path)
+            run.artifact(path, "pictures")
+
+
 def draw_forecasts(made: list[metrics.Forecast], test: Sequences, transform: str, path: Path) -> None:
     """The longest forecast of a few series, evenly spread over the panel."""
     longest = {one.series: one for one in sorted(made, key=lambda one: len(one.truth))}
@@ -130,6 +156,22 @@ def draw_frames(model: Predictor, prepared: Prepared, test: Sequences, seed: int
             drawn = drawn * test.scale[i] + test.centre[i]
         rows += [(f"test {i}", prepared.frames(test[i][start:])), ("sampled", prepared.frames(drawn))]
     pictures.frames(rows, path)
+
+
+def draw_attention(model: TorchPredictor, prepared: Prepared, test: Sequences, folder: Path) -> list[Path]:
+    """What each head of a family that attends looks at, at the beginning of the first long test examples."""
+    paths = []
+    for i in np.argsort(-np.minimum(test.lengths, POSITIONS), kind="stable")[:ATTENDED]:
+        batch = test.batch(np.array([i]))
+        maps = model.attention_maps(batch.x[:, :POSITIONS], batch.mask[:, :POSITIONS])
+        if maps is not None:
+            letters = None
+            if prepared.meta.characters:
+                letters = ["⊢", *(chr(c) if 32 < c < 127 else "␣" if c == 32 else "·" for c in batch.x[0, :POSITIONS])]
+            path = folder / f"attention-{i}.png"
+            pictures.attention(maps[0], letters, f"test {i}", path)
+            paths.append(path)
+    return paths
 
 
 def continuations(model: object, test: Sequences, seed: int) -> str:

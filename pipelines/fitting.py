@@ -11,28 +11,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from stage import PRIVATE, ROOT, Stage, content_hash
 
 from seqlab.artifacts import read_json, write_json
 from seqlab.data.domains.base import Prepared
 from seqlab.data.pairs import Data
 from seqlab.data.vocabulary import NAME as VOCABULARY
-from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.tracking import Run
 from seqlab.training import resume
-from seqlab.training.settings import Budget, Strategy
+from seqlab.training.settings import Budget, Objective, Strategy
 from seqlab.training.trained import Trained
-
-
-def share_of(data: Data, share: float, seed: int) -> Data:
-    """About this share of the examples, at least one: the first of a permutation, so that smaller shares lie within."""
-    if share >= 1:
-        return data
-    order = np.random.default_rng(seed).permutation(len(data))
-    return data.subset(np.sort(order[: max(1, round(share * len(data)))]))
 
 
 class Fitting:
@@ -61,25 +51,27 @@ class Fitting:
         run: Run,
         prepared: Prepared,
         task: str,
-        data: dict[str, Data],
+        train: Data,
+        valid: Data,
         *,
         budget: Budget,
         start: Path | None,
         strategy: Strategy,
         out: Path,
+        teacher: Path | None = None,
+        objective: Objective | None = None,
+        name: str | None = None,
     ) -> Trained:
-        """Train one task on the splits train and valid of `data`, and save the model under `out`."""
+        """Train one task, and save the model under `out`.
+
+        objective: of the task `masked`. name: of this training, where a task has several.
+        """
         stage, meta = self.stage, prepared.meta
         assert stage.family is not None
         family = stage.family
-        if family.translates != stage.domain.translates:
-            kinds = {True: "translates pairs", False: "continues sequences"}
-            raise UserError(
-                f"family {family.name} {kinds[family.translates]}, which domain {stage.domain.name} has not"
-            )
         recipe = Recipe(
             target=family.component.target,
-            parameters=family.component.parameters,
+            parameters=family.sized(strategy.sizes),
             fit=family.fit,
             kind=meta.kind,
             size=meta.size,
@@ -87,21 +79,23 @@ class Fitting:
         )
 
         def log(losses: dict[str, float], step: int) -> None:
-            run.metrics({f"{task}/{name}": value for name, value in losses.items()}, step)
+            run.metrics({f"{name or task}/{key}": value for key, value in losses.items()}, step)
 
         trained: Trained = importlib.import_module(f"seqlab.training.{family.fit}.train").train(
             recipe,
             task,
-            data["train"],
-            data["valid"],
+            train,
+            valid,
             prepared=prepared.folder,
             start=start,
+            teacher=teacher,
+            objective=objective,
             strategy=strategy,
             budget=budget.scaled(stage.steps, stage.trainer.max_steps),
             optimizer=family.optimizer,
             trainer=stage.trainer,
             seed=stage.seed_for(task),
-            checkpoint=self.folder / task,
+            checkpoint=self.folder / (name or task),
             log=log,
         )
         saved.save(out, recipe, trained.tensors, trained.files)
@@ -109,12 +103,12 @@ class Fitting:
             shutil.copyfile(prepared.folder / VOCABULARY, out / VOCABULARY)
         self.trained[task] = trained
         run.metrics(
-            {f"{task}/{name}": value for name, value in asdict(trained.cost).items()}
-            | {f"{task}/best_valid_loss": trained.validation}
+            {f"{name or task}/{key}": value for key, value in asdict(trained.cost).items()}
+            | {f"{name or task}/best_valid_loss": trained.validation}
         )
-        run.text(json.dumps(trained.report, indent=2), f"report/{task}.json")
+        run.text(json.dumps(trained.report, indent=2), f"report/{name or task}.json")
         print(
-            f"{stage.verb} {stage.label}: {task}: validation {trained.validation:.4f} nats,"
+            f"{stage.verb} {stage.label}: {name or task}: validation {trained.validation:.4f} nats,"
             f" {trained.cost.seconds:.1f} s"
         )
         return trained

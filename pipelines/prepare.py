@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warm  # noqa: F401
 from stage import Stage, main
 
 from seqlab.artifacts import read_json, replacing, sha256, write_json

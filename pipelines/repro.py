@@ -4,93 +4,138 @@
     python pipelines/repro.py suite=quick          another one (see pipelines/compose.py)
     python pipelines/repro.py --jobs 1 --force     one stage at a time, whether or not it is up to date
 
-DVC runs one stage at a time. What is safe, and is done here: in topological order, one `dvc repro --single-item` for
-each stage that is ready, waiting for DVC's lock, never two with overlapping targets. The results are those of plain
+DVC runs one stage at a time, and reads and writes the whole of dvc.lock around each. Here DVC is loaded once; a child
+of this process brings each stage that is ready up to date by DVC's own `Stage.reproduce`, under DVC's own locks; and
+what dvc.lock says of the finished ones is written every few seconds. The results, and dvc.lock, are those of plain
 `dvc repro`, which does the same, later.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from warm import SUPPORTED, Warm
 from compose import composed
 from stage import PRIVATE, ROOT, errors_in_one_line
 
+from seqlab import config
+from seqlab.config import Experiment
 from seqlab.errors import UserError
 
+CONTEXT: Any = multiprocessing.get_context("fork")
 TAIL = 30  # lines of a failed stage's output that are shown
+LOCKING = 20.0  # seconds between writes of dvc.lock
+# What stages import that takes long, by the kind of family they work on.
+LIGHT = ("evaluate", "compare", "fitting", "numba", "matplotlib.pyplot", "scipy.stats", "pyarrow.parquet")
+MODULES = {
+    "closed_form": (*LIGHT, "seqlab.families.closed_form", "seqlab.training.closed_form.train"),
+    "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.training.gradient.train"),
+}
+
+
+@dataclass
+class Running:
+    """A stage that a child of this process brings up to date."""
+
+    name: str
+    process: Any
+    result: Connection  # of dvc.lock's entry, or closed without one
+    started: float
+
+
+class LockFile:
+    """dvc.lock, written in batches: DVC reads and writes the whole of it for each stage, which takes seconds."""
+
+    def __init__(self, repo: Any):
+        self.repo = repo
+        self.entries: dict[str, Any] = {}
+        self.written = time.monotonic()
+
+    def __enter__(self) -> LockFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.write()
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.entries |= entry
+        if time.monotonic() - self.written > LOCKING:
+            self.write()
+
+    def write(self) -> None:
+        from dvc.dvcfile import LOCK_FILE
+        from dvc.utils.serialize import modify_yaml
+
+        if self.entries:
+            with self.repo.lock, modify_yaml(LOCK_FILE) as text:
+                text.setdefault("schema", "2.0")
+                text.setdefault("stages", {}).update(self.entries)
+        self.entries, self.written = {}, time.monotonic()
 
 
 def repro(overrides: list[str], jobs: int, force: bool) -> None:
     """Bring every stage up to date. Raises UserError naming the first stage that failed."""
+    from dvc.repo import Repo
+
     composed(overrides)
-    if not force and not status():
-        print("seqlab: all stages are up to date")
-        return
-    graph = dependencies()
-    waiting = set(graph) if force else dirty(graph, status())
-    total, done, started = len(waiting), 0, time.monotonic()
-    print(f"seqlab: {total} of {len(graph)} stages to run, {jobs} at a time")
-    running: dict[Future[float], str] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    experiment: Experiment = config.experiment(config.read_params(Path("params.yaml")))
+    with Repo(_wait_for_lock=True) as repo, LockFile(repo) as lock, Warm() as warm:
+        stages = {stage.addressing: stage for stage in repo.index.stages}
+        graph = {name: {b.addressing for b in repo.index.graph.successors(s)} for name, s in stages.items()}
+        compose = stages.pop("compose")
+        # Everything follows from its files, but what they say may not have changed for a stage: first it, then a look.
+        lock.add(in_child(lambda: reproduced(compose, force)))
+        for before in graph.values():
+            before.discard("compose")
+        changed = set(stages) if force else in_child(lambda: {name for name, stage in stages.items() if dirty(stage)})
+        waiting = followers(graph, changed)
+        if not waiting:
+            print("seqlab: all stages are up to date")
+            return
+        total, done, began = len(waiting), 0, time.monotonic()
+        print(f"seqlab: {total} of {len(stages)} stages to run, {jobs} at a time")
+        running: list[Running] = []
         while waiting or running:
-            for stage in ready(graph, waiting, set(running.values())):
+            for name in ready(graph, waiting, {one.name for one in running}):
                 if len(running) == jobs:
                     break
-                waiting.discard(stage)
-                running[pool.submit(run_stage, stage, force)] = stage
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                stage = running.pop(future)
+                waiting.discard(name)
+                running.append(start(stages[name], force, warm, experiment))
+            arrived = wait([one.result for one in running])
+            for one in [one for one in running if one.result in arrived]:
+                running.remove(one)
                 try:
-                    seconds = future.result()
-                except subprocess.CalledProcessError as error:
-                    waiting.clear()
-                    for other in wait(running).done:
-                        running.pop(other)
-                    raise UserError(
-                        f"stage {stage} failed (status {error.returncode}); {log_of(stage)} has all of its output"
-                    ) from None
+                    lock.add(result_of(one))
+                except EOFError:
+                    for other in running:  # they are let finish, and kept unless they fail too
+                        with suppress(EOFError):
+                            lock.add(result_of(other))
+                    log = log_of(one.name)
+                    print("\n".join(log.read_text("utf-8", "replace").splitlines()[-TAIL:]), file=sys.stderr)
+                    raise UserError(f"stage {one.name} failed; {log} has all of its output") from None
                 done += 1
-                left = (time.monotonic() - started) / done * (total - done)
-                print(
-                    f"[{done:{len(str(total))}}/{total}] {stage} {seconds:.1f} s, about {left / 60:.1f} min left",
-                    flush=True,
-                )
+                now = time.monotonic()
+                left = (now - began) / done * (total - done) / 60
+                count = f"[{done:{len(str(total))}}/{total}]"
+                print(f"{count} {one.name} {now - one.started:.1f} s, about {left:.1f} min left", flush=True)
     print(
-        f"seqlab: {total} stages in {(time.monotonic() - started) / 60:.1f} min; reports/leaderboard.md has the results"
+        f"seqlab: {total} stages in {(time.monotonic() - began) / 60:.1f} min; reports/leaderboard.md has the results"
     )
 
 
-def status() -> dict[str, Any]:
-    """What is not up to date, by stage, as DVC sees it."""
-    done = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"dvc status: {done.stderr.strip() or done.stdout.strip()}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def dependencies() -> dict[str, set[str]]:
-    """The stages that each stage waits for."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        graph = repo.index.graph
-        return {stage.addressing: {before.addressing for before in graph.successors(stage)} for stage in graph}
-
-
-def dirty(graph: dict[str, set[str]], changed: dict[str, Any]) -> set[str]:
+def followers(graph: dict[str, set[str]], changed: set[str]) -> set[str]:
     """The changed stages and all that follow from them."""
-    found = set(changed) & set(graph)
+    found = changed & set(graph)
     while more := {stage for stage, before in graph.items() if stage not in found and before & found}:
         found |= more
     return found
@@ -100,8 +145,8 @@ def ready(graph: dict[str, set[str]], waiting: set[str], running: set[str]) -> I
     """Waiting stages with nothing unfinished before them, those that most others wait for first."""
     unfinished = waiting | running
     free = [stage for stage in waiting if not ancestors(graph, stage) & unfinished]
-    followers = {stage: sum(stage in graph[other] for other in waiting) for stage in free}
-    return iter(sorted(free, key=lambda stage: (-followers[stage], list(graph).index(stage))))
+    needed = {stage: sum(stage in graph[other] for other in waiting) for stage in free}
+    return iter(sorted(free, key=lambda stage: (-needed[stage], list(graph).index(stage))))
 
 
 def ancestors(graph: dict[str, set[str]], stage: str) -> set[str]:
@@ -113,18 +158,81 @@ def ancestors(graph: dict[str, set[str]], stage: str) -> set[str]:
     return found
 
 
-def run_stage(stage: str, force: bool) -> float:
-    """Run one stage under DVC, its output in a log; seconds. Raises CalledProcessError when it failed."""
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage] + (["--force"] if force else [])
-    started = time.monotonic()
-    log = log_of(stage)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as output:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        print("\n".join(log.read_text(encoding="utf-8").splitlines()[-TAIL:]), file=sys.stderr)
-        done.check_returncode()
-    return time.monotonic() - started
+def start(stage: Any, force: bool, warm: Warm, experiment: Experiment) -> Running:
+    """Bring a stage up to date in a child of this process, its output in a log."""
+    needed = modules(experiment, stage.cmd)
+    environment = warm.environment(needed) if needed else {}
+
+    def work() -> dict[str, Any]:
+        warm.leave()
+        os.environ.update(environment)
+        log = log_of(stage.addressing)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        for stream, path, mode in ((0, Path(os.devnull), "rb"), (1, log, "wb"), (2, log, "ab")):
+            with open(path, mode) as file:
+                os.dup2(file.fileno(), stream)
+        return reproduced(stage, force)
+
+    process, result = child(work)
+    return Running(stage.addressing, process, result, time.monotonic())
+
+
+def modules(experiment: Experiment, command: str) -> tuple[str, ...] | None:
+    """What a stage's warm process has imported; None for a stage that starts by itself."""
+    # A GPU's context does not survive a fork, and a launcher of several processes starts the script anew.
+    trainer = experiment.trainer
+    if not SUPPORTED or trainer.accelerator != "cpu" or trainer.devices * trainer.num_nodes > 1:
+        return None
+    label = command.rsplit(maxsplit=1)[-1]
+    family = next((name for name in label.split("/") if name in experiment.families), None)
+    return MODULES[experiment.families[family].fit if family else "closed_form"]
+
+
+def dirty(stage: Any) -> bool:
+    """Whether DVC sees a change of a stage's command, values, inputs or outputs."""
+    with stage.repo.lock:
+        return bool(stage.status())
+
+
+def reproduced(stage: Any, force: bool) -> dict[str, Any]:
+    """Do what `dvc repro --single-item` does; what dvc.lock shall say of the stage, nothing where it says so already.
+
+    Raises SystemExit with DVC's words when the command fails.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.stage.serialize import to_lockfile
+
+    try:
+        with stage.repo.lock:
+            done = stage.reproduce(force=force)
+    except DvcException as error:
+        sys.exit(str(error))
+    entry: dict[str, Any] = to_lockfile(stage) if done else {}
+    return entry
+
+
+def in_child(function: Callable[[], Any]) -> Any:
+    """The result of a function that opens DVC's data bases, which a later child must not share."""
+    process, result = child(function)
+    found = result.recv()
+    process.join()
+    return found
+
+
+def child(function: Callable[[], Any]) -> tuple[Any, Connection]:
+    """Start a child that sends what the function returns, and sends nothing if it fails."""
+    result, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=lambda: sender.send(function()))
+    process.start()
+    sender.close()
+    return process, result
+
+
+def result_of(one: Running) -> dict[str, Any]:
+    """What dvc.lock shall say of a stage. Raises EOFError when it failed."""
+    entry: dict[str, Any] = one.result.recv()
+    one.process.join()
+    return entry
 
 
 def log_of(stage: str) -> Path:

@@ -31,7 +31,7 @@ from seqlab.config import Domain, Experiment, Family  # noqa: E402
 from seqlab.data.sequences import Sequences  # noqa: E402
 from seqlab.errors import UserError  # noqa: E402
 from seqlab.tracking import Run, Tracking, Unrecorded  # noqa: E402
-from seqlab.training.settings import Strategy, TrainerSettings  # noqa: E402
+from seqlab.training.settings import Objective, Strategy, TrainerSettings  # noqa: E402
 
 # Where the repository keeps what belongs to no version: a queued experiment shares it with the workspace it came from.
 HOME = Path(os.environ.get("DVC_ROOT", ROOT))
@@ -50,6 +50,8 @@ class Stage:
     family: Family | None
     strategy: Strategy | None
     strategy_name: str | None
+    fraction: float  # of the target's training examples
+    objective: Objective  # of pretraining
     seed: int | None
     suite: str
     steps: float  # factor of every budget's steps
@@ -58,7 +60,7 @@ class Stage:
     tracking: Tracking
     tree: dict[str, Any]  # the configuration this execution depends on, resolved
     out: Path | None  # by hand: the folder that gets everything; None: the pipeline's own places
-    given: Path | None  # by hand: the tuned model to evaluate
+    given: Path | None  # by hand: the tuned model to evaluate, or that teaches
 
     @property
     def raw(self) -> Path:
@@ -78,11 +80,23 @@ class Stage:
         """The tuned models, one folder a task. Evaluating by hand reads the pipeline's, or the one that is given."""
         if self.verb == "evaluate" and self.out is not None:
             return self.given or replace(self, out=None).model
-        return self.place("models", str(self.strategy_name))
+        return self.place("models", str(self.arm))
+
+    @property
+    def teacher(self) -> Path | None:
+        """The tuned models that teach this one's."""
+        if self.strategy is None or self.strategy.teacher is None:
+            return None
+        return self.given or replace(self, out=None, strategy_name=self.strategy.teacher, strategy=None).model
+
+    @property
+    def arm(self) -> str | None:
+        """The strategy, and on which share of the target."""
+        return self.strategy_name and config.arm(self.strategy_name, self.fraction)
 
     @property
     def scores(self) -> Path:
-        return self.place("scores", str(self.strategy_name))
+        return self.place("scores", str(self.arm))
 
     @property
     def controls(self) -> Path:
@@ -102,7 +116,7 @@ class Stage:
     @property
     def label(self) -> str:
         """What tells this execution from others: strings/rnn/full/0."""
-        parts = (self.domain.name, self.family and self.family.name, self.strategy_name, self.seed)
+        parts = (self.domain.name, self.family and self.family.name, self.arm, self.seed)
         return "/".join(str(part) for part in parts if part is not None)
 
     def seed_for(self, purpose: str) -> int:
@@ -129,7 +143,7 @@ class Stage:
 
     def run(self, inputs: dict[str, Path], follows: dict[str, str] | None = None, key: str | None = None) -> Run:
         """The tracked run of this execution. inputs: what it reads. follows: earlier verbs it builds on, by label."""
-        tags = {"family": self.family and self.family.name, "strategy": self.strategy_name, "seed": self.seed}
+        tags = {"family": self.family and self.family.name, "strategy": self.arm, "seed": self.seed}
         archives = {
             f"archive {a.name}": {
                 "path": f"{a.registry} {a.package} {a.version} {a.file}",
@@ -214,6 +228,7 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
     names = dict(zip(needs, label.split("/"), strict=False))
     if len(names) != len(needs) or label.count("/") != len(needs) - 1:
         raise UserError(f"{label!r}: expected {'/'.join(needs)}")
+    names["strategy"], fraction = config.split_arm(names["strategy"]) if "strategy" in names else (None, 1.0)
 
     def pick(group: str, known: dict[str, Any]) -> Any:
         name = names.get(group)
@@ -222,9 +237,9 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
         return known.get(name) if name else None
 
     domain = pick("domain", found.domains)
-    used = {"suite": tree["suite"], "domain": tree["domains"][domain.name]}
+    used = {"suite": tree["suite"], "objective": tree["objective"], "domain": tree["domains"][domain.name]}
     for group, section in (("family", "families"), ("strategy", "strategies")):
-        if group in names:
+        if names.get(group):
             pick(group, getattr(found, section))
             used[group] = tree[section][names[group]]
     return Stage(
@@ -233,13 +248,17 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
         family=pick("family", found.families),
         strategy=pick("strategy", found.strategies),
         strategy_name=names.get("strategy"),
+        fraction=fraction,
+        objective=found.objective,
         seed=int(names["seed"]) if "seed" in names else None,
         suite=found.suite.name,
         steps=found.suite.steps,
         examples=found.suite.examples,
         trainer=found.trainer,
         tracking=found.tracking,
-        tree=used | ({"trainer": tree["trainer"]} if "seed" in names else {}),
+        tree=used
+        | ({"trainer": tree["trainer"]} if "seed" in names else {})
+        | ({"fraction": fraction} if names.get("strategy") else {}),
         out=None,
         given=None,
     )
@@ -249,7 +268,7 @@ def from_overrides(
     verb: str, tree: dict[str, Any], choices: dict[str, str], out: Path, needs: tuple[str, ...]
 ) -> Stage:
     """The stage of a composed conf/cell.yaml."""
-    config.only(tree, (*CELL_KEYS, "trainer", "tracking", "steps", "model"), "")
+    config.only(tree, (*CELL_KEYS, "trainer", "tracking", "steps", "fraction", "objective", "model"), "")
     strategy = config.strategy(tree["strategy"])
     return Stage(
         verb=verb,
@@ -257,6 +276,8 @@ def from_overrides(
         family=config.family(choices["family"], tree["family"]),
         strategy=strategy if "strategy" in needs else None,
         strategy_name=choices["strategy"] if "strategy" in needs else None,
+        fraction=config.number(float, tree["fraction"], "fraction"),
+        objective=config.objective(tree["objective"]),
         seed=config.number(int, tree["seed"], "seed"),
         suite="by hand",
         steps=config.number(float, tree["steps"], "steps"),

@@ -280,6 +280,41 @@ def test_orders_equal_ar_select_order_on_the_common_sample(criterion: Any, seed:
     assert report["order"] == min(found, key=lambda order: reference[tuple(range(1, order + 1))])
 
 
+@pytest.mark.parametrize("criterion", ["aic", "bic"])
+@pytest.mark.parametrize("seed", range(3))
+def test_orders_of_several_channels_equal_var_select_order(criterion: Any, seed: int) -> None:
+    sequences = simulate([200], channels=3, order=2, seed=seed)
+    report = model(3, lags=list(range(1, 7)), criterion=criterion).fit(sequences, sequences)
+    reference = VAR(sequences[0].astype(np.float64)).select_order(6, trend="c")
+    expected = np.array(reference.ics[criterion])[1:]
+    found = np.array([entry[criterion] for entry in report["information"]]) / (200 - 6)
+    np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=1e-6, atol=1e-8)
+    # Order 0 is no candidate here.
+    least = {name: int(np.argmin(reference.ics[name][1:])) + 1 for name in ("aic", "bic")}
+    assert (report["order"], report["least"]) == (least[criterion], least)
+
+
+def test_orders_share_the_positions_that_have_the_longest_past() -> None:
+    """As if each sequence began where the largest candidate's first window ends."""
+    panel = simulate([40, 3, 70, 55], channels=2, seed=6)
+    panel = Sequences(panel.values, panel.offsets, first=np.array([0, 1, 10, 2]))
+    report = model(2, lags=[1, 2, 5], criterion="aic").fit(panel, panel)
+    for entry in report["information"]:
+        order = entry["order"]
+        rows, targets = [], []
+        assert panel.first is not None
+        for x, first in zip(panel, panel.first, strict=True):
+            for t in range(max(5, first), len(x)):
+                rows.append(np.append(1, x[t - order : t][::-1]))
+                targets.append(x[t])
+        design, y = np.array(rows, np.float64), np.array(targets, np.float64)
+        residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+        likelihood = multivariate_normal(np.zeros(2), residual.T @ residual / len(y)).logpdf(residual).sum()
+        free = 2 * (1 + 2 * order) + 3
+        np.testing.assert_allclose(entry["aic"], 2 * free - 2 * likelihood, rtol=1e-6)
+        np.testing.assert_allclose(entry["bic"], free * math.log(len(y)) - 2 * likelihood, rtol=1e-6)
+
+
 def test_validation_chooses_by_the_log_prob_of_all_scored_positions() -> None:
     train, valid = simulate([60, 80], 2, seed=1), simulate([50, 4, 30], 2, seed=1)
     valid = Sequences(valid.values, valid.offsets, first=np.array([20, 1, 0]))
@@ -358,6 +393,38 @@ def test_diagnostics_equal_statsmodels() -> None:
     np.testing.assert_allclose(report["ljung_box"]["statistic"], expected["lb_stat"].item(), rtol=1e-6)
     np.testing.assert_allclose(report["ljung_box"]["p_value"], expected["lb_pvalue"].item(), rtol=1e-6)
     np.testing.assert_allclose(report["largest_root"], 1 / np.abs(reference.roots).min(), rtol=1e-6)
+    assert report["stable"]
+
+
+def test_diagnostics_of_several_channels_equal_statsmodels() -> None:
+    sequences = simulate([300], channels=3, order=2)
+    report = model(3, lags=[2]).fit(sequences, sequences)
+    reference = VAR(sequences[0].astype(np.float64)).fit(2, trend="c")
+    expected = reference.test_whiteness(nlags=12, adjusted=True)
+    # Lütkepohl (2005, p. 171) has T² before the sum where Ljung and Box, one channel's test, have T (T + 2).
+    statistic = expected.test_statistic * (reference.nobs + 2) / reference.nobs
+    np.testing.assert_allclose(report["ljung_box"]["statistic"], statistic, rtol=1e-6)
+    assert report["ljung_box"]["degrees_of_freedom"] == expected.df
+    np.testing.assert_allclose(report["ljung_box"]["p_value"], chi2.sf(statistic, expected.df), rtol=1e-6)
+    np.testing.assert_allclose(report["largest_root"], 1 / np.abs(reference.roots).min(), rtol=1e-6)
+    assert report["stable"] == reference.is_stable()
+
+
+def test_a_process_that_explodes_is_not_stable_and_residuals_of_too_low_an_order_are_not_white() -> None:
+    rng = np.random.default_rng(2)
+    x = np.zeros((400, 1))
+    for t in range(2, 400):
+        x[t] = 1.03 * x[t - 1] + rng.standard_normal(1)
+    growing = Sequences.from_arrays([x.astype(np.float32)])
+    report = model(lags=[1]).fit(growing, growing)
+    assert not report["stable"]
+    assert report["largest_root"] == pytest.approx(1.03, abs=1e-3)
+    seasonal = np.zeros((400, 1))
+    for t in range(4, 400):
+        seasonal[t] = 0.8 * seasonal[t - 4] + rng.standard_normal(1)
+    seasonal_set = Sequences.from_arrays([seasonal.astype(np.float32)])
+    assert model(lags=[1]).fit(seasonal_set, seasonal_set)["ljung_box"]["p_value"] < 1e-6
+    assert model(lags=[4]).fit(seasonal_set, seasonal_set)["ljung_box"]["p_value"] > 1e-3
 
 
 @given(st.floats(0, 500), st.integers(1, 150).map(lambda half: 2 * half))

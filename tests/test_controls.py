@@ -5,10 +5,11 @@ import pytest
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
+from seqlab.data.order import shuffled
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import controls, metrics
-from seqlab.evaluation.controls import Drift, Majority, OrderFree, SeasonalNaive
+from seqlab.evaluation.controls import Drift, HistoricalMean, Majority, OrderFree, SeasonalNaive, ZeroReturn
 
 
 def padded(*rows: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,14 +80,37 @@ def test_drift() -> None:
 
 def test_forecast_controls_ignore_padding_and_name_short_series() -> None:
     x, mask = padded(SHORT, LONG)
-    for name, control in controls.forecasters(2).items():
+    for name, control in controls.forecasters(2, returns=True).items():
         clean = control.forecast(np.where(mask[..., None], x, 0), mask, 5, 10, 3)
         assert np.array_equal(clean, control.forecast(x, mask, 5, 10, 3)), name
-    assert list(controls.forecasters(1)) == ["last_value", "drift"]
+    assert list(controls.forecasters(1, returns=False)) == ["last_value", "drift", "historical_mean"]
     with pytest.raises(UserError, match="period 4: a series has 4 values before its origin, needs 5"):
         SeasonalNaive(4).forecast(x, mask, 5, 10, 3)
     with pytest.raises(UserError, match="a series has 2 values before its origin, needs 3"):
         Drift().forecast(*padded([1.0, 2.0]), 5, 10, 3)
+    with pytest.raises(UserError, match="a series has 1 values before its origin, needs 2"):
+        HistoricalMean().forecast(*padded([1.0]), 5, 10, 3)
+    with pytest.raises(UserError, match="a series has no value before its origin"):
+        ZeroReturn().forecast(*padded([]), 5, 10, 3)
+
+
+def test_historical_mean() -> None:
+    paths = HistoricalMean().forecast(*padded(SHORT, LONG), steps=6, samples=8000, seed=2)
+    for row, known in enumerate((SHORT, LONG)):
+        size, sigma = len(known), np.std(known, ddof=1)
+        np.testing.assert_allclose(np.median(paths[row, :, :, 0], axis=0), np.mean(known), atol=1e-6)
+        assert paths[row, :, :, 0].std(0) == pytest.approx(sigma * np.sqrt(1 + 1 / size), rel=0.05)
+        # The mean's own error is common to all steps.
+        assert np.cov(paths[row, :, :2, 0].T)[0, 1] == pytest.approx(sigma**2 / size, rel=0.2)
+
+
+def test_zero_return_is_the_random_walk_of_the_price() -> None:
+    paths = ZeroReturn().forecast(*padded(SHORT, LONG), steps=9, samples=8000, seed=2)
+    for row, known in enumerate((SHORT, LONG)):
+        walk = np.cumsum(paths[row, :, :, 0], axis=1)
+        np.testing.assert_allclose(np.median(walk, axis=0), 0, atol=1e-9)
+        expected = np.sqrt(np.mean(np.square(known)) * np.arange(1, 10))
+        assert walk.std(0) == pytest.approx(expected, rel=0.05)
 
 
 def test_antithetic_draws_have_an_exact_centre() -> None:
@@ -145,7 +169,7 @@ def test_order_free_learns_content_and_ignores_order_and_padding(space: Space) -
     model = OrderFree(train, valid, space, [0.01, 1.0, 100.0])
     scored = metrics.classify(model, test, 500)
     assert metrics.value_of(scored, "classify", "accuracy") > 0.8
-    mixed = metrics.classify(model, controls.shuffled(test, 0), 500)
+    mixed = metrics.classify(model, shuffled(test, 0), 500)
     np.testing.assert_allclose(
         mixed.predictions["classify"].log_probs, scored.predictions["classify"].log_probs, atol=1e-5
     )
@@ -173,13 +197,3 @@ def test_classifiers_need_labels() -> None:
     with pytest.raises(UserError, match="no labels"):
         controls.classifiers(train.without_labels(), train, Space("vectors", 2), [1.0])
     assert list(controls.classifiers(train, train, Space("vectors", 2), [1.0])) == ["majority", "order_free"]
-
-
-def test_shuffling_keeps_the_context_and_the_scored_part_apart() -> None:
-    series = Sequences.from_arrays([np.arange(20), np.arange(100, 130)], first=np.array([12, 0]))
-    mixed = controls.shuffled(series, seed=0)
-    assert sorted(mixed[0][:12]) == list(range(12))
-    assert sorted(mixed[0][12:]) == list(range(12, 20))
-    assert sorted(mixed[1]) == list(range(100, 130))
-    assert not np.array_equal(mixed.values, series.values)
-    assert np.array_equal(mixed.values, controls.shuffled(series, seed=0).values)

@@ -1,4 +1,4 @@
-"""Walls between rooms, and stages that list exactly the code they run."""
+"""Walls between rooms, and fingerprints that cover exactly the code that a stage runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-import yaml
-from imports import ROOT, SRC, closure
+from fingerprint import PIPELINES, SRC, closure, fingerprint
 
 HEAVY = {"hydra", "omegaconf", "mlflow", "dvc", "lightning"}
 # Who may import what of the frameworks; every other file of src/ imports none.
@@ -18,45 +17,41 @@ ALLOWED = {
 }
 
 
-def stages() -> list[tuple[str, dict]]:
-    """Every stage of dvc.yaml, its loop written out with cells.yaml."""
-    cells = yaml.safe_load((ROOT / "cells.yaml").read_text())
-    found = []
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
-        if "foreach" not in stage:
-            found.append((name, stage))
-            continue
-        for key, item in cells[stage["foreach"].strip("${}")].items():
-            text = yaml.dump(stage["do"]).replace("${key}", key)
-            for field, value in item.items():
-                text = text.replace(f"${{item.{field}}}", str(value))
-            found.append((f"{name}@{key}", {**yaml.safe_load(text), "item": item}))
-    return found
+def names(*files: Path) -> set[str]:
+    return {path.stem for path in closure(*files)}
 
 
-STAGES = stages()
+def test_a_closure_follows_imports_at_any_depth_and_in_functions() -> None:
+    recurrent = names(PIPELINES / "finetune.py", SRC / "seqlab/families/rnn.py")
+    assert {"finetune", "fitting", "stage", "warm", "rnn", "recurrence", "sequences", "spool"} <= recurrent
+    # Neither what a sibling needs, nor what draws and compares.
+    assert not recurrent & {"transformer", "markov", "ngram", "leaderboard", "pictures", "upload"}
 
 
-@pytest.mark.parametrize(("name", "stage"), STAGES, ids=[name for name, _ in STAGES])
-def test_a_stage_lists_the_code_it_runs_and_no_other(name: str, stage: dict) -> None:
-    item = stage.get("item", {})
-    entry = [ROOT / stage["cmd"].split()[1]]
-    verb = name.split("@", maxsplit=1)[0]
-    # What a stage finds by name at run time: its domain's recipe, its family, the way that family is fitted.
-    if verb == "prepare":
-        entry.append(SRC / f"seqlab/data/domains/{item['file']}.py")
-    if "family" in item:
-        entry.append(SRC / f"seqlab/families/{item['file']}.py")
-        if verb != "evaluate":
-            entry.append(SRC / f"seqlab/training/{item['fit']}/train.py")
-    listed: set[Path] = set()
-    for dep in stage["deps"]:
-        path = ROOT / dep
-        if dep.startswith(("src/", "pipelines/")):
-            listed |= set(path.rglob("*.py")) if path.is_dir() else {path}
-    words = {path for path in listed if path.name == "__init__.py"}
-    needed = closure(*entry)
-    assert listed - words == needed - words
+def test_a_fingerprint_changes_with_every_file_of_the_closure_and_no_other(tmp_path, monkeypatch) -> None:
+    import fingerprint as module
+
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines/a.py").write_text("import b\n")
+    (tmp_path / "pipelines/b.py").write_text("def f():\n    from seqlab import c\n")
+    package = tmp_path / "src/seqlab"
+    package.mkdir(parents=True)
+    for file in ("__init__", "c", "d"):
+        (package / f"{file}.py").write_text(f'"""{file}"""\n')
+    for name, path in (("ROOT", tmp_path), ("SRC", tmp_path / "src"), ("PIPELINES", tmp_path / "pipelines")):
+        monkeypatch.setattr(module, name, path)
+
+    def now() -> str:
+        for cached in (module.content, module.parsed, module.imported):
+            cached.cache_clear()
+        return fingerprint(tmp_path / "pipelines/a.py")
+
+    before = now()
+    for file in ("__init__", "d"):
+        (package / f"{file}.py").write_text('"""changed"""\n')
+    assert now() == before
+    (package / "c.py").write_text('"""changed"""\n')
+    assert now() != before
 
 
 @pytest.mark.parametrize("file", sorted(SRC.rglob("*.py")), ids=lambda path: str(path.relative_to(SRC)))

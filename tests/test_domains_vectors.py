@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import pickle
+import shutil
 import wave
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -82,6 +83,18 @@ def write_clip(path: Path, frames: np.ndarray) -> None:
         opened.mux(stream.encode())
 
 
+def write_film(path: Path, cut: int) -> None:
+    """The same frames as an MP4 whose index comes first, short of its last `cut` bytes."""
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as opened:
+        stream = opened.add_stream("mpeg4", rate=25)
+        stream.height, stream.width = 20, 24
+        stream.pix_fmt = "yuv420p"
+        for frame in clip(1):
+            opened.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+        opened.mux(stream.encode())
+    path.write_bytes(path.read_bytes()[:-cut])
+
+
 def clip(seed: int, test: int = 0) -> np.ndarray:
     """80 frames, of which the last 24 come from `test`."""
     parts = [np.random.default_rng([seed, key]).integers(0, 256, (n, 20, 24)) for key, n in ((0, 56), (test, 24))]
@@ -106,7 +119,14 @@ def stocks_recipe(raw: Path, changed: bool = False) -> stocks.Stocks:
     write_table(raw / "markets/index.csv.gz", ["I"], walk(1, 250, 3))
     tables = [{"file": "index.csv.gz", **TABLE}, {"file": "shares.csv.gz", **TABLE}]
     return stocks.Stocks(
-        source=tables[:1], target=tables[1], context=24, window=8, stride=8, valid_windows=3, test_windows=2
+        source=tables[:1],
+        target=tables[1],
+        context=24,
+        window=8,
+        stride=8,
+        valid_windows=3,
+        test_windows=2,
+        source_ends=True,
     )
 
 
@@ -116,19 +136,21 @@ def speech_recipe(raw: Path, changed: bool = False) -> speech.Speech:
     return speech.Speech(train="T_TRAIN.ts", test="T_TEST.ts", valid=0.2, recordings=None)
 
 
-SUBJECTS = {"source": {"train": [1], "valid": [2]}, "target": {"train": [3], "valid": [4], "test": [5, 6]}}
+# Subjects 1 to 6 in the order of the SHA-256 of their names are 4, 3, 1, 2, 6, 5.
+COUNTS = {"source": {"train": 1, "valid": 1}, "target": {"train": 1, "valid": 1, "test": 2}}
+SUBJECTS = {"source": {"train": [4], "valid": [3]}, "target": {"train": [1], "valid": [2], "test": [6, 5]}}
 
 
 def motion_recipe(raw: Path, changed: bool = False) -> motion.Motion:
     write_watch(raw / "watch/watch_dataset.npy", *watch(0, held=int(changed)))
-    return motion.Motion(**SUBJECTS, window=16, context=8)
+    return motion.Motion(**COUNTS, window=16, context=8)
 
 
 def small_recipe(raw: Path, changed: bool = False) -> motion.SmallMotion:
     motion_recipe(raw)
     write_ts(raw / "small/B_TRAIN.ts", *utterances(20, 1))
     write_ts(raw / "small/B_TEST.ts", *utterances(12, 3 if changed else 2))
-    source = {"train": [1, 2, 3], "valid": [4]}
+    source = {"train": 4, "valid": 2}
     return motion.SmallMotion(
         source=source, averaged=2, train="B_TRAIN.ts", test="B_TEST.ts", valid=0.2, window=8, context=3
     )
@@ -140,7 +162,7 @@ def video_recipe(raw: Path, changed: bool = False, components: int = 5) -> video
         write_clip(raw / f"clips/{number}.mkv", clip(number, test=int(changed)))
     return video.Video(
         digits="digits.csv.gz", clips=["0.mkv", "1.mkv"], size=16, components=components, source_train=4,
-        source_valid=2, source_length=12, context=8, window=8, stride=2, stillest=0.1,
+        source_valid=2, source_length=12, context=8, window=8, stride=2,
         valid_windows=1, test_share=0.3, seed=0,
     )  # fmt: skip
 
@@ -349,7 +371,7 @@ def test_subjects_are_disjoint_and_in_the_split_that_names_them(tmp_path: Path) 
     # One window of each held-out recording, all windows of a training one; the same examples in both sets.
     assert found.meta.counts["target"]["test"] == 4
     assert found.meta.counts["target"]["train"] == sum(
-        len(one) // 16 for one, s in zip(recordings, subjects, strict=True) if s == 3
+        len(one) // 16 for one, s in zip(recordings, subjects, strict=True) if s == 1
     )
     assert found.meta.counts["labelled"] == found.meta.counts["target"]
 
@@ -397,13 +419,12 @@ def test_frames_come_back_through_the_projection(tmp_path: Path) -> None:
     np.testing.assert_allclose(frames, expected, atol=1e-4)
 
 
-def test_a_film_is_seen_relative_to_its_context(tmp_path: Path) -> None:
+def test_a_film_is_standardised_by_training_frames_alone(tmp_path: Path) -> None:
     found = prepared(video_recipe(tmp_path / "raw"), tmp_path)
-    for name in ("source", "target"):
-        part = found.split(name, "train")
-        past = part.batch(np.arange(len(part))).x[:, :8]
-        np.testing.assert_allclose(past.mean(1), 0, atol=1e-4)
-        assert past.std(1).max() < 1 + 1e-4
+    for name, split in (("source", "train"), ("source", "valid"), ("target", "test")):
+        part = found.split(name, split)
+        assert part.centre is None
+        assert part.scale is None
 
 
 def test_reduction_averages_areas() -> None:
@@ -456,6 +477,10 @@ def replaced(file: str, data: bytes) -> Callable[[Path], None]:
     return lambda raw: (raw / file).write_bytes(data) and None  # type: ignore[func-returns-value]
 
 
+def shortened(file: str, count: int) -> Callable[[Path], None]:
+    return lambda raw: (raw / file).write_bytes((raw / file).read_bytes()[:-count]) and None  # type: ignore[func-returns-value]
+
+
 def held_out(sequences: list[np.ndarray], labels: list[str], classes: str = "a b") -> Callable[[Path], None]:
     return lambda raw: write_ts(raw / "utterances/T_TEST.ts", sequences, labels, classes)
 
@@ -481,7 +506,7 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
     (stocks_recipe, edited("shares/shares.csv.gz", "A,2000-01-05,", "A,2000-01-05,x"), "row 4.*not a number"),
     (stocks_recipe, edited("shares/shares.csv.gz", "Close", "Last"), "no column 'Close'; the header has"),
     (stocks_recipe, replaced("shares/shares.csv.gz", gzip.compress(b"Ticker,Date,Close\n")), "no prices after"),
-    (stocks_recipe, replaced("shares/shares.csv.gz", gzip.compress(b"")), "the header has nothing"),
+    (stocks_recipe, replaced("shares/shares.csv.gz", gzip.compress(b"")), "the file is empty"),
     (
         stocks_recipe,
         replaced("shares/shares.csv.gz", gzip.compress(b"Ticker,Date,Close\nA,2000-01-03,7\n")[:-9]),
@@ -497,6 +522,28 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
         lambda raw: write_table(raw / "shares/shares.csv.gz", ["A"], walk(1, 50, 0)),
         "target: no history is long enough: the longest has 50 prices, 73 are needed",
     ),
+    (stocks_recipe, edited("shares/shares.csv.gz", "A,2000-01-05,", "A,2000-01-05,nan,"), "row 4: 4 cells, expected 3"),
+    (
+        stocks_recipe,
+        edited("shares/shares.csv.gz", "A,2000-01-05,", "A,inf,"),
+        "row 4, column Date: 'inf' is not a date",
+    ),
+    (
+        stocks_recipe,
+        edited("shares/shares.csv.gz", "A,2000-01-05,", "A,2000-01-05,inf\nA,2000-01-06,"),
+        "row 4, column Close.*is no price",
+    ),
+    (stocks_recipe, edited("shares/shares.csv.gz", "A,2000-01-05,", '"A,2000-01-05,'), "row 4: not CSV"),
+    (
+        stocks_recipe,
+        replaced("shares/shares.csv.gz", gzip.compress(b"Ticker,Date,Close\n\xff,")),
+        "line 2, byte 1: 0xff is not UTF-8",
+    ),
+    (stocks_recipe, replaced("shares/shares.csv.gz", b""), "the file is empty"),
+    (stocks_recipe, replaced("shares/shares.csv.gz", b"Ticker,Date,Close\n"), "damaged: Not a gzipped file"),
+    (stocks_recipe, lambda raw: (raw / "markets/index.csv.gz").unlink(), r"index\.csv\.gz: not among the files"),
+    (speech_recipe, replaced("utterances/T_TEST.ts", b""), r"T_TEST\.ts: no sequence after @data"),
+    (speech_recipe, replaced("utterances/T_TEST.ts", b"@data\n\xff"), r"T_TEST\.ts, byte 7: not UTF-8"),
     (speech_recipe, held_out([np.zeros((0, 3))], ["a"]), r"T_TEST\.ts, line 5: a sequence of 0 steps"),
     (speech_recipe, held_out([np.zeros((1, 3))], ["a"]), r"T_TEST\.ts, line 5: a sequence of 1 steps"),
     (speech_recipe, held_out([STEPS, STEPS[:, :2]], ["a", "b"]), "line 6: 2 channels, the sequences before have 3"),
@@ -513,13 +560,21 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
     (recorded_recipe, lambda raw: write_wav(raw / "recordings/a.wav", np.ones(900), channels=2), "2 channels"),
     (recorded_recipe, lambda raw: write_wav(raw / "recordings/a.wav", np.ones(0)), "0 samples; two frames need 96"),
     (recorded_recipe, lambda raw: write_wav(raw / "recordings/a.wav", np.ones(64)), "64 samples; two frames need"),
+    (recorded_recipe, shortened("recordings/en/1.wav", 100), r"1\.wav: ends after \d+ of 512 samples"),
+    (recorded_recipe, shortened("recordings/en/1.wav", 101), r"1\.wav: ends after \d+ of 512 samples"),
+    (recorded_recipe, replaced("recordings/en/1.wav", b""), r"1\.wav: not a PCM WAV file: it ends early"),
+    (recorded_recipe, lambda raw: shutil.rmtree(raw / "recordings/en"), "none of 0 WAV files"),
     (recorded_recipe, replaced("recordings/en/1.wav", b"RIFF"), r"1\.wav: not a PCM WAV file"),
     (motion_recipe, put(3, STEPS[:0]), "recording 3: 0 steps; expected at least 2"),
     (motion_recipe, put(3, STEPS[:1]), "recording 3: 1 steps; expected at least 2"),
     (motion_recipe, put(3, STEPS[:, :2]), "recording 3: 2 channels, the recordings before have 3"),
     (motion_recipe, put(3, np.full((20, 3), np.inf)), "recording 3, step 0: a value is not finite"),
-    (motion_recipe, recordings(lambda x, s, y: y.__setitem__(slice(2, 4), [1, 1])), "label 'up' occurs in test only"),
-    (motion_recipe, recordings(lambda x, s, y: s.__setitem__(slice(None), [1] * 12)), "no subject 2; there are 1"),
+    (motion_recipe, recordings(lambda x, s, y: y.__setitem__(slice(0, 2), [1, 1])), "label 'up' occurs in test only"),
+    (
+        motion_recipe,
+        recordings(lambda x, s, y: s.__setitem__(slice(None), [1] * 12)),
+        "add up to 6 subjects; there are 1",
+    ),
     (motion_recipe, recordings(lambda x, s, y: y.__setitem__(0, 7)), "exercise 7; there are names for 0 to 1"),
     (motion_recipe, recordings(lambda x, s, y: s.pop()), "12 recordings, 12 exercises, 11 subjects"),
     (motion_recipe, replaced("watch/watch_dataset.npy", b"no array"), "not an .npy file"),
@@ -530,13 +585,42 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
         ),
         r"watch_dataset\.npy: 3 channels, B_TRAIN\.ts has 2",
     ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS[:, :2]], ["a"]),
+        r"B_TEST\.ts: 2 channels, B_TRAIN\.ts has 3",
+    ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS], ["c"], "a b c"),
+        "label 'c' occurs in test only",
+    ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS[:1]], ["a"]),
+        r"B_TEST\.ts, line 5: a sequence of 1 steps",
+    ),
+    (
+        small_recipe,
+        lambda raw: write_ts(raw / "small/B_TEST.ts", [STEPS[:3]], ["a"]),
+        "test: a sequence of 3 steps leaves nothing to score after 3",
+    ),
+    (motion_recipe, replaced("watch/watch_dataset.npy", b""), "not an .npy file"),
+    (motion_recipe, put(3, STEPS[:, 0]), r"recording 3: expected an array of steps and channels, found \(20,\)"),
+    (
+        motion_recipe,
+        recordings(lambda x, s, y: x.__setitem__(slice(None), [STEPS[:12]] * 12)),
+        "no recording has 16 steps; the longest of all has 12",
+    ),
+    (video_recipe, replaced("clips/1.mkv", b""), r"1\.mkv: does not decode"),
+    (video_recipe, lambda raw: write_film(raw / "clips/1.mkv", cut=2000), r"1\.mkv: ends after \d+ of 80 frames"),
     (video_recipe, replaced("clips/1.mkv", b"no film"), r"1\.mkv: does not decode"),
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:1]), r"1\.mkv: 1 frames; expected at least 2"),
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:30]), r"1\.mkv: 30 frames do not fill"),
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:, :, :12]), "frames of 12 x 20 pixels"),
     (video_recipe, lambda raw: (raw / "clips/1.mkv").unlink(), r"1\.mkv: not among the files"),
     (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"1,2,3\n")), "row 1: expected 64 pixels"),
-    (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"")), "no digits"),
+    (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"")), r"digits\.csv\.gz: the file is empty"),
     (video_recipe, replaced("digits/digits.csv.gz", b"no gzip"), "damaged"),
 ]
 
@@ -552,9 +636,20 @@ def test_bad_input_is_one_clear_line(
     assert "\n" not in str(error.value)
 
 
-def test_subjects_in_two_splits_are_refused() -> None:
-    doubled = {**SUBJECTS, "target": {**SUBJECTS["target"], "valid": [1]}}
-    with pytest.raises(UserError, match=r"target\.valid: subject 1 is also in source\.train"):
-        motion.check_subjects(doubled, [1, 2, 3, 4, 5, 6])
-    with pytest.raises(UserError, match="source: found the splits train, expected train, valid"):
-        motion.check_subjects({"source": {"train": [1]}}, [1])
+def test_subjects_are_dealt_by_their_names_alone() -> None:
+    assert motion.deal(COUNTS, [1, 2, 3, 4, 5, 6]) == SUBJECTS
+    assert motion.deal(COUNTS, [6, 6, 3, 5, 1, 2, 4, 1]) == SUBJECTS
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"source": {"train": 1}}, "source: found the splits train, expected train, valid"),
+        ({"source": {"train": 1, "valid": 0}}, r"source\.valid: found 0, expected a number of subjects"),
+        ({"source": {"train": [1], "valid": 1}}, r"source\.train: found \[1\], expected a number of subjects"),
+        ({"source": {"train": 1, "valid": 3}}, "source: the splits add up to 4 subjects; there are 3"),
+    ],
+)
+def test_subjects_that_cannot_be_dealt_are_refused(counts: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        motion.deal(counts, [1, 2, 3])

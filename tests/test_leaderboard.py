@@ -183,9 +183,9 @@ def test_broken_csv_is_named(tmp_path: Path) -> None:
 
 
 def test_metrics_plots_and_costs(tmp_path: Path) -> None:
-    leaderboard.write_metrics(ROWS, tmp_path / "metrics.json")
-    tree = read_json(tmp_path / "metrics.json")
-    assert tree["series"][FORECAST]["mase@4"]["rnn"]["full"] == pytest.approx(row("rnn", "full", "mase@4").value)
+    leaderboard.write_metrics(ROWS, HEADLINES, tmp_path / "metrics")
+    tree = read_json(tmp_path / "metrics" / f"series-{FORECAST}-mase@4.json")
+    assert tree["rnn"]["full"] == pytest.approx(row("rnn", "full", "mase@4").value)
     leaderboard.write_plots(ROWS, HEADLINES, tmp_path / "plots")
     with open(tmp_path / "plots" / f"series-{FORECAST}.csv") as file:
         lines = list(csv.DictReader(file))
@@ -239,6 +239,8 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "losses": lambda path: pictures.loss_curves({"train": (STEPS, 1 / (1 + STEPS))}, "nats", path),
     "reliability": lambda path: pictures.reliability(ANSWERS, path),
     "coverage": lambda path: pictures.coverage({"ar": np.random.default_rng(0).random(500)}, path),
+    "growth": lambda path: pictures.growth([0, 1, 9], {"bytes": [1, 8, 64]}, {"known": [1.0, 0.5, None]}, path),
+    "growth of counts alone": lambda path: pictures.growth([0, 5], {"bytes": [1, 8], "sequences": [3, 0]}, {}, path),
     "texts": lambda path: pictures.text_samples([("ar", "In $x$ ", "be\nginning\0" * 20), ("rnn", "", "")], path),
 }
 

@@ -301,7 +301,7 @@ def test_a_flat_past_has_no_scale_and_is_left_out() -> None:
     flat = np.ones((40, 1), np.float32)
     flat[30:] = 2
     walk = np.cumsum(np.random.default_rng(0).normal(size=(40, 1)), axis=0).astype(np.float32)
-    made = rolled(Walk(), Sequences.from_arrays([flat, walk], first=np.array([30, 30])), origins=1)
+    made = rolled(Walk(), Sequences.from_arrays([flat, walk], first=np.array([30, 30])), origins=1, horizons=[1, 4])
     found = metrics.forecast_scores(made, [4])
     assert found.ratios[FORECAST, "mase@4"].example.tolist() == [1]
     assert found.ratios[FORECAST, "wql@4"].example.tolist() == [0, 1]

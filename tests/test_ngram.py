@@ -275,9 +275,9 @@ def test_beats_witten_bell_on_held_out_text(order: int) -> None:
 def models(rng: np.random.Generator) -> list[KneserNey | Bigram]:
     """Both families, without and with a source."""
     source, target = text(rng, 6, 500, 0.2), text(rng, 6, 200, 0.2)
-    first = Bigram(Space("symbols", 6), concentrations=[1.0])
+    first = Bigram(Space("symbols", 6), concentrations=[1.0], prior_weights=[0.0])
     first.fit(sequences(source), sequences(target))
-    second = Bigram(Space("symbols", 6), concentrations=[0.5, 5.0, 50.0])
+    second = Bigram(Space("symbols", 6), concentrations=[0.5, 5.0, 50.0], prior_weights=[0.7])
     second.fit(sequences(target), sequences(target), first)
     prior = fitted(source, 6, 4)
     return [prior, adapted(target, prior, 3, 0.4), first, second]
@@ -294,7 +294,7 @@ def test_state_holds_the_model(which: int) -> None:
     if isinstance(model, KneserNey):
         loaded = KneserNey(model.space, orders=[1], prior_weights=[0.0])
     else:
-        loaded = Bigram(model.space, concentrations=[1.0])
+        loaded = Bigram(model.space, concentrations=[1.0], prior_weights=[0.0])
     loaded.load_state(model.state())
     np.testing.assert_array_equal(loaded.log_prob(x, mask), model.log_prob(x, mask))
     np.testing.assert_array_equal(loaded.distribution(x, mask), model.distribution(x, mask))
@@ -338,25 +338,27 @@ def test_padding_and_the_future_change_nothing(which: int) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(corpora, corpora, tests, st.sampled_from([0.2, 3.0]), st.sampled_from([0.5, 40.0]))
-def test_bigram_is_the_posterior_mean(source: Corpus, train: Corpus, test: Corpus, before: float, after: float) -> None:
+@given(corpora, corpora, tests, st.sampled_from([0.2, 3.0]), st.sampled_from([0.5, 40.0]), st.floats(0, 1))
+def test_bigram_is_the_posterior_mean(
+    source: Corpus, train: Corpus, test: Corpus, before: float, after: float, weight: float
+) -> None:
     def posterior(corpus: Corpus, concentration: float, prior: Model | None) -> Model:
         pairs = Counter(pair for part in corpus for pair in zip([BEGIN, *part], part, strict=False))
         single = Counter(w for part in corpus for w in part)
 
         def probability(past: tuple[int, ...], w: int, order: int) -> float:
             unigram = (single[w] + concentration / SIZE) / (single.total() + concentration)
-            mean = unigram if prior is None else prior(past, w, order)
+            mean = unigram if prior is None else (1 - weight) * unigram + weight * prior(past, w, order)
             total = sum(pairs[past[-1], v] for v in range(SIZE))
             return (pairs[past[-1], w] + concentration * mean) / (total + concentration)
 
         return probability
 
-    first = Bigram(Space("symbols", SIZE), concentrations=[before])
+    first = Bigram(Space("symbols", SIZE), concentrations=[before], prior_weights=[0.0])
     first.fit(sequences(source), sequences(train))
     reference = posterior(source, before, None)
     check(first, reference, test, 2)
-    second = Bigram(Space("symbols", SIZE), concentrations=[after])
+    second = Bigram(Space("symbols", SIZE), concentrations=[after], prior_weights=[weight])
     second.fit(sequences(train), sequences(train), first)
     check(second, posterior(train, after, reference), test, 2)
 
@@ -364,12 +366,27 @@ def test_bigram_is_the_posterior_mean(source: Corpus, train: Corpus, test: Corpu
 def test_concentration_comes_from_validation() -> None:
     rng = np.random.default_rng(7)
     everything = text(rng, 6, 3000, 0.3)
-    model = Bigram(Space("symbols", 6), concentrations=[0.01, 1.0, 1e6])
+    model = Bigram(Space("symbols", 6), concentrations=[0.01, 1.0, 1e6], prior_weights=[0.0])
     report = model.fit(sequences(everything[:20]), sequences(everything[20:]))
     x, mask = padded(everything[20:])
     best = max(report["candidates"], key=lambda candidate: candidate["valid_log_prob"])
     assert report["concentration"] == best["concentration"]
     assert model.log_prob(x, mask)[mask].mean() == pytest.approx(best["valid_log_prob"])
+
+
+def test_a_bigram_whose_source_does_not_help_ignores_it() -> None:
+    upwards = [[w % 6 for w in range(start, start + 9)] for start in range(6)]
+    downwards = [part[::-1] for part in upwards]
+    alone, source, adapted = (
+        Bigram(Space("symbols", 6), concentrations=[1.0, 30.0], prior_weights=[0.0, 0.5, 1.0]) for _ in range(3)
+    )
+    train = valid = sequences(upwards[:2])
+    alone.fit(train, valid)
+    source.fit(sequences(downwards), valid)
+    assert adapted.fit(train, valid, source)["prior_weight"] == 0
+    np.testing.assert_array_equal(adapted.table, alone.table)
+    source.fit(sequences(upwards), valid)
+    assert adapted.fit(sequences([[0]]), valid, source)["prior_weight"] == 1
 
 
 def test_bad_input() -> None:
@@ -380,12 +397,14 @@ def test_bad_input() -> None:
     with pytest.raises(UserError, match="prior_weights"):
         KneserNey(space, orders=[2], prior_weights=[1.5])
     with pytest.raises(UserError, match="concentrations"):
-        Bigram(space, concentrations=[0.0])
+        Bigram(space, concentrations=[0.0], prior_weights=[0.0])
+    with pytest.raises(UserError, match="prior_weights"):
+        Bigram(space, concentrations=[1.0], prior_weights=[])
     with pytest.raises(UserError, match="5000 symbols"):
-        Bigram(Space("symbols", 5000), concentrations=[1.0])
+        Bigram(Space("symbols", 5000), concentrations=[1.0], prior_weights=[0.0])
     several: list[tuple[Any, dict[str, Any]]] = [
         (KneserNey, {"orders": [2, 3], "prior_weights": [0.0]}),
-        (Bigram, {"concentrations": [1.0, 2.0]}),
+        (Bigram, {"concentrations": [1.0, 2.0], "prior_weights": [0.0]}),
     ]
     for family, options in several:
         model = family(space, **options)

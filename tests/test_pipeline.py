@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fingerprint import PIPELINES, SRC, closure, modules
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("conf", "pipelines", "src", "dvc.yaml", ".dvcignore", ".gitignore", "MLproject", "python_env.yaml")
@@ -29,7 +30,7 @@ defaults:
   - /strategy@strategies.scratch: scratch
   - /strategy@strategies.full: full
   - _self_
-suite: {name: small, seeds: [0], steps: 0.005, examples: null, replicates: 100}
+suite: {name: small, seeds: [0], steps: 0.005, examples: null, replicates: 100, fractions: [1.0], parts: []}
 """
 WORDS = ("the film is a good bad long short story of love war light dark and in with no some").split()  # noqa: SIM905
 
@@ -107,6 +108,43 @@ def test_nothing_runs_twice_and_equal_inputs_give_equal_bits(clean: Lab) -> None
     before = (clean.folder / "dvc.lock").read_bytes()
     clean.run("dvc", "repro", "-f")
     assert (clean.folder / "dvc.lock").read_bytes() == before
+
+
+def test_side_by_side_gives_the_same_bits(clean: Lab) -> None:
+    before = (clean.folder / "dvc.lock").read_bytes()
+    assert "all stages are up to date" in clean.run(sys.executable, "pipelines/repro.py")
+    clean.run(sys.executable, "pipelines/repro.py", "--force")
+    assert (clean.folder / "dvc.lock").read_bytes() == before
+
+
+def test_a_stage_that_fails_loses_nothing(clean: Lab) -> None:
+    before = (clean.folder / "dvc.lock").read_bytes()
+    clean.edit("conf/domain/strings.yaml", "own/target.csv", "own/missing.csv")
+    said = clean.run(sys.executable, "pipelines/repro.py", fails=True)
+    assert "seqlab: stage acquire@strings failed" in said
+    assert "own/missing.csv" in said
+    assert "Traceback" not in said
+    clean.run("git", "checkout", "-q", "conf")
+    clean.run(sys.executable, "pipelines/repro.py")
+    assert (clean.folder / "dvc.lock").read_bytes() == before
+
+
+def test_a_stage_imports_nothing_beyond_its_fingerprint(clean: Lab) -> None:
+    stages = {"finetune": ["strategy=scratch", "trainer.max_steps=1"], "evaluate": []}
+    for family, fit in (("markov", "closed_form"), ("rnn", "gradient")):
+        files = [SRC / f"seqlab/families/{family}.py", SRC / f"seqlab/families/{fit}/__init__.py"]
+        for verb, overrides in stages.items():
+            script = f"pipelines/{verb}.py"
+            said = clean.run(
+                sys.executable, "-X", "importtime", script, "domain=strings", f"family={family}", *overrides
+            )
+            names = {line.split("|")[-1].strip() for line in said.splitlines() if line.startswith("import time:")}
+            own = {name for name in names if name.startswith("seqlab.") or (PIPELINES / f"{name}.py").is_file()}
+            assert {"stage", "seqlab.config", f"seqlab.families.{family}"} <= own
+            trains = [SRC / f"seqlab/training/{fit}/train.py"] if verb == "finetune" else []
+            known = closure(PIPELINES / f"{verb}.py", *files, *trains)
+            loaded = {path for name in own for path in (modules(name) or [PIPELINES / f"{name}.py"])}
+            assert {path for path in loaded if path.name != "__init__.py"} <= known
 
 
 def test_an_edit_of_conf_reaches_exactly_the_stages_that_use_it(clean: Lab) -> None:

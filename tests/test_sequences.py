@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.data.sequences import OPTIONAL, Sequences, SequenceWriter, buckets
+from seqlab.data.sequences import FULL_ENOUGH, OPTIONAL, WASTE, Sequences, SequenceWriter, buckets
 from seqlab.errors import UserError
 
 
@@ -90,13 +90,23 @@ def test_buckets_hold_each_sequence_once_within_the_bound(lengths: list[int], to
     batches = buckets(np.array(lengths, np.int64), tokens, rng)
     assert sorted(i for batch in batches for i in batch.tolist()) == list(range(len(lengths)))
     for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= tokens
+        own = sorted(lengths[i] for i in batch)
+        size = len(own) * own[-1]
+        assert len(batch) == 1 or size <= tokens
+        assert size - sum(own) <= WASTE * size or sum(own[:-1]) < FULL_ENOUGH * tokens
     # Similar lengths share a batch: ordered by length, no two batches interleave.
     spans = sorted((min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in batches)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
     if seed is not None:
         again = buckets(np.array(lengths, np.int64), tokens, np.random.default_rng(seed))
         assert [batch.tolist() for batch in again] == [batch.tolist() for batch in batches]
+
+
+def test_few_sequences_of_many_lengths_waste_little() -> None:
+    lengths = np.repeat(np.arange(7, 27), 11)
+    batches = buckets(lengths, 2048)
+    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert 1 - lengths.sum() / padded < WASTE
 
 
 def test_an_epoch_is_shuffled_among_equals_and_among_batches() -> None:

@@ -115,19 +115,21 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     tokens=st.integers(1, 60),
     seed=st.integers(0, 2**63 - 1),
     start=st.integers(0, 40),
+    multiple=st.integers(1, 5),
 )
 def test_a_stream_started_late_is_the_stream_without_its_beginning(
-    lengths: list[int], tokens: int, seed: int, start: int
+    lengths: list[int], tokens: int, seed: int, start: int, multiple: int
 ) -> None:
     data = Sequences.from_arrays([np.full(length, i, np.int64) for i, length in enumerate(lengths)])
-    whole, late = Stream(data, tokens, seed), Stream(data, tokens, seed)
+    whole, late = Stream(data, tokens, seed, multiple), Stream(data, tokens, seed, multiple)
     late.start = start
     expected = islice(whole, start, start + 5)
     for ours, theirs in zip(islice(late, 5), expected, strict=True):
         assert torch.equal(ours.x, theirs.x)
         assert torch.equal(ours.mask, theirs.mask)
     batches = list(islice(whole, start))
-    assert whole.seen(start) == (sum(len(b.x) for b in batches), sum(int(b.mask.sum()) for b in batches))
+    real, all_positions = sum(int(b.mask.sum()) for b in batches), sum(b.mask.numel() for b in batches)
+    assert whole.seen(start) == (sum(len(b.x) for b in batches), real, all_positions - real)
 
 
 @settings(max_examples=20, deadline=None)
@@ -337,7 +339,9 @@ def test_the_best_validation_is_what_remains(tmp_path: Path) -> None:
     assert report.curves[-1]["train_loss"] < report.curves[1]["train_loss"]
     batch = TensorBatch.of(valid.batch(np.arange(len(valid))))
     assert next_step_loss(model.eval(), batch).mean.item() == pytest.approx(report.best_loss, rel=1e-5)
-    assert (report.sequences, report.positions) == Stream(train, 200, 3).seen(150)
+    sequences, positions, padding = Stream(train, 200, 3).seen(150)
+    assert (report.sequences, report.positions) == (sequences, positions)
+    assert report.padding == padding / (positions + padding)
 
 
 def test_lines_of_progress_where_there_is_no_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

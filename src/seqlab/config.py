@@ -14,7 +14,7 @@ import importlib
 from dataclasses import MISSING, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -24,7 +24,7 @@ from seqlab.errors import UserError
 from seqlab.tracking import Tracking
 from seqlab.training.settings import (
     Decoding,
-    Noise,
+    Objective,
     Optimizer,
     SourceBudget,
     Strategy,
@@ -47,6 +47,18 @@ class Suite:
     steps: float
     examples: int | None
     replicates: int
+    fractions: list[float]  # of the target's training examples, nested; 1.0 is all of them
+    parts: list[dict[str, Any]]  # each a Part, where not everything is crossed with everything; empty: all of it
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a suite's domains, families and strategies, crossed, at fractions of their own."""
+
+    domains: list[str]
+    families: list[str]
+    strategies: list[str]
+    fractions: list[float]
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,23 @@ class TranslationEvaluation:
     tokenize: Literal["char", "ko-mecab"]  # of BLEU
     samples: int  # sentences of each test set that the report shows
     headline: dict[str, str]  # the metric that ranks each test set
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How far families remember: gradient norms by lag, and tasks of memory at growing horizons."""
+
+    families: list[str]
+    hidden_size: int
+    lags: int  # steps back of the gradient norms
+    truncation: int  # of truncated back-propagation, in steps
+    batch: int
+    horizons: list[int]  # steps
+    steps: int  # most steps of a training
+    learning_rate: float
+    clip: float
+    solved: float  # held-out loss, as a share of the least one without memory
+    seed: int
 
 
 class Component:
@@ -114,6 +143,19 @@ class Family:
     def translates(self) -> bool:
         return self.kit in TRANSLATING
 
+    def states(self, name: str) -> tuple[str, ...]:
+        """What the class itself says it can do, such as `adapts`: a tuple of names, empty where it says nothing."""
+        return stated(self.component.target, name)
+
+    def can_predict(self, objective: Objective) -> bool:
+        """Whether it can be pretrained for that; a family that states nothing predicts the next position."""
+        return objective.predicts in (self.states("objectives") or ("next",))
+
+    def sized(self, factors: dict[str, float] | None) -> dict[str, Any]:
+        """The constructor's parameters, those that `factors` names multiplied and rounded."""
+        found = self.component.parameters
+        return found | {key: max(1, round(found[key] * by)) for key, by in (factors or {}).items() if key in found}
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -140,9 +182,33 @@ class Cell:
     family: str
     strategy: str
     seed: int
+    fraction: float = 1.0  # of the target's training examples
 
     def __str__(self) -> str:
-        return f"{self.domain}-{self.family}-{self.strategy}-s{self.seed}"
+        return f"{self.domain}-{self.family}-{self.arm}-s{self.seed}"
+
+    @property
+    def arm(self) -> str:
+        return arm(self.strategy, self.fraction)
+
+    @property
+    def path(self) -> str:
+        """Where its model and scores are, below models/ and scores/."""
+        return f"{self.domain}/{self.family}/{self.arm}/{self.seed}"
+
+
+def arm(strategy: str, fraction: float) -> str:
+    """The name of a strategy on a share of the target; on all of it, the strategy's own."""
+    return strategy if fraction == 1.0 else f"{strategy}-{fraction:g}"
+
+
+def split_arm(name: str) -> tuple[str, float]:
+    """The strategy and the fraction that `arm` joined. Raises UserError when the fraction is no number."""
+    strategy, _, share = name.partition("-")
+    try:
+        return strategy, float(share or 1.0)
+    except ValueError:
+        raise UserError(f"strategy {name!r}: expected STRATEGY or STRATEGY-FRACTION") from None
 
 
 @dataclass(frozen=True)
@@ -153,25 +219,76 @@ class Experiment:
     domains: dict[str, Domain]
     families: dict[str, Family]
     strategies: dict[str, Strategy]
+    objective: Objective  # of all pretraining
+    diagnostics: Diagnostics
     trainer: TrainerSettings
     tracking: Tracking
 
-    def cells(self) -> list[Cell]:
-        """Every cell of the suite: translation families on pairs, the others on single sequences."""
-        return [
-            Cell(domain, family, strategy, seed)
-            for domain in self.domains
-            for family in self.of(domain)
-            for strategy in self.strategies
-            # What is written by hand does not shrink with the data.
-            if self.families[family].fit != "rules" or self.strategies[strategy].share == 1
-            for seed in self.suite.seeds
-        ]
+    def diagnosed(self) -> list[str]:
+        """The families of the suite whose memory is measured."""
+        return [name for name in self.diagnostics.families if name in self.families]
 
-    def of(self, domain: str) -> list[str]:
-        """The families that a domain is for."""
-        wanted = self.domains[domain].translates
-        return [name for name, family in self.families.items() if family.translates == wanted]
+    def cells(self) -> list[Cell]:
+        """Every cell of the suite that has a meaning."""
+        return [cell for cell in self.asked() if self.not_applicable(cell) is None]
+
+    def asked(self) -> list[Cell]:
+        """Every cell that the suite names, each once."""
+        everything = Part(list(self.domains), list(self.families), list(self.strategies), self.suite.fractions)
+        parts = [_check(Part, part, "suite.parts") for part in self.suite.parts] or [everything]
+        return list(
+            dict.fromkeys(
+                Cell(domain, family, strategy, seed, fraction)
+                for domain in self.domains
+                for part in parts
+                for family in part.families
+                for strategy in part.strategies
+                for fraction in part.fractions
+                for seed in self.suite.seeds
+                if domain in part.domains
+            )
+        )
+
+    def not_applicable(self, cell: Cell) -> str | None:
+        """Why a cell has no meaning, or None: the one place that says so is the function of this name."""
+        family, strategy = self.families[cell.family], self.strategies[cell.strategy]
+        return not_applicable(self.domains[cell.domain], family, strategy, self.objective, cell.fraction)
+
+
+def mismatch(domain: Domain, family: Family) -> str | None:
+    """Why a family is not for a domain at all, or None."""
+    if family.translates == domain.translates:
+        return None
+    return "the family translates, the domain has no pairs" if family.translates else "the family does not translate"
+
+
+def not_applicable(
+    domain: Domain, family: Family, strategy: Strategy, objective: Objective, fraction: float
+) -> str | None:
+    """Why a strategy has no meaning for a family on a share of a domain's target, or None."""
+    if mismatched := mismatch(domain, family):
+        return mismatched
+    sizes = strategy.sizes or {}
+    reasons = {
+        "the family cannot be pretrained on hidden positions: it does not look both ways": strategy.init == "pretrained"
+        and not family.translates
+        and not family.can_predict(objective),
+        "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate": strategy.stepped
+        and family.fit == "closed_form",
+        "the family names no linear maps (`adapts`) that a low-rank adapter could change": strategy.adapters is not None
+        and not family.states("adapts"),
+        f"the family has no size called {' or '.join(sizes)}": bool(sizes)
+        and not set(sizes) & set(family.component.parameters),
+        "the domain has no classes that a pseudo-label could name": strategy.pseudo_labels is not None
+        and "classify" not in domain.finetune,
+        "the model of a pair has no layer groups that could be trained apart": (strategy.stepped or bool(sizes))
+        and family.translates,
+        "a domain of pairs has no next step on which order could be worth something": strategy.order == "shuffled"
+        and domain.translates,
+        "what is written by hand does not shrink with the data": family.fit == "rules" and fraction < 1,
+        "every example of the target has its label already": strategy.pseudo_labels is not None and fraction == 1.0,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -186,16 +303,29 @@ def read_params(path: Path) -> dict[str, Any]:
 
 def experiment(tree: dict[str, Any]) -> Experiment:
     """Check a composed experiment. Raises UserError naming the first key that is wrong and what was expected."""
-    keys = ("suite", "domains", "families", "strategies", "trainer", "tracking")
+    keys = ("suite", "domains", "families", "strategies", "objective", "diagnostics", "trainer", "tracking")
     only(tree, keys, "")
-    return Experiment(
+    found = Experiment(
         suite=_check(Suite, tree["suite"], "suite"),
         domains={name: domain(name, part, f"domains.{name}") for name, part in tree["domains"].items()},
         families={name: family(name, part, f"families.{name}") for name, part in tree["families"].items()},
         strategies={name: strategy(part, f"strategies.{name}") for name, part in tree["strategies"].items()},
+        objective=objective(tree["objective"]),
+        diagnostics=_check(Diagnostics, tree["diagnostics"], "diagnostics"),
         trainer=trainer(tree["trainer"]),
         tracking=_check(Tracking, tree["tracking"], "tracking"),
     )
+    asked = dict.fromkeys(found.asked())
+    for cell in asked:
+        for group, name in (("domains", cell.domain), ("families", cell.family), ("strategies", cell.strategy)):
+            if name not in (known := getattr(found, group)):
+                raise UserError(f"suite.parts: {name!r} is not among the suite's {group}{_hint(name, known)}")
+        if not 0 < cell.fraction <= 1:
+            raise UserError(f"suite.fractions: expected fractions above 0 and up to 1, found {cell.fraction}")
+        teacher = found.strategies[cell.strategy].teacher
+        if teacher is not None and dataclasses.replace(cell, strategy=teacher) not in asked:
+            raise UserError(f"strategies.{cell.strategy}.teacher: {teacher!r} is not in the suite beside {cell}")
+    return found
 
 
 def family(name: str, tree: dict[str, Any], where: str = "family") -> Family:
@@ -217,9 +347,7 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
             for key, part in tree["archives"].items()
         },
         prepare=component(tree["prepare"], f"{where}.prepare"),
-        pretrain=_check(
-            SourceBudget, _checked_part(Noise, tree["pretrain"], "noise", f"{where}.pretrain"), f"{where}.pretrain"
-        ),
+        pretrain=_check(SourceBudget, tree["pretrain"], f"{where}.pretrain"),
         finetune={
             task: _check(TaskBudget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()
         },
@@ -228,19 +356,29 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
 
 
 def _evaluation(tree: dict[str, Any], where: str) -> Evaluation | TranslationEvaluation:
-    if "decoding" not in tree:
-        return _check(Evaluation, tree, where)
-    return _check(TranslationEvaluation, _checked_part(Decoding, tree, "decoding", where), where)
-
-
-def _checked_part(kind: type, tree: dict[str, Any], key: str, where: str) -> dict[str, Any]:
-    """The section with one of its own sections checked, where it has that."""
-    return tree | {key: _check(kind, tree[key], f"{where}.{key}")} if key in tree else tree
+    if "decoding" in tree:
+        return _check(TranslationEvaluation, tree, where)
+    return _check(Evaluation, tree, where)
 
 
 def strategy(tree: dict[str, Any], where: str = "strategy") -> Strategy:
     """Check one strategy's section."""
-    return _check(Strategy, tree, where)
+    found = _check(Strategy, tree, where)
+    if found.init not in ("scratch", "pretrained") and not found.init.endswith(".safetensors"):
+        raise UserError(f"{where}.init: expected scratch, pretrained or a .safetensors file, found {found.init!r}")
+    if found.distillation is not None and found.teacher is None:
+        raise UserError(f"{where}.teacher: missing; soft targets need the strategy whose model gives them")
+    if found.order == "shuffled" and found.init != "scratch":
+        raise UserError(f"{where}.init: expected scratch where the order is shuffled, found {found.init!r}")
+    return found
+
+
+def objective(tree: dict[str, Any]) -> Objective:
+    """Check the section of what pretraining predicts."""
+    found = _check(Objective, tree, "objective")
+    if (found.predicts == "hidden") != (found.hidden is not None):
+        raise UserError("objective.hidden: expected its share and span where `predicts` is hidden, and only there")
+    return found
 
 
 def trainer(tree: dict[str, Any]) -> TrainerSettings:
@@ -286,6 +424,18 @@ def signature(target: str, where: str) -> type[BaseModel]:
     return _closed(name, fields)
 
 
+@cache
+def stated(target: str, name: str) -> tuple[str, ...]:
+    """The tuple of names that a class assigns to its attribute `name`, read without importing its module."""
+    module, _, called = target.rpartition(".")
+    path = _source(module)
+    body = ast.parse(path.read_text(encoding="utf-8")).body if path else []
+    for node in (n for c in body if isinstance(c, ast.ClassDef) and c.name == called for n in c.body):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
 def _annotation(node: ast.expr, tree: ast.Module) -> Any:
     """The type an annotation stands for; a name may be an alias in its module or in one of seqlab's it imports."""
     names: dict[str, Any] = dict(ANNOTATIONS)
@@ -316,10 +466,23 @@ def _source(module: str) -> Path | None:
 
 
 def _check(kind: type[T], tree: Any, where: str) -> T:
-    """`tree` as the frozen dataclass `kind`."""
+    """`tree` as the frozen dataclass `kind`; a field that is a dataclass, or none, is a section of its own."""
     hints = get_type_hints(kind)
-    fields = {f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**_validate(_closed(kind.__name__, fields), tree, where))
+    sections: dict[str, type[Any]] = {
+        name: part
+        for name, hint in hints.items()
+        for part in (hint, *get_args(hint))
+        if isinstance(part, type) and dataclasses.is_dataclass(part)
+    }
+    fields = {
+        f.name: (Any if f.name in sections else hints[f.name], ... if f.default is MISSING else f.default)
+        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+    }
+    found = _validate(_closed(kind.__name__, fields), tree, where)
+    for name, part in sections.items():
+        if found[name] is not None:
+            found[name] = _check(part, found[name], f"{where}.{name}")
+    return kind(**found)
 
 
 def _closed(name: str, fields: dict[str, Any]) -> type[BaseModel]:

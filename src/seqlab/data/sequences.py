@@ -19,6 +19,8 @@ from seqlab.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 OPTIONAL = ("labels", "first", "centre", "scale")
+# A batch of at least this share of its tokens ends before more than this share of it is padding.
+FULL_ENOUGH, WASTE = 0.25, 0.1
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,13 @@ class Sequences:
     @property
     def symbols(self) -> bool:
         return self.values.ndim == 1
+
+    @property
+    def scored(self) -> np.ndarray:
+        """(N,) bool, the positions from each sequence's `first` on."""
+        if self.first is None:
+            return np.ones(len(self.values), bool)
+        return np.arange(len(self.values)) >= np.repeat(self.offsets[:-1] + self.first, self.lengths)
 
     def subset(self, indices: np.ndarray) -> Sequences:
         """The sequences at `indices`, in that order, copied."""
@@ -233,17 +242,23 @@ def buckets(lengths: np.ndarray, tokens: int, rng: np.random.Generator | None = 
     """Cut the sequences into batches of similar length, each at most `tokens` positions after padding.
 
     lengths: (S,), or (S, n) of n sequences that belong together, which are sorted by the first column, then by the
-    second; each column is then at most `tokens`. With `rng`, sequences of equal length and the batches themselves are
-    shuffled: one epoch's order. A sequence longer than `tokens` gets a batch of its own.
+    second; each column is then at most `tokens`. Where lengths are too few to fill a batch with similar ones, it ends
+    early (FULL_ENOUGH, WASTE). With `rng`, sequences of equal length and the batches themselves are shuffled: one
+    epoch's order. A sequence longer than `tokens` gets a batch of its own.
     """
     columns = np.asarray(lengths).T.reshape(-1, len(lengths)) if len(lengths) else np.zeros((1, 0), np.int64)
     order = np.lexsort([*([] if rng is None else [rng.random(len(lengths))]), *columns[::-1]])
-    cuts, start, widest = [], 0, 0
-    for i, length in enumerate(columns.max(0)[order].tolist()):
+    longest = columns.max(0)[order].tolist()
+    cuts, start, widest, filled = [], 0, 0, 0
+    for i, length in enumerate(longest):
+        # The padded width, of the widest column; the first one rises, so it is mostly the newest sequence's.
         widest = max(widest, length)
-        if i > start and widest * (i - start + 1) > tokens:
+        size = widest * (i - start + 1)
+        wasteful = filled >= FULL_ENOUGH * tokens and size - filled - length > WASTE * size
+        if i > start and (size > tokens or wasteful):
             cuts.append(i)
-            start, widest = i, length
+            start, widest, filled = i, length, 0
+        filled += length
     batches = [part for part in np.split(order, cuts) if len(part)]
     if rng is not None:
         rng.shuffle(batches)

@@ -2,11 +2,10 @@
 
 * symbols: uniform; unigram
 * next vector: independent Gaussians; Gaussian random walk
-* forecast: last value, seasonal naive, drift, with the Gaussian predictive intervals of Hyndman and Athanasopoulos,
-  Forecasting: Principles and Practice, 3rd ed., 5.5
+* forecast: last value, seasonal naive, drift, historical mean, with the Gaussian predictive intervals of Hyndman and
+  Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., 5.5; of returns, zero: the price as a random walk
 * class: majority; order-free logistic regression on what is left of a sequence when its order is removed
 * translation: each word on its own, in the order of the source
-* `shuffled`: the same data with the order of time destroyed, for any family
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,10 +35,15 @@ def next_step(train: Sequences, space: Space, smoothing: float) -> dict[str, Pre
     return {"independent": IndependentGaussian(space, train), "random_walk": RandomWalk(space, train)}
 
 
-def forecasters(season: int) -> dict[str, Forecaster]:
-    """The controls of forecasting, by name. season: steps in the declared period; 1 leaves the seasonal one out."""
+def forecasters(season: int, *, returns: bool) -> dict[str, Forecaster]:
+    """The controls of forecasting, by name, for values that are not standardised.
+
+    season: steps in the declared period; 1 leaves the seasonal one out. returns: values are changes of a level, so that
+    the walk of the level is a control.
+    """
     seasonal = {"seasonal_naive": SeasonalNaive(season)} if season > 1 else {}
-    return {"last_value": SeasonalNaive(1), **seasonal, "drift": Drift()}
+    walk = {"zero_return": ZeroReturn()} if returns else {}
+    return {"last_value": SeasonalNaive(1), **seasonal, "drift": Drift(), "historical_mean": HistoricalMean(), **walk}
 
 
 def classifiers(train: Sequences, valid: Sequences, space: Space, ridges: Sequence[float]) -> dict[str, Classifier]:
@@ -50,16 +54,6 @@ def classifiers(train: Sequences, valid: Sequences, space: Space, ridges: Sequen
         "majority": Majority(np.bincount(train.labels, minlength=int(valid.labels.max()) + 1)),
         "order_free": OrderFree(train, valid, space, ridges),
     }
-
-
-def shuffled(sequences: Sequences, seed: int) -> Sequences:
-    """Each sequence in random order, its context (before `first`) and its scored part each within itself."""
-    lengths = sequences.lengths
-    step = np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], lengths)
-    scored = np.zeros(len(step), bool) if sequences.first is None else step >= np.repeat(sequences.first, lengths)
-    owner = np.repeat(np.arange(len(sequences)), lengths)
-    order = np.lexsort((np.random.default_rng(seed).random(len(step)), scored, owner))
-    return replace(sequences, values=sequences.values[order])
 
 
 # Symbols
@@ -177,6 +171,36 @@ class Drift:
         ahead = np.arange(1, steps + 1)[:, None]
         slopes = slope[:, None, None] + noise[:, :, :1] * (deviation / np.sqrt(changes))[:, None, None]
         return last[:, None, None] + ahead * slopes + np.cumsum(noise[:, :, 1:], axis=2) * deviation[:, None, None]
+
+
+@dataclass(frozen=True)
+class HistoricalMean:
+    """The mean of T values, at every step. Its variance is σ² (1 + 1 / T), of which the mean's own part is shared."""
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        """(B, samples, steps, C). Raises UserError when a prefix has fewer than 2 values."""
+        lengths = mask.sum(1)[:, None]
+        if lengths.min() < 2:
+            raise UserError(f"historical mean: a series has {lengths.min()} values before its origin, needs 2")
+        mean = np.where(mask[..., None], prefix, 0.0).sum(1) / lengths
+        residual = np.where(mask[..., None], prefix - mean[:, None], 0.0)
+        deviation = np.sqrt((residual**2).sum(1) / (lengths - 1))
+        noise = antithetic(seed, (len(prefix), samples, steps + 1, prefix.shape[2]))
+        means = mean[:, None, None] + noise[:, :, :1] * (deviation / np.sqrt(lengths))[:, None, None]
+        return means + noise[:, :, 1:] * deviation[:, None, None]
+
+
+@dataclass(frozen=True)
+class ZeroReturn:
+    """Zero at every step: of log returns, the random walk of the log price. Its variance is the mean square."""
+
+    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+        """(B, samples, steps, C). Raises UserError when a prefix is empty."""
+        lengths = mask.sum(1)[:, None]
+        if lengths.min() < 1:
+            raise UserError("zero return: a series has no value before its origin, needs 1")
+        deviation = np.sqrt(np.where(mask[..., None], prefix.astype(np.float64) ** 2, 0.0).sum(1) / lengths)
+        return antithetic(seed, (len(prefix), samples, steps, prefix.shape[2])) * deviation[:, None, None]
 
 
 def antithetic(seed: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -18,7 +18,8 @@ TOKENS = 16384  # positions in a batch
 DRAWS = 100  # one-step draws where the density is no Gaussian
 POSITIONS = 6  # of a sequence at which CRPS and coverage look
 
-INVERSE: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {"none": None, "log1p": np.expm1}
+# From a domain's values to the units of forecast errors. Returns are judged as returns, never as prices.
+INVERSE: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {"none": None, "log1p": np.expm1, "log_return": None}
 
 
 class Settings(Protocol):

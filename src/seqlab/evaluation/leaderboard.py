@@ -49,6 +49,8 @@ class Cell:
     parameters: int | None = None
     train_steps: int | None = None
     train_flops: float | None = None
+    pretrain_steps: int | None = None
+    pretrain_flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Row:
 
     seeds: how many; with 1 the interval speaks of examples alone. examples: how many were resampled. value: mean over
     seeds; low, high: its 95% interval. control: whether the row is a control. best: whether it leads its table.
-    parameters, train_steps, train_flops: means over seeds.
+    parameters, train_steps, train_flops and those of pretraining (0 without any): means over seeds.
     """
 
     domain: str
@@ -89,6 +91,8 @@ class Row:
     control_high: float | None
     control_p_holm: float | None
     beats_control: bool | None
+    pretrain_steps: float | None
+    pretrain_flops: float | None
 
     @property
     def table(self) -> tuple[str, str, str]:
@@ -120,7 +124,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class _System:
+class System:
     """One row's numbers before it is compared. replicates: (B,) values of the metric on the resampled examples."""
 
     family: str
@@ -149,15 +153,15 @@ def build(cells: Sequence[Cell], replicates: int, seed: int) -> list[Row]:
             members.setdefault((cell.domain, task), {}).setdefault(metric, []).append(cell)
     rows = []
     for (domain, task), by_metric in sorted(members.items()):
-        tables = _systems(domain, task, by_metric, replicates, seed)
+        tables = systems(domain, task, by_metric, replicates, seed)
         for metric in sorted(tables, key=order_of):
             rows += _compared(domain, task, metric, tables[metric])
     return rows
 
 
-def _systems(
+def systems(
     domain: str, task: str, by_metric: Mapping[str, list[Cell]], replicates: int, seed: int
-) -> dict[str, list[_System]]:
+) -> dict[str, list[System]]:
     """The systems of each metric of one task. Metrics on the same examples share the draws, and one matrix product."""
     groups: dict[bytes, list[tuple[str, np.ndarray]]] = {}
     for metric, cells in by_metric.items():
@@ -173,7 +177,7 @@ def _systems(
             features[:, k] = part
         groups.setdefault(examples.tobytes(), []).append((metric, features))
 
-    tables: dict[str, list[_System]] = {}
+    tables: dict[str, list[System]] = {}
     draw_seed = artifacts.seed_of(seed, domain, task)
     for group in groups.values():
         flat = [features.reshape(len(features), -1) for _, features in group]
@@ -187,7 +191,7 @@ def _systems(
     return tables
 
 
-def _over_seeds(cells: Sequence[Cell], points: np.ndarray, values: np.ndarray, seed: int) -> list[_System]:
+def _over_seeds(cells: Sequence[Cell], points: np.ndarray, values: np.ndarray, seed: int) -> list[System]:
     """Join the seeds of each system. points: (cells,); values: (B, cells)."""
     columns: dict[tuple[str, str], list[int]] = {}
     for k, cell in enumerate(cells):
@@ -199,11 +203,11 @@ def _over_seeds(cells: Sequence[Cell], points: np.ndarray, values: np.ndarray, s
             raise UserError(f"{_name(cells[own[0]])}: two cells with one name; expected one for each seed")
         weights = significance.seed_weights(seeds, len(values), seed)
         drawn = (values[:, own] * weights).sum(1)
-        systems.append(_System(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn))
+        systems.append(System(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn))
     return systems
 
 
-def _compared(domain: str, task: str, name: str, systems: list[_System]) -> list[Row]:
+def _compared(domain: str, task: str, name: str, systems: list[System]) -> list[Row]:
     metric = metric_of(name)
     systems = sorted(systems, key=lambda system: metric.loss(system.value))
     controls = [system for system in systems if system.control]
@@ -255,12 +259,14 @@ def _compared(domain: str, task: str, name: str, systems: list[_System]) -> list
                 control_high=over_high,
                 control_p_holm=over_p,
                 beats_control=None if over is None or over_p is None else over > 0 and over_p < ALPHA,
+                pretrain_steps=_mean(cell.pretrain_steps for cell in system.cells),
+                pretrain_flops=_mean(cell.pretrain_flops for cell in system.cells),
             )
         )
     return rows
 
 
-def _gains(metric: Metric, pairs: list[tuple[_System, _System]]) -> dict[int, Gain]:
+def _gains(metric: Metric, pairs: list[tuple[System, System]]) -> dict[int, Gain]:
     """How much less each first system loses than its second, Holm-corrected over all pairs; by id of the first."""
     found = []
     for system, reference in pairs:
@@ -292,10 +298,10 @@ def pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int, seed: 
         (cell for cell in cells if (task, metric) in names_of(cell.scores)),
         key=lambda cell: (cell.family, cell.strategy, cell.seed),
     )
-    systems = _systems(members[0].domain, task, {metric: members}, replicates, seed)[metric]
+    rivals = systems(members[0].domain, task, {metric: members}, replicates, seed)[metric]
     judged = metric_of(metric)
-    systems = sorted(systems, key=lambda system: judged.loss(system.value))
-    both = list(itertools.combinations(systems, 2))
+    rivals.sort(key=lambda system: judged.loss(system.value))
+    both = list(itertools.combinations(rivals, 2))
     found = [
         significance.compared(
             judged.loss(other.value) - judged.loss(one.value),
@@ -310,7 +316,7 @@ def pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int, seed: 
     ]
 
 
-def system_name(system: Cell | Row | _System) -> str:
+def system_name(system: Cell | Row | System) -> str:
     """A name for people."""
     control = system.strategy == CONTROL
     return system.family.replace("_", " ") if control else f"{system.family} · {system.strategy}"
@@ -331,7 +337,7 @@ def _name(cell: Cell) -> str:
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Eight significant digits, `true` and `false`, empty for None: equal rows give equal bytes."""
-    artifacts.write_text(path, _csv(COLUMNS, [[_field(getattr(row, name)) for name in COLUMNS] for row in rows]))
+    artifacts.write_text(path, csv_text(COLUMNS, [[field(getattr(row, name)) for name in COLUMNS] for row in rows]))
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -352,15 +358,17 @@ def read_csv(path: Path) -> list[Row]:
     return rows
 
 
-def write_metrics(rows: Sequence[Row], path: Path) -> None:
-    """Values as nested JSON for `dvc metrics`: domain, task, metric, family, strategy."""
-    tree: dict[str, Any] = {}
-    for row in rows:
-        node = tree
-        for key in (row.domain, row.task, row.metric, row.family):
-            node = node.setdefault(key, {})
-        node[row.strategy] = float(_field(row.value))
-    artifacts.write_json(path, tree)
+def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
+    """DOMAIN-TASK-METRIC.json of each headline, the value of every system: `dvc metrics show` makes a line of each."""
+    with artifacts.replacing(folder) as made:
+        made.mkdir()
+        for domain, metrics in headlines.items():
+            for task, metric in metrics.items():
+                tree: dict[str, Any] = {}
+                for row in rows:
+                    if row.table == (domain, task, metric):
+                        tree.setdefault(row.family, {})[row.strategy] = float(field(row.value))
+                artifacts.write_json(made / f"{domain}-{task}-{metric}.json", tree)
 
 
 def write_plots(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
@@ -369,8 +377,10 @@ def write_plots(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]],
         made.mkdir()
         for domain, task, metric in _headline_tables(rows, headlines):
             table = [row for row in rows if row.table == (domain, task, metric)]
-            lines = [[row.system, *(_field(value) for value in (row.value, row.low, row.high))] for row in table]
-            (made / f"{domain}-{task}.csv").write_text(_csv(("system", metric, "low", "high"), lines), encoding="utf-8")
+            lines = [[row.system, *(field(value) for value in (row.value, row.low, row.high))] for row in table]
+            (made / f"{domain}-{task}.csv").write_text(
+                csv_text(("system", metric, "low", "high"), lines), encoding="utf-8"
+            )
 
 
 def read_costs(path: Path) -> dict[tuple[str, str, str, str], Cost]:
@@ -387,18 +397,18 @@ def read_costs(path: Path) -> dict[tuple[str, str, str, str], Cost]:
 def write_costs(costs: Mapping[tuple[str, str, str, str], Cost], path: Path) -> None:
     """One line a (domain, task, family, strategy). It stands outside everything that is hashed."""
     names = ("domain", "task", "family", "strategy", *(column.name for column in fields(Cost)))
-    lines = [[*key, *(_field(getattr(cost, name)) for name in names[4:])] for key, cost in sorted(costs.items())]
-    artifacts.write_text(path, _csv(names, lines))
+    lines = [[*key, *(field(getattr(cost, name)) for name in names[4:])] for key, cost in sorted(costs.items())]
+    artifacts.write_text(path, csv_text(names, lines))
 
 
-def _csv(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def csv_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([header, *lines])
     return text.getvalue()
 
 
-def _field(value: object) -> str:
+def field(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):

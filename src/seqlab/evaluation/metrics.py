@@ -440,7 +440,8 @@ def rolling_origin(
     of logarithms). season: declared period of the naive forecast that scales the errors. tokens: positions in a batch,
     sampled ones included.
 
-    Raises UserError when a series has no more values before its first origin than `season`, or none is long enough.
+    Raises UserError when a series has no more values before its first origin than `season`, or when none is long
+    enough for the longest horizon.
     """
     if series.first is None:
         raise UserError("rolling origin: the series carry no `first`; expected the first held-out position of each")
@@ -454,9 +455,8 @@ def rolling_origin(
             )
         for origin in np.unique(np.linspace(first, length - min(horizons), origins).round().astype(np.int64)).tolist():
             jobs.append((i, origin, max(h for h in horizons if origin + h <= length)))
-    if not jobs:
-        longest = (series.lengths - series.first).max()
-        raise UserError(f"no series has {min(horizons)} values from its first origin on; the most is {longest}")
+    if (longest := (series.lengths - series.first).max()) < max(horizons):
+        raise UserError(f"no series has {max(horizons)} values from its first origin on; the most is {longest}")
 
     found: dict[tuple[int, int], Forecast] = {}
     for steps in sorted({job[2] for job in jobs}):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from seqlab.evaluation.leaderboard import Row
+    from seqlab.evaluation.order import Worth
+    from seqlab.evaluation.transfer import Point
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
     "#0072B2",
@@ -159,6 +161,91 @@ def gains(rows: Sequence[Row], path: Path) -> None:
         axes.set_title(f"{rows[0].domain}: {rows[0].task}, what the source is worth")
 
 
+def order(found: Sequence[Worth], path: Path) -> None:
+    """The value of order of each family with 95% intervals, a panel a domain on a scale of its own."""
+    domains = list(dict.fromkeys(one.domain for one in found))
+    columns = min(2, len(domains))
+    lines = -(-len(domains) // columns)
+    tallest = max(sum(one.domain == domain for one in found) for domain in domains)
+    with _figure(path, 3.9 * columns, 0.5 + lines * (0.9 + 0.27 * tallest)) as figure:
+        panels = np.ravel(figure.subplots(lines, columns, squeeze=False))
+        for axes, domain in zip(panels, domains, strict=False):
+            own = [one for one in found if one.domain == domain]
+            values = np.array([one.value for one in own])
+            bounds = np.array([(one.low, one.high) for one in own]).T
+            error = np.maximum([values - bounds[0], bounds[1] - values], 0)
+            colours = [BLUE if one.low > 0 else VERMILION if one.high < 0 else GREY for one in own]
+            axes.barh(range(len(own)), values, 0.6, xerr=error, color=colours, error_kw={"capsize": 2, "linewidth": 1})
+            axes.axvline(0, color="black", linewidth=1)
+            for y, one in enumerate(own):
+                # The figure stands on the far side of the interval, away from the bar.
+                right = one.value >= 0
+                axes.annotate(
+                    f"{one.value:+.3g}",
+                    (one.high if right else one.low, y),
+                    xytext=(4 if right else -4, 0),
+                    textcoords="offset points",
+                    ha="left" if right else "right",
+                    va="center",
+                    fontsize=8,
+                )
+            low, high = min(0, *bounds[0]), max(0, *bounds[1])
+            room = [0.35 if some else 0.05 for some in ((values < 0).any(), (values >= 0).any())]
+            axes.set_xlim(low - room[0] * (high - low or 1), high + room[1] * (high - low or 1))
+            axes.locator_params(axis="x", nbins=5)
+            axes.set_yticks(range(len(own)), [one.family.replace("_", " ") for one in own])
+            axes.set_ylim(tallest - 0.4, -0.6)
+            axes.grid(axis="y", visible=False)
+            axes.set_title(domain)
+            axes.set_xlabel(label_of(own[0].metric), fontsize=8)
+        for axes in panels[len(domains) :]:
+            axes.remove()
+        figure.suptitle("The value of order; 95% intervals", x=0.02, ha="left", fontsize=10)
+
+
+def label_curves(points: Sequence[Point], path: Path) -> None:
+    """The score over the share of the target, a panel a family; dotted: from scratch on the whole target."""
+    families = sorted({point.family for point in points})
+    strategies = [name for _, name in sorted({(point.strategy != "scratch", point.strategy) for point in points})]
+    with _figure(path, 3.4 * len(families) + 1.0, 4.2) as figure:
+        panels = np.ravel(figure.subplots(1, len(families), sharey=True, squeeze=False))
+        for axes, family in zip(panels, families, strict=True):
+            for k, strategy in enumerate(strategies):
+                own = sorted((p for p in points if (p.family, p.strategy) == (family, strategy)), key=_fraction)
+                if not own:
+                    continue
+                values = np.array([point.value for point in own])
+                bounds = np.array([(point.low, point.high) for point in own]).T
+                axes.errorbar(
+                    [100 * point.fraction for point in own],
+                    values,
+                    yerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
+                    fmt=f"{MARKERS[k % len(MARKERS)]}{LINES[k % len(LINES)]}",
+                    color=CYCLE[k % len(CYCLE)],
+                    markersize=4,
+                    capsize=2,
+                    label=strategy,
+                )
+                if strategy == "scratch" and own[-1].fraction == 1.0:
+                    axes.axhline(values[-1], color=GREY, linewidth=1, linestyle=":")
+            axes.set_xscale("log")
+            ticks = sorted({100 * point.fraction for point in points})
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+            axes.set_title(family)
+            axes.set_xlabel("% of the target's training examples")
+        metric = points[0].metric
+        figure.suptitle(
+            f"{points[0].domain}: {points[0].task}\n{label_of(metric)} ({_better(metric)}), 95% intervals", fontsize=10
+        )
+        shown = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=min(5, 2 * len(families) + 1))
+
+
+def _fraction(point: Point) -> float:
+    return point.fraction
+
+
 def forecasts(shown: Sequence[Forecast], past: Sequence[np.ndarray], titles: Sequence[str], path: Path) -> None:
     """Median and 80/95% intervals against the truth, one panel each; past: values (T, C) before each origin.
 
@@ -202,6 +289,33 @@ def frames(rows: Sequence[tuple[str, np.ndarray]], path: Path) -> None:
             line[0].set_ylabel(title)
 
 
+def attention(maps: np.ndarray, positions: Sequence[str] | None, title: str, path: Path) -> None:
+    """Attention weights (layers, heads, T, T), a panel each, on one scale; positions: what stands at each, if that
+    can be written.
+    """
+    from matplotlib.colors import PowerNorm
+
+    layers, heads = maps.shape[:2]
+    with _figure(path, 0.8 + 2.3 * heads, 0.8 + 2.3 * layers) as figure:
+        panels = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
+        for layer, line in enumerate(panels):
+            for head, axes in enumerate(line):
+                # The square root shows weights spread over many positions beside those on a single one.
+                shown = axes.imshow(maps[layer, head], norm=PowerNorm(0.5, 0, 1), cmap="cividis", interpolation="none")
+                axes.grid(visible=False)
+                axes.set_title(f"layer {layer + 1}, head {head + 1}")
+                if positions is not None:
+                    for set_ticks in (axes.set_xticks, axes.set_yticks):
+                        set_ticks(range(len(positions)), positions, fontsize=4, parse_math=False)
+                    axes.tick_params(length=0)
+        for axes in panels[-1]:
+            axes.set_xlabel("attends to")
+        for axes in panels[:, 0]:
+            axes.set_ylabel("after")
+        figure.colorbar(shown, ax=panels, shrink=0.6, label="weight", ticks=[0, 0.01, 0.1, 0.25, 0.5, 1])
+        figure.suptitle(title, fontsize=10)
+
+
 def loss_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str, path: Path) -> None:
     """Losses over training steps; curves: (steps, values) by name."""
     with _figure(path, 7.2, 3.4) as figure:
@@ -213,6 +327,77 @@ def loss_curves(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], label: str,
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         figure.legend(loc="outside upper center", ncols=min(4, len(curves)))
+
+
+def gradients(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], path: Path) -> None:
+    """Gradient norm by lag of each family, relative to lag 0: full and truncated, before and after training.
+
+    found: family -> start or trained -> full or truncated -> norms of lag 0, 1, ...; a norm of 0 is not drawn.
+    """
+    moments = list(dict.fromkeys(moment for one in found.values() for moment in one))
+    with _figure(path, 7.2, 3.4) as figure:
+        for axes, moment in zip(figure.subplots(1, len(moments), sharey=True, squeeze=False)[0], moments, strict=True):
+            for k, (family, parts) in enumerate(found.items()):
+                for cut, style in (("full", "-"), ("truncated", ":")):
+                    norms = np.array(parts[moment][cut])
+                    known = norms > 0
+                    lags, shares = np.flatnonzero(known), norms[known] / norms[0]
+                    axes.plot(lags, shares, style, color=CYCLE[k % len(CYCLE)], label=f"{family}, {cut}")
+            axes.set_yscale("log")
+            axes.set_title({"start": "before training", "trained": "after training"}.get(moment, moment))
+            axes.set_xlabel("steps back, k")
+        figure.axes[0].set_ylabel("|∂ loss / ∂ state|, of that at k = 0")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+def horizons(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
+    """Loss of each task of memory by its horizon, as a share of the least one without memory (1 is no memory at all).
+
+    found: family -> task -> lines with horizon, loss, baseline and solved, a full marker where it was solved.
+    """
+    tasks = list(dict.fromkeys(task for one in found.values() for task in one))
+    with _figure(path, 7.2, 3.2) as figure:
+        for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
+            for k, (family, parts) in enumerate(found.items()):
+                lines, colour, marker = parts[task], CYCLE[k % len(CYCLE)], MARKERS[k % len(MARKERS)]
+                x = [line["horizon"] for line in lines]
+                y = [line["loss"] / line["baseline"] for line in lines]
+                axes.plot(x, y, "-", color=colour, marker=marker, markerfacecolor="white", label=family)
+                solved = [(a, b) for a, b, line in zip(x, y, lines, strict=True) if line["solved"]]
+                axes.plot([a for a, _ in solved], [b for _, b in solved], marker, color=colour)
+            axes.axhline(1, color="#777777", linewidth=0.8, linestyle="--")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(x, [str(one) for one in x])
+            axes.set_title(task)
+            axes.set_xlabel("horizon, steps")
+        figure.axes[0].set_ylabel("loss / loss without memory")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(found))
+
+
+def growth(
+    t: Sequence[int],
+    counts: Mapping[str, Sequence[float]],
+    shares: Mapping[str, Sequence[float | None]],
+    path: Path,
+) -> None:
+    """What a model of the last t steps costs and needs: counts, and below them shares from 0 to 1, by t."""
+    parts = [part for part in (counts, shares) if part]
+    with _figure(path, 7.2, 1.2 + 2.4 * len(parts)) as figure:
+        for axes, part in zip(figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0], parts, strict=True):
+            for k, (name, values) in enumerate(part.items()):
+                points = np.array(values, np.float64)  # None becomes NaN, which is not drawn
+                style, colour = LINES[k % len(LINES)], CYCLE[k % len(CYCLE)]
+                label, marker = name.replace("_", " "), MARKERS[k % len(MARKERS)]
+                axes.plot(t, points, style, color=colour, marker=marker, markersize=3, label=label)
+            axes.set_xscale("log")
+            if part is counts:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(-0.02, 1.02)
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.set_xlabel("steps of the past, t")
 
 
 def reliability(predictions: Mapping[str, Predictions], path: Path) -> None:

@@ -16,7 +16,8 @@ from seqlab.errors import UserError
 from seqlab.training.settings import Decoding, TrainerSettings
 
 PAIRS = "pairs"  # the kind of a space of translations
-WEIGHTS, RECIPE = "model.safetensors", "model.json"
+TENSORS = ".safetensors"
+WEIGHTS, RECIPE = f"model{TENSORS}", "model.json"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ def load_recipe(folder: Path) -> Recipe:
         return Recipe(**found)
     except TypeError:
         raise UserError(f"{folder / RECIPE}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
+
+
+def tensors_of(path: Path) -> dict[str, np.ndarray]:
+    """Those of a model's folder, or of a user's own safetensors file."""
+    return read_tensors(path if path.suffix == TENSORS else path / WEIGHTS)
 
 
 def load_rules(folder: Path) -> Any:

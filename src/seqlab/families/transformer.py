@@ -26,6 +26,9 @@ class Transformer(GradientFamily):
     Raises UserError when heads do not divide hidden_size into even parts.
     """
 
+    adapts = ("qkv", "mix", "up", "down")
+    objectives = ("next", "hidden")
+
     def __init__(
         self,
         space: Space,
@@ -71,6 +74,15 @@ class Transformer(GradientFamily):
         for block in self.blocks:
             q, k, v = block.project(h, rotation)
             h = block.finish(h, attend(q, k, v))
+        return self.norm(h)
+
+    def around(self, h: Tensor, exists: Tensor) -> Tensor:
+        """`body` with both sides in view: (B, T, D) -> (B, T, D), where `exists` (B, T) keeps padding out of sight."""
+        rotation = self.rotation(torch.arange(h.shape[1], device=h.device))
+        h = F.dropout(h, self.dropout, self.training)
+        for block in self.blocks:
+            q, k, v = block.project(h, rotation)
+            h = block.finish(h, F.scaled_dot_product_attention(q, k, v, attn_mask=exists[:, None, None]))
         return self.norm(h)
 
     def start(self, batch_size: int) -> State:

@@ -63,12 +63,87 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Strategy:
-    """How the source is used on the target."""
+class Hiding:
+    """Which positions the masked objective hides."""
 
-    init: Literal["scratch", "pretrained"]
+    share: float  # of the positions, about
+    span: int  # neighbours that are hidden together
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What pretraining predicts: the next position, or hidden ones from both sides."""
+
+    predicts: Literal["next", "hidden"]
+    hidden: Hiding | None = None
+
+    @property
+    def task(self) -> Literal["next_step", "masked"]:
+        return "next_step" if self.predicts == "next" else "masked"
+
+
+@dataclass(frozen=True)
+class Slanted:
+    """The slanted triangular rate of Howard and Ruder (2018), in place of the optimiser's own schedule."""
+
+    cut: float  # share of the steps over which the rate rises
+    ratio: float  # of the largest rate to the smallest
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Low-rank adapters (Hu et al. 2022): a matrix W becomes W + alpha / rank B A, of which B and A are trained."""
+
+    rank: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Soft targets from a teacher (Hinton, Vinyals and Dean 2015)."""
+
+    temperature: float  # of symbols and classes; a density has none
+    weight: float  # of the soft targets, 0 to 1; the labels get the rest
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Self-training (Lee 2013): the model's own classes for target data that has none."""
+
+    confidence: float  # least probability of a class that is believed
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How the source is used on the target. A part that is None is not used.
+
+    init: scratch, pretrained (the source's model), or the path of a safetensors file in the family's own layout.
+    teacher: the strategy whose model of the same domain, family, fraction and seed teaches. sizes: factors of the
+    family's own sizes, where it has them, for a smaller or larger model of the same kind. control: the strategy it is
+    compared with on the same share of the target; None: scratch. order: of the positions within each sequence, in
+    training, validation and test; shuffled, the next step is the one task, and the value of order its result.
+    """
+
+    init: str
     learning_rate_factor: float  # multiplies the family's learning rate
-    share: float = 1.0  # of the target's training examples: the first of a fixed permutation, so that shares are nested
+    frozen: Literal["body"] | None = None  # only the task's own output end, or head, is trained
+    depth_factor: float | None = None  # a layer group's rate, as a fraction of the rate of the group above it
+    unfreezing: float | None = None  # share of the steps over which the groups join the training, from the top
+    slanted: Slanted | None = None
+    adapters: Adapters | None = None
+    sizes: dict[str, float] | None = None
+    teacher: str | None = None
+    distillation: Distillation | None = None
+    pseudo_labels: PseudoLabels | None = None
+    control: str | None = None
+    order: Literal["kept", "shuffled"] = "kept"
+
+    @property
+    def stepped(self) -> bool:
+        """Whether it speaks of steps, layers or gradients, which a closed form has not."""
+        parts = (self.frozen, self.depth_factor, self.unfreezing, self.slanted, self.adapters, self.distillation)
+        return any(part is not None for part in parts)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Meta:
     size: int  # symbols of the alphabet, or channels
     tasks: list[str]
     classes: list[str]  # of the classify task
-    transform: str = "none"  # of the raw values, before standardisation
+    transform: str = "none"  # of the raw values, before standardisation: "log1p", or "log_return" between neighbours
     characters: bool = False  # symbols are UTF-8 bytes: bits are reported per character
     frame: list[int] = field(default_factory=list)  # height and width, where projection.safetensors makes pictures
     removed: dict[str, int] = field(default_factory=dict)  # what cleaning dropped, and how many

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections import Counter
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ FIELDS = {"X": "the recordings", "y": "their exercises", "y_labels": "names", "s
 
 
 class Motion:
-    """Exercises recorded by a watch, by subject: `source` (train, valid) and `target` (train, valid, test) name the
-    subjects of each split, and no subject is in two.
+    """Exercises recorded by a watch, by subject: `source` (train, valid) and `target` (train, valid, test) say how many
+    subjects a split has; which ones follows from their names alone (`deal`), and no subject is in two.
 
     A training recording gives all its windows, one after another; a held-out one gives its middle window alone, because
     windows of one recording are no independent examples. Each set is standardised by its own training windows; the
@@ -47,14 +48,13 @@ class Motion:
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
         """Write source, target and labelled sets. Raises UserError naming the recording or the subject."""
         recordings = read_watch(find(raw["watch"], FILE))
-        check_subjects({"source": self.source, "target": self.target}, recordings.subjects)
+        dealt = deal({"source": self.source, "target": self.target}, recordings.subjects)
         removed: Counter[str] = Counter()
-        write_source(recordings, self.source, self.window, out, removed)
+        write_source(recordings, dealt["source"], self.window, out, removed)
         cuts: dict[str, list[np.ndarray]] = {}
         labels: dict[str, list[str]] = {}
-        for split, subjects in self.target.items():
-            cuts[split], names = cut(recordings, subjects, self.window, split != "train", removed)
-            labels[split] = names
+        for split, subjects in dealt["target"].items():
+            cuts[split], labels[split] = cut(recordings, subjects, self.window, split != "train", removed)
         classes = classes_of(recordings.names, labels)
         write_target(cuts, labels, classes, self.context, out)
         write_meta(out, meta(recordings.channels, classes, removed))
@@ -78,9 +78,9 @@ class SmallMotion:
         for file, channels in ((test.file, test.channels), (FILE, recordings.channels)):
             if channels != train.channels:
                 raise UserError(f"{file}: {channels} channels, {train.file} has {train.channels}")
-        check_subjects({"source": self.source}, recordings.subjects)
+        dealt = deal({"source": self.source}, recordings.subjects)
         removed: Counter[str] = Counter()
-        write_source(recordings, self.source, self.window, out, removed)
+        write_source(recordings, dealt["source"], self.window, out, removed)
         held = stratified(train.sequences, train.labels, self.valid)
         rows = {"train": np.flatnonzero(~held), "valid": np.flatnonzero(held)}
         cuts = {split: [train.sequences[i] for i in at] for split, at in rows.items()} | {"test": test.sequences}
@@ -113,21 +113,28 @@ def meta(channels: int, classes: list[str], removed: Counter[str]) -> Meta:
     return Meta(kind="vectors", size=channels, tasks=["next_step", "classify"], classes=classes, removed=dict(removed))
 
 
-def check_subjects(sets: dict[str, dict[str, list[int]]], known: list[int]) -> None:
-    """Raises UserError when a subject is unknown or in two splits, or when a split is missing."""
+def deal(counts: dict[str, dict[str, int]], subjects: list[int]) -> dict[str, dict[str, list[int]]]:
+    """The subjects of each split of each set: all of them, in the order of the SHA-256 of their names, dealt to the
+    splits in the order of `counts`. So no score and no look at the data can have moved a subject.
+
+    Raises UserError when a split is missing or has no subject, or when the counts do not add up to all subjects.
+    """
     expected = {"source": SPLITS[:2], "target": SPLITS}
-    place: dict[int, str] = {}
-    for name, splits in sets.items():
-        if set(splits) != set(expected[name]):
-            raise UserError(f"{name}: found the splits {', '.join(splits)}, expected {', '.join(expected[name])}")
-        for split, subjects in splits.items():
-            for subject in subjects:
-                if subject not in known:
-                    there = ", ".join(map(str, sorted(set(known))))
-                    raise UserError(f"{name}.{split}: no subject {subject!r}; there are {there}")
-                if subject in place:
-                    raise UserError(f"{name}.{split}: subject {subject} is also in {place[subject]}")
-                place[subject] = f"{name}.{split}"
+    names = sorted(set(subjects), key=lambda name: hashlib.sha256(str(name).encode()).digest())
+    dealt: dict[str, dict[str, list[int]]] = {}
+    used = 0
+    for part, splits in counts.items():
+        if set(splits) != set(expected[part]):
+            raise UserError(f"{part}: found the splits {', '.join(splits)}, expected {', '.join(expected[part])}")
+        for split in expected[part]:
+            count = splits[split]
+            if not isinstance(count, int) or count < 1:
+                raise UserError(f"{part}.{split}: found {count!r}, expected a number of subjects, at least 1")
+            dealt.setdefault(part, {})[split] = names[used : used + count]
+            used += count
+    if used != len(names):
+        raise UserError(f"{' and '.join(counts)}: the splits add up to {used} subjects; there are {len(names)}")
+    return dealt
 
 
 def cut(

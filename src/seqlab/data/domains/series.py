@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import itertools
 import math
 import re
@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, find, split_of, write_meta
+from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, classes_of, find, split_of, write_meta
+from seqlab.data.readers import read_table
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
 
@@ -23,14 +24,16 @@ MONTHS = {
     for i, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"])
 }
 PANEL_KEYS = ("file", "time", "value", "key")
+# Of a value that nothing transforms: the squares of a whole series then add up within float32.
+LARGEST = 1e15
 
 
 class Series:
     """Panels in long format: one CSV with a column of times, one of values and the columns that name a series.
 
-    A series is its longest run without a gap in time or a missing value; what is shorter than `min_length`, or
-    constant, is dropped and counted. Values are transformed; each sequence carries its own standardisation, estimated
-    before its first scored step.
+    A series is its longest run without a gap in time or a missing value; what is shorter than `min_length`, constant or
+    equal to a series before it (the target's come first) is dropped and counted. Values are transformed; each sequence
+    carries its own standardisation, estimated before its first scored step.
     """
 
     def __init__(
@@ -51,19 +54,24 @@ class Series:
         self.valid_steps, self.test_steps = valid_steps, test_steps
         self.valid, self.test = valid, test
 
+    @property
+    def classes(self) -> list[str]:
+        """The names of the source panels."""
+        return [Path(panel["file"]).stem for panel in self.source]
+
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
         """Write source, target and labelled sets. Raises UserError naming file, row and column."""
         removed: Counter[str] = Counter()
-        root = raw["panels"]
-        self._write_target(self._panel(root, self.target, removed), out)
-        self._write_source([self._panel(root, panel, removed) for panel in self.source], out)
+        root, seen = raw["panels"], set[bytes]()
+        self._write_target(self._panel(root, self.target, removed, seen), out)
+        self._write_source([self._panel(root, panel, removed, seen) for panel in self.source], out)
         write_meta(
             out,
             Meta(
                 kind="vectors",
                 size=1,
                 tasks=["next_step", "classify"],
-                classes=[Path(panel["file"]).stem for panel in self.source],
+                classes=self.classes,
                 transform=self.transform,
                 removed=dict(removed),
             ),
@@ -104,6 +112,7 @@ class Series:
                 # One labelled window a series: a test of significance means something for independent examples alone.
                 newest[split] += kept[:1]
                 labels[split] += [label] * len(kept[:1])
+        classes_of(self.classes, {split: [self.classes[label] for label in found] for split, found in labels.items()})
         for split in SPLITS:
             if not windows[split]:
                 raise UserError(f"source: no series falls into the {split} split; give more series or a larger share")
@@ -112,8 +121,10 @@ class Series:
             ends = np.array([len(y) for y in newest[split]])
             _standardised(newest[split], ends, labels=np.array(labels[split])).save(out / LABELLED / split)
 
-    def _panel(self, root: Path, spec: dict[str, Any], removed: Counter[str]) -> dict[str, np.ndarray]:
-        """Every usable series of a panel by name: (T, 1) float32, transformed."""
+    def _panel(
+        self, root: Path, spec: dict[str, Any], removed: Counter[str], seen: set[bytes]
+    ) -> dict[str, np.ndarray]:
+        """Every usable series of a panel by name: (T, 1) float32, transformed. seen: hashes of those before."""
         if set(spec) != set(PANEL_KEYS):
             raise UserError(
                 f"domain series, panel {spec.get('file', spec)}: expected the keys {', '.join(PANEL_KEYS)}, "
@@ -130,48 +141,36 @@ class Series:
         step = steps.most_common(1)[0][0] if steps else 1
         kept: dict[str, np.ndarray] = {}
         for name, points in series.items():
-            y = _longest_run(points, step)
+            run = _longest_run(points, step)
+            y = (np.log1p(run) if self.transform == "log1p" else run).astype(np.float32)[:, None]
             if len(y) < self.min_length:
                 removed[f"{spec['file']}: shorter than min_length"] += 1
-            elif np.ptp(y) == 0:
+            elif np.ptp(run) == 0:
                 removed[f"{spec['file']}: constant"] += 1
+            elif (digest := hashlib.sha256(y.data).digest()) in seen:
+                removed[f"{spec['file']}: duplicate"] += 1
             else:
-                kept[name] = (np.log1p(y) if self.transform == "log1p" else y).astype(np.float32)[:, None]
+                seen.add(digest)
+                kept[name] = y
         if not kept:
-            raise UserError(f"{file.name}: no usable series: none has {self.min_length} steps without a gap")
+            raise UserError(
+                f"{file.name}: no usable series: none has {self.min_length} steps without a gap, varies and is new"
+            )
         return kept
 
     def _rows(self, file: Path, spec: dict[str, Any]) -> Iterator[tuple[str, int, float]]:
         """(series name, time index, value) of each row; a missing value is NaN."""
-        with open(file, encoding="utf-8", newline="") as opened:
-            reader = csv.reader(opened)
-            header = next(reader, None)
-            if header is None:
-                raise UserError(f"{file.name}: the file is empty")
-            wanted = [spec["time"], spec["value"], *spec["key"]]
-            for column in wanted:
-                if column not in header:
-                    raise UserError(f"{file.name}: no column {column!r}; the header has {', '.join(header)}")
-            time, value, *key = [header.index(column) for column in wanted]
-            newest: dict[str, int] = {}
-            try:
-                for cells in reader:
-                    where = f"{file.name}, row {reader.line_num}"
-                    if len(cells) != len(header):
-                        raise UserError(f"{where}: {len(cells)} cells, expected {len(header)}")
-                    name = "/".join(cells[k] for k in key)
-                    at = _time_index(cells[time], f"{where}, column {spec['time']}")
-                    if at <= newest.get(name, at - 1):
-                        raise UserError(
-                            f"{where}, column {spec['time']}: {cells[time]!r} does not come after the time before it "
-                            f"of the series {name!r}"
-                        )
-                    newest[name] = at
-                    yield name, at, self._value(cells[value], f"{where}, column {spec['value']}")
-            except UnicodeDecodeError as error:
+        newest: dict[str, int] = {}
+        for where, (time, value, *key) in read_table(file, [spec["time"], spec["value"], *spec["key"]], []):
+            name = "/".join(key)
+            at = _time_index(time, f"{where}, column {spec['time']}")
+            if at <= newest.get(name, at - 1):
                 raise UserError(
-                    f"{file.name}, after row {reader.line_num}: byte 0x{error.object[error.start]:02x} is not UTF-8"
-                ) from None
+                    f"{where}, column {spec['time']}: {time!r} does not come after the time before it "
+                    f"of the series {name!r}"
+                )
+            newest[name] = at
+            yield name, at, self._value(value, f"{where}, column {spec['value']}")
 
     def _value(self, cell: str, where: str) -> float:
         if cell in ("", "NA"):
@@ -184,6 +183,8 @@ class Series:
             raise UserError(f"{where}: {cell!r} is not finite; leave the cell empty where a value is missing")
         if self.transform == "log1p" and value <= -1:
             raise UserError(f"{where}: {cell} has no log1p; set transform to none")
+        if self.transform == "none" and abs(value) > LARGEST:
+            raise UserError(f"{where}: {cell} is beyond {LARGEST:g}; set transform to log1p, or take a greater unit")
         return value
 
 

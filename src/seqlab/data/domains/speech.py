@@ -96,13 +96,16 @@ def read_wav(file: Path, rate: int) -> np.ndarray:
     try:
         with wave.open(str(file), "rb") as opened:
             found = opened.getframerate(), opened.getnchannels(), 8 * opened.getsampwidth()
-            data = opened.readframes(opened.getnframes())
+            count = opened.getnframes()
+            data = opened.readframes(count)
     except (wave.Error, EOFError) as error:
-        raise UserError(f"{file.name}: not a PCM WAV file: {error or 'it ends early'}") from None
+        raise UserError(f"{file.name}: not a PCM WAV file: {str(error) or 'it ends early'}") from None
     if found != (rate, 1, 16):
         raise UserError(
             f"{file.name}: {found[0]} Hz, {found[1]} channels, {found[2]} bits; expected {rate} Hz, 1 channel, 16 bits"
         )
+    if len(data) != 2 * count:
+        raise UserError(f"{file.name}: ends after {len(data) // 2} of {count} samples")
     return np.frombuffer(data, "<i2") / 32768
 
 

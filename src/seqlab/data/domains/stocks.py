@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import numpy as np
 
 from seqlab.data.domains.base import SOURCE, TARGET, Meta, find, split_in_time, write_meta
+from seqlab.data.readers import read_table
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 
 TABLE_KEYS = ("file", "date", "date_format", "price", "key")
 MISSING = ("", ".", "NA")
-Prices = dict[str, list[tuple[date, float]]]
+Prices = dict[str, list[tuple[datetime, float]]]
 
 
 class Stocks:
@@ -28,10 +25,12 @@ class Stocks:
 
     Sequences are windows of context + window returns, standardised by their context alone, so that a model sees
     volatility relative to the recent past. Held-out windows are scored on their last `window` returns, and no return is
-    scored twice. What a share's held-out days could have told about the market is kept out of pretraining: the source
-    ends where the target's first validation window begins to be scored.
+    scored twice. What a share's held-out days could have told about the market is kept out of pretraining: with
+    `source_ends`, the source ends where the target's first validation window begins to be scored. A source that says
+    nothing of markets may go on (and may be finer than a day: a step is then from one row to the next).
 
-    With x_t as the sequence, independent Gaussian x_t *is* the Gaussian random walk of the log price.
+    With x_t as the sequence, independent Gaussian x_t *is* the Gaussian random walk of the log price. So `zero_return`
+    is the random walk among the forecast controls, and `historical_mean` the one with drift.
     """
 
     def __init__(
@@ -44,8 +43,9 @@ class Stocks:
         stride: int,
         valid_windows: int,
         test_windows: int,
+        source_ends: bool,
     ) -> None:
-        self.source, self.target = source, target
+        self.source, self.target, self.source_ends = source, target, source_ends
         self.context, self.window, self.stride = context, window, stride
         self.valid_windows, self.test_windows = valid_windows, test_windows
 
@@ -57,15 +57,25 @@ class Stocks:
         markets: Prices = {}
         for table in self.source:
             for name, prices in self._table(raw["markets"], table, removed).items():
-                markets[name] = [(day, price) for day, price in prices if day < begins]
+                markets[name] = [(day, price) for day, price in prices if day < begins or not self.source_ends]
                 removed["source: days from the target's validation on"] += len(prices) - len(markets[name])
         self._write(markets, out, SOURCE, removed, test=0)
-        write_meta(out, Meta(kind="vectors", size=1, tasks=["next_step"], classes=[], removed=dict(removed)))
+        write_meta(
+            out,
+            Meta(
+                kind="vectors",
+                size=1,
+                tasks=["next_step"],
+                classes=[],
+                transform="log_return",
+                removed=dict(removed),
+            ),
+        )
 
-    def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> date:
+    def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> datetime:
         """Write a set's splits. Returns the first day on which any of its held-out returns is scored."""
         windows: dict[str, list[np.ndarray]] = {}
-        begins = date.max
+        begins = datetime.max
         held = (self.valid_windows + test) * self.window
         for points in prices.values():
             parts = split_in_time(
@@ -106,46 +116,27 @@ class Stocks:
             )
         file = find(root, table["file"])
         found: Prices = {}
-        for number, row in _rows(file, [table[key] for key in ("date", "price", "key") if table[key] is not None]):
-            where = f"{file.name}, row {number}"
-            name = file.name if table["key"] is None else row[table["key"]]
-            cell = row[table["date"]]
+        columns = [table[key] for key in ("date", "price", "key") if table[key] is not None]
+        for where, (cell, price, *key) in read_table(file, columns, []):
+            name = key[0] if key else file.name
             try:
-                day = datetime.strptime(cell, table["date_format"]).date()
+                day = datetime.strptime(cell, table["date_format"])
             except ValueError:
                 raise UserError(
                     f"{where}, column {table['date']}: {cell!r} is not a date of the form {table['date_format']}"
                 ) from None
             if name in found and day <= found[name][-1][0]:
                 raise UserError(f"{where}, column {table['date']}: {cell!r} does not come after the day before it")
-            if row[table["price"]] in MISSING:
+            if price in MISSING:
                 removed[f"{file.name}: no price"] += 1
                 continue
-            found.setdefault(name, []).append((day, _price(row[table["price"]], f"{where}, column {table['price']}")))
+            found.setdefault(name, []).append((day, _price(price, f"{where}, column {table['price']}")))
         for name, points in found.items():
             if len(points) < 2:
                 raise UserError(f"{file.name}: {name} has 1 price, which gives no return; expected at least 2")
         if not found:
             raise UserError(f"{file.name}: no prices after the header")
         return found
-
-
-def _rows(file: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Numbered rows of a CSV file, plain or gzip."""
-    opener = gzip.open if file.suffix == ".gz" else open
-    with cast(TextIO, opener(file, "rt", encoding="utf-8", newline="")) as opened:
-        reader = csv.DictReader(opened, restkey="", restval="")
-        try:
-            header = reader.fieldnames or []
-            for column in columns:
-                if column not in header:
-                    raise UserError(
-                        f"{file.name}: no column {column!r}; the header has {', '.join(header) or 'nothing'}"
-                    )
-            for row in reader:
-                yield reader.line_num, row
-        except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-            raise UserError(f"{file.name}, after row {reader.line_num}: damaged: {error}") from None
 
 
 def _price(cell: str, where: str) -> float:

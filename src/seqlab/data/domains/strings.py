@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
+import math
+import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, split_of, write_meta
+from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, classes_of, split_of, write_meta
+from seqlab.data.readers import read_lines, read_table
 from seqlab.data.sequences import SPLITS, SequenceWriter
 from seqlab.errors import UserError
 
 BYTES = 256
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # only an escape of JSON can bring one in
 
 
 @dataclass(frozen=True)
 class Text:
-    """One text, where it stood (for error messages), and its class, if it has one."""
+    """One text and its class, if it has one."""
 
     text: str
-    where: str
     label: str | None = None
 
 
@@ -38,17 +40,34 @@ class Strings:
     """
 
     def __init__(
-        self, *, target_columns: list[str], classes: list[str], max_length: int, valid: float, test: float
+        self,
+        *,
+        source_columns: list[str],
+        target_columns: list[str],
+        classes: list[str],
+        max_length: int,
+        valid: float,
+        test: float,
     ) -> None:
-        self.target_columns, self.classes, self.max_length = target_columns, classes, max_length
+        if "text" not in target_columns:
+            raise UserError(
+                f"domain strings, target_columns: found {', '.join(target_columns)}, expected text among them"
+            )
+        if "score" in target_columns and len(classes) != 2:
+            raise UserError(f"domain strings, classes: found {len(classes)}, expected two for the signs of `score`")
+        if max_length < 1:
+            raise UserError(f"domain strings, max_length: found {max_length}, expected at least 1 byte")
+        self.source_columns, self.target_columns = source_columns, target_columns
+        self.classes, self.max_length = classes, max_length
         self.valid, self.test = valid, test
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
         """Write source, target and labelled sets. Raises UserError naming file and line."""
         removed: Counter[str] = Counter()
         # A target text that also stands in the source is kept out of it: nothing of a test is ever pretrained on.
-        target = self._write(self._texts(raw["target"], self.target_columns), out, TARGET, removed, set())
-        self._write(self._texts(raw["source"], ["text"]), out, SOURCE, removed, target)
+        seen = Digests()
+        self._write(self._texts(raw["target"], self.target_columns), out, TARGET, removed, seen)
+        self._write(self._texts(raw["source"], self.source_columns), out, SOURCE, removed, seen)
         labelled = (out / LABELLED).exists()
         write_meta(
             out,
@@ -62,11 +81,9 @@ class Strings:
             ),
         )
 
-    def _write(
-        self, texts: Iterator[Text], out: Path, name: str, removed: Counter[str], seen: set[bytes]
-    ) -> set[bytes]:
-        """Clean, deduplicate, split and write one set (and the labelled one beside it); hashes of what was written."""
-        seen = set(seen)
+    def _write(self, texts: Iterator[Text], out: Path, name: str, removed: Counter[str], seen: Digests) -> None:
+        """Clean, deduplicate, split and write one set (and the labelled one beside it)."""
+        labels: dict[str, set[str]] = {split: set() for split in SPLITS}
         with ExitStack() as stack:
 
             def writer(set_name: str, split: str) -> SequenceWriter:
@@ -79,21 +96,20 @@ class Strings:
                 if not text:
                     removed[f"{name}: empty"] += 1
                     continue
-                # 16 bytes a text are all that deduplication keeps in memory.
-                digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-                if digest in seen:
+                if not seen.add(text.encode()):
                     removed[f"{name}: duplicate"] += 1
                     continue
-                seen.add(digest)
                 split = split_of(text, self.valid, self.test)
                 values = np.frombuffer(text.encode() + b"\n", np.uint8)
                 for start in range(0, len(values), self.max_length):
                     writers[split].append(values[start : start + self.max_length])
-                if item.label is not None:
+                # What a classifier learns are the target's classes; a source may have the column too.
+                if item.label is not None and name == TARGET:
                     if not labelled:
                         labelled = {part: writer(LABELLED, part) for part in SPLITS}
                     labelled[split].append(values[: self.max_length], self.classes.index(item.label))
-        return seen
+                    labels[split].add(item.label)
+        classes_of(self.classes, {split: sorted(found) for split, found in labels.items()})
 
     def _texts(self, path: Path, columns: list[str]) -> Iterator[Text]:
         """Every text of a file or folder, with its class."""
@@ -101,14 +117,11 @@ class Strings:
         if not files:
             raise UserError(f"{path}: no file there")
         for file in files:
-            if not file.stat().st_size:
-                raise UserError(f"{file}: the file is empty")
             read = {".jsonl": self._jsonl, ".csv": self._csv}.get(file.suffix)
-            with open(file, "rb") as opened:
-                yield from read(file, opened) if read else self._lines(file, opened, columns)
+            yield from read(file) if read else self._lines(file, columns)
 
-    def _lines(self, file: Path, opened: BinaryIO, columns: list[str]) -> Iterator[Text]:
-        for number, line in _decoded(file, opened):
+    def _lines(self, file: Path, columns: list[str]) -> Iterator[Text]:
+        for number, line in read_lines(file):
             cells = line.split("\t") if len(columns) > 1 else [line]
             if cells == [""]:
                 continue
@@ -119,17 +132,12 @@ class Strings:
                 )
             yield self._text(dict(zip(columns, cells, strict=True)), f"{file.name}, line {number}")
 
-    def _csv(self, file: Path, opened: BinaryIO) -> Iterator[Text]:
-        reader = csv.DictReader(line + "\n" for _, line in _decoded(file, opened))
-        if "text" not in (reader.fieldnames or []):
-            raise UserError(
-                f"{file.name}: no column 'text'; the header has {', '.join(reader.fieldnames or []) or 'nothing'}"
-            )
-        for row in reader:
-            yield self._text(row, f"{file.name}, line {reader.line_num}")
+    def _csv(self, file: Path) -> Iterator[Text]:
+        for where, cells in read_table(file, ["text"], ["label"]):
+            yield self._text(dict(zip(("text", "label"), cells, strict=False)), where)
 
-    def _jsonl(self, file: Path, opened: BinaryIO) -> Iterator[Text]:
-        for number, line in _decoded(file, opened):
+    def _jsonl(self, file: Path) -> Iterator[Text]:
+        for number, line in read_lines(file):
             where = f"{file.name}, line {number}"
             try:
                 row = json.loads(line)
@@ -137,6 +145,8 @@ class Strings:
                 raise UserError(f"{where}: not JSON: {error}") from None
             if not isinstance(row, dict) or not isinstance(row.get("text"), str):
                 raise UserError(f"{where}: expected an object with a string 'text'")
+            if surrogate := LONE_SURROGATE.search(row["text"]):
+                raise UserError(f"{where}: {surrogate[0]!a} is half a character, which has no UTF-8")
             yield self._text({"text": row["text"]} | ({"label": row["label"]} if "label" in row else {}), where)
 
     def _text(self, row: dict[str, str], where: str) -> Text:
@@ -146,19 +156,40 @@ class Strings:
                 score = float(row["score"])
             except ValueError:
                 raise UserError(f"{where}, column score: {row['score']!r} is not a number") from None
+            if not math.isfinite(score):
+                raise UserError(f"{where}, column score: {row['score']!r} is not finite")
             label = None if score == 0 else self.classes[score > 0]
         if label is not None and label not in self.classes:
             raise UserError(f"{where}, column label: {label!r}; expected one of {', '.join(self.classes)}")
-        return Text(row["text"] or "", where, label)
+        return Text(row["text"], label)
 
 
-def _decoded(file: Path, opened: BinaryIO) -> Iterator[tuple[int, str]]:
-    """Numbered lines of UTF-8 text. Raises UserError naming the line and byte that is not UTF-8."""
-    for number, line in enumerate(opened, 1):
-        try:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{file.name}, line {number}, byte {error.start + 1}: 0x{line[error.start]:02x} is not UTF-8 "
-                f"({error.reason})"
-            ) from None
+class Digests:
+    """Which contents were there: 64-bit hashes in one array, by open addressing.
+
+    12 to 24 bytes each, where a set of Python's takes more than 100: as much as a short text itself. Two among n
+    contents are taken for one with probability n² / 2⁶⁵, 3e-4 for a hundred million.
+    """
+
+    def __init__(self) -> None:
+        self._slots, self._count = array("Q", [0]) * 4096, 0  # 0: free
+
+    def add(self, content: bytes) -> bool:
+        """Whether it is new."""
+        new = self._place(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) or 1)
+        self._count += new
+        if 3 * self._count > 2 * len(self._slots):
+            held, self._slots = self._slots, array("Q", [0]) * (2 * len(self._slots))
+            for digest in filter(None, held):
+                self._place(digest)
+        return new
+
+    def _place(self, digest: int) -> bool:
+        slots, last = self._slots, len(self._slots) - 1
+        at = digest & last
+        while slots[at] != digest:
+            if not slots[at]:
+                slots[at] = digest
+                return True
+            at = (at + 1) & last
+        return False

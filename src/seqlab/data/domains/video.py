@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from seqlab.data.domains.base import (
     split_of,
     write_meta,
 )
+from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 
@@ -33,10 +31,11 @@ LUMA_FIRST = ("gray", "nv12", "yuv420p", "yuv422p", "yuv444p", "yuvj420p")  # fo
 class Video:
     """Grey frames of size x size pixels between 0 and 1, projected to `components` numbers.
 
-    The projection is the PCA of training frames alone, half the weight to either set; each set is then standardised by
-    its own training frames. projection.safetensors makes frames of vectors again: a (T, C) sequence z of the target is
-    the frames origin + z @ axes (`Prepared.frames`). A model sees each sequence relative to its first `context` frames,
-    where a channel that stands still is given the deviation `stillest`: what counts is the motion, not the scene.
+    The projection is the PCA of training frames alone, half the weight to either set; each channel of a set is then
+    standardised by that set's training frames, and no window by its own: a whitened frame, as in a principal component
+    analysis, with one unit everywhere, so that an error counts the same in a still film and in a lively one.
+    projection.safetensors makes frames of vectors again: a (T, C) sequence z of the target is the frames
+    origin + z @ axes (`Prepared.frames`).
 
     Source: digits that move in straight lines and bounce off the walls (Srivastava et al. 2015), seeded; no digit of
     train is in valid. Target: windows of context + window frames of each clip, split in time.
@@ -55,7 +54,6 @@ class Video:
         context: int,
         window: int,
         stride: int,
-        stillest: float,
         valid_windows: int,
         test_share: float,
         seed: int,
@@ -63,7 +61,7 @@ class Video:
         self.digits, self.clips, self.size, self.components = digits, clips, size, components
         self.source = {"train": source_train, "valid": source_valid}
         self.source_length, self.context, self.window, self.stride = source_length, context, window, stride
-        self.stillest, self.valid_windows, self.test_share, self.seed = stillest, valid_windows, test_share, seed
+        self.valid_windows, self.test_share, self.seed = valid_windows, test_share, seed
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
         """Write source (train, valid) and target. Raises UserError naming the clip, or the row of the digits."""
@@ -72,10 +70,6 @@ class Video:
                 f"domain video: size {self.size} and components {self.components}; expected at least "
                 f"{SIDE * ENLARGED} pixels, and no more components than pixels of a frame"
             )
-        if self.source_length <= self.context:
-            raise UserError(
-                f"domain video: source_length {self.source_length}: expected more than context {self.context}"
-            )
         source = self._moving_digits(read_digits(find(raw["digits"], self.digits)))
         target = self._windows({name: read_clip(find(raw["clips"], name), self.size) for name in self.clips})
         mean, components = principal_components([source["train"], target["train"]], self.components)
@@ -83,14 +77,10 @@ class Video:
             projected = {split: [(one - mean) @ components.T for one in found] for split, found in splits.items()}
             scaler = Scaler.fit(projected["train"])
             for split, found in projected.items():
-                scaled = [scaler(one) for one in found]
-                past = [one[: self.context] for one in scaled]
                 # A source is scored whole; nothing forecasts it.
                 scored = split != "train" and name == TARGET
                 Sequences.from_arrays(
-                    scaled,
-                    centre=np.stack([one.mean(0) for one in past]),
-                    scale=np.stack([np.maximum(one.std(0), self.stillest) for one in past]),
+                    [scaler(one) for one in found],
                     **({"first": np.full(len(found), self.context)} if scored else {}),
                 ).save(out / name / split)
         # Of the target, the last of the two.
@@ -138,20 +128,15 @@ class Video:
 def read_digits(file: Path) -> np.ndarray:
     """(N, 8, 8) float32 in [0, 1] from rows of 64 pixels and a label. Raises UserError naming the row."""
     digits = []
-    try:
-        with gzip.open(file, "rt", encoding="utf-8", newline="") as opened:
-            for number, row in enumerate(csv.reader(opened), 1):
-                try:
-                    pixels = np.array(row[: SIDE**2], np.float32) / DEEPEST
-                except ValueError as error:
-                    raise UserError(f"{file.name}, row {number}: {error}") from None
-                if len(row) != SIDE**2 + 1 or not ((pixels >= 0) & (pixels <= 1)).all():
-                    raise UserError(f"{file.name}, row {number}: expected 64 pixels of 0 to {DEEPEST} and a label")
-                digits.append(pixels.reshape(SIDE, SIDE))
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{file.name}: damaged: {error}") from None
-    if not digits:
-        raise UserError(f"{file.name}: no digits")
+    for number, line in read_lines(file):
+        row = line.split(",")
+        try:
+            pixels = np.array(row[: SIDE**2], np.float32) / DEEPEST
+        except ValueError as error:
+            raise UserError(f"{file.name}, row {number}: {error}") from None
+        if len(row) != SIDE**2 + 1 or not ((pixels >= 0) & (pixels <= 1)).all():
+            raise UserError(f"{file.name}, row {number}: expected 64 pixels of 0 to {DEEPEST} and a label")
+        digits.append(pixels.reshape(SIDE, SIDE))
     return np.stack(digits)
 
 
@@ -186,6 +171,7 @@ def read_clip(file: Path, size: int) -> np.ndarray:
         with av.open(str(file)) as opened:
             if not opened.streams.video:
                 raise UserError(f"{file.name}: no video in it")
+            promised = opened.streams.video[0].frames  # 0 where the container does not say
             for frame in opened.decode(opened.streams.video[0]):
                 grey = frame if frame.format.name in LUMA_FIRST else frame.reformat(format="gray")
                 luma = np.frombuffer(memoryview(grey.planes[0]), np.uint8).reshape(frame.height, -1)[:, : frame.width]
@@ -196,6 +182,8 @@ def read_clip(file: Path, size: int) -> np.ndarray:
                 frames.append(_reduced(luma, size))
     except av.FFmpegError as error:
         raise UserError(f"{file.name}: does not decode after {len(frames)} frames: {error.strerror}") from None
+    if len(frames) < promised:
+        raise UserError(f"{file.name}: ends after {len(frames)} of {promised} frames")
     if len(frames) < 2:
         raise UserError(f"{file.name}: {len(frames)} frames; expected at least 2")
     return np.stack(frames)

@@ -14,6 +14,8 @@ from seqlab.families.closed_form.family import ClosedForm
 from seqlab.families.closed_form.hmm import HiddenMarkov
 from seqlab.families.closed_form.kalman import LinearGaussian
 from seqlab.families.closed_form.ngram import Bigram, KneserNey
+from seqlab.families.closed_form.suffix import SuffixModel
+from seqlab.families.closed_form.whole_past import WholePast
 
 __all__ = [
     "BayesClassifier",
@@ -23,7 +25,9 @@ __all__ = [
     "HiddenMarkov",
     "KneserNey",
     "LinearGaussian",
+    "SuffixModel",
     "VectorAutoregression",
+    "WholePast",
     "fit_each",
 ]
 

@@ -23,7 +23,7 @@ from numba import njit
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.family import ClosedForm
+from seqlab.families.closed_form.family import ClosedForm, check_source
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -422,12 +422,14 @@ class VectorAutoregression(ClosedForm):
     # ---------------------------------------------------------------------------------------------------- fitting
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
-        source = None if prior is None else prior._prior_for(self.space)
+        check_source(self.space, prior)
+        source = None if prior is None else prior.statistics
         lags = self._estimable(train, source)
         moments = _finite_moments(train, self.space.size, lags[-1], "training")
         held_out = _finite_moments(valid, self.space.size, lags[-1], "validation")
         information = _information(moments.since(lags[-1]), self.space.size, lags)
-        orders = lags if self.criterion == "valid" else [min(lags, key=lambda lag: information[lag][self.criterion])]
+        least = {name: min(lags, key=lambda lag: information[lag][name]) for name in ("aic", "bic")}
+        orders = lags if self.criterion == "valid" else [least[self.criterion]]
         weights = [0.0] if source is None else self.prior_weights
         if held_out.count == 0 and len(orders) * len(weights) > 1:
             raise UserError("validation split: no scored position; orders and prior weights are chosen on it")
@@ -440,24 +442,22 @@ class VectorAutoregression(ClosedForm):
                 candidates.append({"order": order, "prior_weight": weight, "valid_log_prob": fitted})
         chosen = max(candidates, key=lambda candidate: candidate["valid_log_prob"]) if held_out.count else candidates[0]
         self._take(_posterior(moments, source, chosen["prior_weight"]), chosen["order"])
+        root = self.largest_root()
         return {
             "order": self.order,
             "prior_weight": chosen["prior_weight"],
             "criterion": self.criterion,
             "candidates": candidates,
             "information": [{"order": lag, **values} for lag, values in information.items()],
-            "largest_root": self.largest_root(),
+            "least": least,
+            "largest_root": root,
+            "stable": root < 1,
             "ljung_box": self.ljung_box(train),
         }
 
     def _take(self, moments: Moments, order: int) -> None:
         self.statistics, self.order = moments, order
         self.regressions = moments.regressions(order)
-
-    def _prior_for(self, space: Space) -> Moments:
-        if self.space != space:
-            raise UserError(f"the source has {self.space.size} channels, the target {space.size}; expected the same")
-        return self.statistics
 
     def _estimable(self, train: Sequences, source: Moments | None) -> list[int]:
         """The candidate orders that `train` can carry, upwards."""
@@ -491,7 +491,7 @@ class VectorAutoregression(ClosedForm):
         return float(np.abs(np.linalg.eigvals(companion)).max())
 
     def ljung_box(self, sequences: Sequences) -> dict[str, float]:
-        """Are the residuals white? Ljung and Box (1978), for C channels Hosking (1980), over order + 10 lags.
+        """Are the residuals white? Ljung and Box (1978) over order + 10 lags, for C channels as Hosking (1980) has it.
 
         Autocorrelations are pooled over the sequences' scored positions that have `order` past steps.
         """
@@ -511,8 +511,8 @@ class VectorAutoregression(ClosedForm):
         tested = max(int(np.count_nonzero(pairs)) - 1 - self.order, 0) // 2 * 2
         precision = np.linalg.pinv(covariance[0])
         squares = np.array([np.trace(part.T @ precision @ part @ precision) for part in covariance[1:]])
-        used_lags = slice(0, self.order + tested)
-        statistic = float(pairs[0] * (pairs[0] + 2) * np.sum(squares[used_lags] / pairs[1:][used_lags]))
+        weights = np.divide(1, pairs[1:], out=np.zeros(lags), where=pairs[1:] > 0)[: self.order + tested]
+        statistic = float(pairs[0] * (pairs[0] + 2) * np.sum(squares[: self.order + tested] * weights))
         freedom = self.space.size**2 * tested
         return {
             "lags": self.order + tested,

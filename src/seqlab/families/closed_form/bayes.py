@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from seqlab.families.closed_form.family import ClosedForm
 
 BATCH_STEPS = 1 << 16  # positions a batch
 HOTTEST = 1e6
+COMMON = "common"  # in place of a class, in the names of arrays
 
 
 class BayesClassifier:
@@ -62,10 +64,25 @@ class BayesClassifier:
 
         choices = self.factory().choices()
         chosen: dict[str, Any] = {name: values[0] for name, values in choices.items()}
-        for name, values in choices.items():
-            losses = [log_loss(chosen | {name: value}) for value in values]
-            chosen[name] = values[int(np.argmin(losses))]
-        log_loss(chosen)
+        lowest, best = np.inf, None
+        tried: set[tuple[Any, ...]] = set()
+        refused: list[UserError] = []
+        # One choice after the other, beginning with the first value of each.
+        for trial in chain([chosen], ({name: value} for name, values in choices.items() for value in values)):
+            candidate = chosen | trial
+            if (key := tuple(candidate.values())) in tried:
+                continue
+            tried.add(key)
+            try:
+                loss = log_loss(candidate)
+            except UserError as error:  # few sequences carry fewer candidates than many
+                refused.append(error)
+                continue
+            if best is None or loss < lowest:
+                lowest, best, chosen = loss, (self.models, self.temperature), candidate
+        if best is None:
+            raise refused[0]
+        self.models, self.temperature = best
         return report | {"chosen": chosen, "temperature": self.temperature}
 
     def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -77,15 +94,26 @@ class BayesClassifier:
         return np.stack([model.log_prob(x, mask).sum(axis=1) for model in self.models], axis=1)
 
     def state(self) -> dict[str, np.ndarray]:
-        parts = {f"{k}.{name}": part for k, model in enumerate(self.models) for name, part in model.state().items()}
-        return {"log_prior": self.log_prior, "temperature": np.array([self.temperature]), **parts}
+        """Arrays that all class models hold in common, such as a source's, are kept once."""
+        states = [model.state() for model in self.models]
+        first = states[0].items()
+        common = {name: part for name, part in first if all(state.get(name) is part for state in states)}
+        own = {
+            f"{k}.{name}": part for k, state in enumerate(states) for name, part in state.items() if name not in common
+        }
+        return {
+            "log_prior": self.log_prior,
+            "temperature": np.array([self.temperature]),
+            **{f"{COMMON}.{name}": part for name, part in common.items()},
+            **own,
+        }
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.log_prior, self.temperature = state["log_prior"], float(state["temperature"].item())
         self.models = [self.factory() for _ in range(self.classes)]
         for k, model in enumerate(self.models):
-            prefix = f"{k}."
-            model.load_state({key.removeprefix(prefix): part for key, part in state.items() if key.startswith(prefix)})
+            prefixes = (f"{COMMON}.", f"{k}.")
+            model.load_state({key.split(".", 1)[1]: part for key, part in state.items() if key.startswith(prefixes)})
 
     @property
     def parameters(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from seqlab.data.sequences import Sequences, Space
+from seqlab.errors import UserError
 
 
 class ClosedForm(ABC):
@@ -66,3 +67,17 @@ class ClosedForm(ABC):
     def parameters(self) -> int:
         """Free parameters that were estimated."""
         return sum(part.size for part in self.state().values())
+
+
+def check_source(space: Space, prior: ClosedForm | None) -> None:
+    """Raises UserError when a source's model is of other positions than the target's."""
+    if prior is not None and prior.space != space:
+        unit = "symbols" if space.symbols else "channels"
+        raise UserError(f"the source has {prior.space.size} {unit}, the target {space.size}; expected the same")
+
+
+def check_symbols(x: np.ndarray, size: int) -> None:
+    """Raises UserError naming a symbol that is not one of `size`: kernels index memory by symbols, unchecked."""
+    for extreme in (x.min(initial=0), x.max(initial=0)):
+        if not 0 <= extreme < size:
+            raise UserError(f"symbol {extreme}; expected one of 0 to {size - 1}, the alphabet")

@@ -19,8 +19,7 @@ from numba import njit
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.em import Climb, EStep, Statistics, check_search, climb, total, weight_of
-from seqlab.families.closed_form.family import ClosedForm
-from seqlab.families.closed_form.ngram import _check_symbols, _scored
+from seqlab.families.closed_form.family import ClosedForm, check_source, check_symbols
 
 # Sums may be reordered into vector registers; NaN and infinity keep their meaning.
 REORDER = {"reassoc", "contract", "nsz", "arcp"}
@@ -67,7 +66,7 @@ def score(chain: Chain, sequences: Sequences) -> np.ndarray:
 
 def _arrays(sequences: Sequences, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Values and offsets as the kernels take them."""
-    _check_symbols(sequences.values, size)
+    check_symbols(sequences.values, size)
     return np.array(sequences.values, np.int32), np.array(sequences.offsets, np.int64)
 
 
@@ -255,12 +254,9 @@ class HiddenMarkov(ClosedForm):
         """EM on `train`, context before `first` included; K, restarts, passes and weights are chosen on `valid`."""
         if len(train.values) == 0:
             raise UserError("training split: no symbols")
-        if prior is not None and prior.space != self.space:
-            raise UserError(
-                f"the source has {prior.space.size} symbols, the target {self.space.size}; expected the same"
-            )
-        _check_symbols(train.values, self.space.size)
-        held_out = _scored(valid)
+        check_source(self.space, prior)
+        check_symbols(train.values, self.space.size)
+        held_out = valid.scored
         if not held_out.any():
             raise UserError("validation split: no scored position; where EM ends is chosen on it")
         # Every n-th sequence, so that each block is like the whole.

@@ -28,7 +28,7 @@ from seqlab.errors import UserError
 from seqlab.families.closed_form.autoregression import BATCH_STEPS, LOG_2PI
 from seqlab.families.closed_form.autoregression import Moments as LaggedMoments
 from seqlab.families.closed_form.em import Climb, EStep, Statistics, check_search, climb, total, weight_of
-from seqlab.families.closed_form.family import ClosedForm
+from seqlab.families.closed_form.family import ClosedForm, check_source
 
 # Sums may be reordered into vector registers; NaN and infinity keep their meaning.
 REORDER = {"reassoc", "contract", "nsz", "arcp"}
@@ -425,10 +425,7 @@ class LinearGaussian(ClosedForm):
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
         """EM on `train`, context before `first` included; n, steps and weights are chosen on `valid`."""
-        if prior is not None and prior.space != self.space:
-            raise UserError(
-                f"the source has {prior.space.size} channels, the target {self.space.size}; expected the same"
-            )
+        check_source(self.space, prior)
         if train.lengths.max(initial=0) < 2:
             longest = train.lengths.max(initial=0)
             raise UserError(f"training split: the longest sequence has {longest} steps; expected 2 or more")

@@ -28,7 +28,7 @@ from numba import njit
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.family import ClosedForm
+from seqlab.families.closed_form.family import ClosedForm, check_source, check_symbols
 
 # ------------------------------------------------------------------------------------------------------ the n-grams
 
@@ -122,7 +122,7 @@ def count(sequences: Sequences, size: int, order: int) -> Trie:
             f"{len(sequences.values)} symbols: too many for n-grams of order {order}; expected under "
             f"{np.iinfo(np.int32).max // order}"
         )
-    _check_symbols(sequences.values, size)
+    check_symbols(sequences.values, size)
     begins = sequences.offsets[:-1] + np.arange(len(sequences))
     tokens = np.empty(len(sequences.values) + len(sequences), np.int32)
     tokens[begins] = size
@@ -260,13 +260,17 @@ class Automaton(NamedTuple):
 
 
 def discounts(counts: np.ndarray) -> np.ndarray:
-    """What is taken off counts of 0 (nothing), 1, 2, and 3 or more: (4,), from the counts of the n-grams of one length.
+    """`discounts_of` the n-grams of one length, from their counts."""
+    return discounts_of(*(int(np.count_nonzero(counts == c)) for c in (1, 2, 3, 4)))
+
+
+def discounts_of(once: int, twice: int, thrice: int, fourfold: int) -> np.ndarray:
+    """What is taken off counts of 0 (nothing), 1, 2, and 3 or more: (4,), from how many n-grams have counts of 1 to 4.
 
     Chen and Goodman's three discounts need n-grams with counts of 1, 2 and 3. Where those are too few for discounts
     above 0 (below, some context would leave unseen symbols nothing), the one discount of Ney, Essen and Kneser (1994)
     takes their place, which needs counts of 1 and 2; where they lack too, 1/2, 1 and 3/2.
     """
-    once, twice, thrice, fourfold = (int(np.count_nonzero(counts == c)) for c in (1, 2, 3, 4))
     if once and twice:
         y = once / (once + 2 * twice)
         if thrice:
@@ -494,9 +498,9 @@ class KneserNey(ClosedForm):
         """Count `train`; choose among orders and prior weights on `valid`, which a single candidate does without."""
         if len(train.values) == 0:
             raise UserError("training split: no symbols")
-        _check_source(self.space, prior)
+        check_source(self.space, prior)
         occurrences = count(train, self.space.size, self.orders[-1])
-        scored = _scored(valid)
+        scored = valid.scored
         weights = [0.0] if prior is None else self.prior_weights
         if not scored.any() and len(self.orders) * len(weights) > 1:
             raise UserError("validation split: no scored position; orders and prior weights are chosen on it")
@@ -537,13 +541,13 @@ class KneserNey(ClosedForm):
         return out
 
     def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        _check_symbols(x[mask], self.space.size)
+        check_symbols(x[mask], self.space.size)
         out = np.ones((x.shape[0], x.shape[1] + 1, self.space.size))
         _distribute(self._model, np.array(x, np.int64, order="C"), mask.sum(axis=1), out)
         return np.log(out, out=out)
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
-        _check_symbols(prefix[mask], self.space.size)
+        check_symbols(prefix[mask], self.space.size)
         uniform = np.random.default_rng(seed).random((len(prefix), samples, steps))
         return _sample(self._model, np.array(prefix, np.int64, order="C"), mask.sum(axis=1), uniform)
 
@@ -578,47 +582,58 @@ LARGEST_TABLE = 4096  # symbols; a dense table of their pairs is then 128 MiB
 class Bigram(ClosedForm):
     """First-order Markov chain with a Dirichlet prior: P(w|v) = (c(vw) + κ m(w|v)) / (c(v) + κ).
 
-    The prior mean m is the source's P(w|v), or without a source the unigram (c(w) + κ / V) / (N + κ). It is MacKay and
-    Peto's (1995) hierarchical Dirichlet model with its concentration κ, in symbols, chosen on the validation split
-    from `concentrations`. v is also the begin of a sequence.
+    The prior mean is m(w|v) = (1 - β) u(w) + β S(w|v), the unigram u(w) = (c(w) + κ / V) / (N + κ) and the source's S.
+    It is MacKay and Peto's (1995) hierarchical Dirichlet model, with pseudo-counts from a source beside those from the
+    unigram. v is also the begin of a sequence. Its concentration κ, in symbols, and the source's share β (0 ignores the
+    source) are chosen on the validation split from `concentrations` and `prior_weights`.
     """
 
     table: np.ndarray
 
-    candidates = ("concentrations",)
+    candidates = ("concentrations", "prior_weights")
 
-    def __init__(self, space: Space, *, concentrations: list[float]):
+    def __init__(self, space: Space, *, concentrations: list[float], prior_weights: list[float]):
         if not concentrations or not all(0 < concentration < np.inf for concentration in concentrations):
             raise UserError(f"concentrations: {concentrations}; expected finite numbers of symbols above 0")
+        if not prior_weights or not all(0 <= weight <= 1 for weight in prior_weights):
+            raise UserError(f"prior_weights: {prior_weights}; expected shares from 0 to 1")
         if space.size > LARGEST_TABLE:
             raise UserError(f"{space.size} symbols: too many for a table of pairs; expected {LARGEST_TABLE} or fewer")
-        self.space, self.concentrations = space, concentrations
+        self.space, self.concentrations, self.prior_weights = space, concentrations, prior_weights
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
-        """Count `train`; choose κ on `valid`, which a single candidate does without."""
+        """Count `train`; choose κ and β on `valid`, which a single candidate does without."""
         if len(train.values) == 0:
             raise UserError("training split: no symbols")
-        _check_source(self.space, prior)
+        check_source(self.space, prior)
         size = self.space.size
         counts = np.bincount(self._pairs(train), minlength=(size + 1) * size).reshape(size + 1, size)
-        held_out, times = np.unique(self._pairs(valid)[_scored(valid)], return_counts=True)
-        if len(held_out) == 0 and len(self.concentrations) > 1:
-            raise UserError("validation split: no scored position; the concentration is chosen on it")
-        source = None if prior is None else np.exp(prior.table)
+        held_out, times = np.unique(self._pairs(valid)[valid.scored], return_counts=True)
+        weights = [0.0] if prior is None else self.prior_weights
+        if len(held_out) == 0 and len(self.concentrations) * len(weights) > 1:
+            raise UserError("validation split: no scored position; concentration and prior weight are chosen on it")
         candidates: list[dict[str, Any]] = []
         best = -np.inf
         for concentration in self.concentrations:
-            mean = _smoothed(counts.sum(axis=0), np.full(size, 1 / size), concentration) if source is None else source
-            table = np.log(_smoothed(counts, mean, concentration))
-            fitted = float(times @ table.ravel()[held_out] / times.sum()) if len(held_out) else None
-            candidates.append({"concentration": concentration, "valid_log_prob": fitted})
-            if fitted is None or fitted > best:
-                best, chosen, self.table = -np.inf if fitted is None else fitted, concentration, table
-        return {"concentration": chosen, "candidates": candidates}
+            unigram = _smoothed(counts.sum(axis=0), np.full(size, 1 / size), concentration)
+            for weight in weights:
+                mean = unigram
+                if prior is not None and weight:
+                    mean = (1 - weight) * unigram + weight * np.exp(prior.table)
+                table = np.log(_smoothed(counts, mean, concentration))
+                fitted = float(times @ table.ravel()[held_out] / times.sum()) if len(held_out) else None
+                candidates.append({"concentration": concentration, "prior_weight": weight, "valid_log_prob": fitted})
+                if fitted is None or fitted > best:
+                    best, chosen, self.table = -np.inf if fitted is None else fitted, candidates[-1], table
+        return {
+            "concentration": chosen["concentration"],
+            "prior_weight": chosen["prior_weight"],
+            "candidates": candidates,
+        }
 
     def _pairs(self, sequences: Sequences) -> np.ndarray:
         """(N,) each position as a cell of the table, flat."""
-        _check_symbols(sequences.values, self.space.size)
+        check_symbols(sequences.values, self.space.size)
         values = sequences.values.astype(np.int64)
         before = np.empty_like(values)
         before[1:] = values[:-1]
@@ -626,11 +641,11 @@ class Bigram(ClosedForm):
         return before * self.space.size + values
 
     def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        _check_symbols(x[mask], self.space.size)
+        check_symbols(x[mask], self.space.size)
         return np.where(mask, self.table[self._before(x)[:, :-1], x], 0)
 
     def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        _check_symbols(x[mask], self.space.size)
+        check_symbols(x[mask], self.space.size)
         out = self.table[self._before(x)]
         out[:, 1:][~mask] = 0
         return out
@@ -640,7 +655,7 @@ class Bigram(ClosedForm):
         return np.pad(x, ((0, 0), (1, 0)), constant_values=self.space.size)
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
-        _check_symbols(prefix[mask], self.space.size)
+        check_symbols(prefix[mask], self.space.size)
         # Row v of cumulative probabilities lies in (v, v + 1], so that one sorted search serves all paths at once.
         cumulative = np.cumsum(np.exp(self.table), axis=1)
         cumulative = (cumulative / cumulative[:, -1:] + np.arange(self.space.size + 1)[:, None]).ravel()
@@ -674,24 +689,5 @@ def _smoothed(counts: np.ndarray, mean: np.ndarray, concentration: float) -> np.
 
 def _evaluate(model: Automaton, sequences: Sequences) -> np.ndarray:
     """P(x_t | x_<t) of every symbol: (N,)."""
-    _check_symbols(sequences.values, int(model.levels[2]) - 2)
+    check_symbols(sequences.values, int(model.levels[2]) - 2)
     return _score(model, np.array(sequences.values, np.int32), np.array(sequences.offsets, np.int64))
-
-
-def _scored(sequences: Sequences) -> np.ndarray:
-    """(N,) bool, the positions from each sequence's `first` on."""
-    if sequences.first is None:
-        return np.ones(len(sequences.values), bool)
-    return np.arange(len(sequences.values)) >= np.repeat(sequences.offsets[:-1] + sequences.first, sequences.lengths)
-
-
-def _check_source(space: Space, prior: KneserNey | Bigram | None) -> None:
-    if prior is not None and prior.space != space:
-        raise UserError(f"the source has {prior.space.size} symbols, the target {space.size}; expected the same")
-
-
-def _check_symbols(x: np.ndarray, size: int) -> None:
-    """Symbols index memory below, so another one must not pass."""
-    for extreme in (x.min(initial=0), x.max(initial=0)):
-        if not 0 <= extreme < size:
-            raise UserError(f"symbol {extreme}; expected one of 0 to {size - 1}, the alphabet")

@@ -76,7 +76,8 @@ class SymbolEnds(Ends):
 class VectorEnds(Ends):
     """Linear in; out a density of each channel whose location is the last value plus what the body adds to it.
 
-    So an untrained model starts near the naive forecast. Channels are independent given the past.
+    What the body adds starts at zero: an untrained model is the naive forecast. Channels are independent given the
+    past.
     """
 
     # Least scale, in units of the standardised series: a constant stretch would otherwise have infinite density.
@@ -87,6 +88,10 @@ class VectorEnds(Ends):
         self.density = density
         self.enter = nn.Linear(channels, width)
         self.leave = nn.Linear(width, channels * (3 if density == "student_t" else 2))
+        with torch.no_grad():
+            # The scale's rows keep their start, so that the body has a gradient of full size from the first step on.
+            self.leave.weight[:channels] = 0
+            self.leave.bias[:channels] = 0
 
     def embed(self, x: Tensor) -> Tensor:
         return self.enter(x)

@@ -25,6 +25,12 @@ class GradientFamily(nn.Module, ABC):
     space: what a position is. classes: K of the pooled head, or None for no head. width: D, the body's width.
     """
 
+    # Names of the linear maps that a low-rank adapter may change: a literal, which seqlab.config reads from the source.
+    adapts: tuple[str, ...] = ()
+    # What it can be pretrained to predict (conf/objective), read likewise; `hidden` needs a method `around`, the body
+    # with both sides in view.
+    objectives: tuple[str, ...] = ("next",)
+
     ends: SymbolEnds | VectorEnds
     head: nn.Linear | None
 
@@ -129,6 +135,10 @@ class GradientFamily(nn.Module, ABC):
         if self.head is None:
             raise TypeError(f"{type(self).__name__} was built without classes: call with_classes(K) first")
         return self.head(self.pool(self.encode(x), mask)).float()
+
+    def attention_maps(self, x: Tensor, mask: Tensor) -> Tensor | None:
+        """(B, layers, heads, T + 1, T + 1) weights of each prefix on what it has seen, where the family attends."""
+        return None
 
     def pool(self, h: Tensor, mask: Tensor) -> Tensor:
         """(B, T + 1, D), (B, T) -> (B, 2 D): mean and last of the outputs at real positions, each having seen its x_t.

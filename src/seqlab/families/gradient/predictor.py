@@ -69,6 +69,12 @@ class TorchPredictor:
             path = model.forecast(self._in(prefix), self._in(mask), steps, samples, seed)
             return path.cpu().numpy() if self.space.symbols else self._out(path)
 
+    def attention_maps(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+        """(B, layers, heads, T + 1, T + 1), rows summing to one; None of a family that does not attend."""
+        with self._evaluating() as model:
+            maps = model.attention_maps(self._in(x), self._in(mask))
+            return None if maps is None else self._out(maps)
+
     def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """(B, K), rows summing to one."""
         with self._evaluating() as model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,16 +40,12 @@ def train(
         if not len(data):
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
     prior = None
-    if strategy.init == "pretrained":
+    if strategy.init != "scratch":
         if start is None:
-            raise UserError("strategy.init: 'pretrained' needs a model of the source; run the pretrain stage first")
-        found = saved.load_recipe(start)
-        if (found.target, found.kind, found.size) != (recipe.target, recipe.kind, recipe.size):
             raise UserError(
-                f"{start}: it holds {found.target} on {found.size} {found.kind}, "
-                f"expected {recipe.target} on {recipe.size} {recipe.kind}"
+                f"strategy.init: {strategy.init!r} needs a model of the source; run the pretrain stage first"
             )
-        prior = saved.load(start, trainer)
+        prior = own_prior(recipe, start) if start.suffix == saved.TENSORS else pretrained_prior(recipe, start, trainer)
     model = recipe.build()
     began = time.perf_counter()
     report = model.fit(train, valid, prior)
@@ -62,6 +59,32 @@ def train(
         flops=None,
         cost=Cost(seconds, len(train) / seconds, int(train.offsets[-1]) / seconds, peak_memory_mb()),
     )
+
+
+def pretrained_prior(recipe: Recipe, folder: Path, trainer: TrainerSettings) -> Any:
+    """The source's model. Raises UserError when it is of another family or of other data."""
+    found = saved.load_recipe(folder)
+    if (found.target, found.kind, found.size) != (recipe.target, recipe.kind, recipe.size):
+        raise UserError(
+            f"{folder}: it holds {found.target} on {found.size} {found.kind}, "
+            f"expected {recipe.target} on {recipe.size} {recipe.kind}"
+        )
+    return saved.load(folder, trainer)
+
+
+def own_prior(recipe: Recipe, path: Path) -> Any:
+    """A user's own tensors, as the family writes them. Raises UserError naming those that were found instead."""
+    prior, tensors = replace(recipe, classes=None).build(), saved.tensors_of(path)
+    one = np.zeros((1, 2), np.int64) if recipe.space.symbols else np.zeros((1, 2, recipe.size), np.float32)
+    try:
+        prior.load_state(tensors)
+        prior.log_prob(one, np.ones((1, 2), bool))  # tensors of other data load, and fail where they are used
+    except (KeyError, IndexError, ValueError):
+        found = ", ".join(f"{name} {part.shape}" for name, part in sorted(tensors.items())[:4])
+        raise UserError(
+            f"{path}: not what {recipe.target} writes for {recipe.size} {recipe.kind}; it has {found}"
+        ) from None
+    return prior
 
 
 def next_step_loss(model: Any, data: Sequences) -> float:

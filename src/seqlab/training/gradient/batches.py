@@ -77,12 +77,20 @@ class Stream(IterableDataset[TensorBatch]):
             yield TensorBatch.of(self.data.batch(batches[i], (self.seed, place)), self.multiple)
             place += self.ranks
 
-    def seen(self, steps: int) -> tuple[int, int]:
-        """Sequences and positions (padding excluded) that all ranks together have read after `steps` steps."""
+    def seen(self, steps: int) -> tuple[int, int, int]:
+        """Sequences, positions and, beside these, padding that all ranks together have read after `steps` steps."""
         epochs, rest = divmod(steps * self.ranks, len(self.epoch(0)))
         part = np.concatenate([np.zeros(0, np.int64), *self.epoch(epochs)[:rest]])
         lengths = self.data.lengths
-        return epochs * len(lengths) + len(part), int(epochs * lengths.sum() + lengths[part].sum())
+        positions = int(epochs * lengths.sum() + lengths[part].sum())
+        # Sorted by length before they are cut, the batches of all epochs have the same shapes.
+        padded = epochs * self.size(self.epoch(0)) + self.size(self.epoch(epochs)[:rest])
+        return epochs * len(lengths) + len(part), positions, padded - positions
+
+    def size(self, batches: list[np.ndarray]) -> int:
+        """Positions of these batches, padding included."""
+        widest = (int(self.data.lengths[indices].max()) for indices in batches)
+        return sum(len(i) * (w + -w % self.multiple) for i, w in zip(batches, widest, strict=True))
 
 
 def validation_batches(data: Data, tokens: int, positions: int, seed: int) -> list[np.ndarray]:

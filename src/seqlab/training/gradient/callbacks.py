@@ -204,7 +204,7 @@ class Progressing(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = self.shown = time.perf_counter()
         self.epoch_steps = len(self.stream.epoch(0))
-        _, self.epoch_positions = self.stream.seen(self.epoch_steps)
+        _, self.epoch_positions, _ = self.stream.seen(self.epoch_steps)
         self.first = trainer.global_step
         if trainer.is_global_zero and sys.stderr.isatty():
             # Drawn from the steps: a thread of its own would take the interpreter from the training.

@@ -23,7 +23,8 @@ from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation
 from seqlab.training.gradient.flops import train_flops
-from seqlab.training.gradient.task import Task, TaskName
+from seqlab.training.gradient.task import LossFunction, Task, TaskName
+from seqlab.training.gradient.tuning import Tuning
 from seqlab.training.resume import writing
 from seqlab.training.settings import Budget, Optimizer, TrainerSettings
 
@@ -43,6 +44,7 @@ class FitReport:
 
     Losses are in nats, per symbol, per step and channel, or per sequence. curves: {step, train_loss, valid_loss} of
     each validation; the first comes before any training and so has no train_loss. positions: trained on, no padding.
+    padding: the share of the batches' positions that is padding.
     """
 
     steps: int
@@ -50,6 +52,7 @@ class FitReport:
     best_loss: float
     sequences: int
     positions: int
+    padding: float
     flops: int
     curves: list[dict[str, float]]
 
@@ -66,12 +69,15 @@ def fit(
     seed: int,
     checkpoint: Path,
     log: Log,
+    tuning: Tuning | None = None,
+    loss: LossFunction | None = None,
 ) -> tuple[FitReport, Cost]:
     """Train `model` in place and leave it with the weights of the best validation, on the CPU.
 
     checkpoint: a folder of this training's own. Where a killed one left off there, this one goes on to the same bits;
     it stays until `resume.finish(checkpoint)`. log: gets each validation's losses and its step. The number of threads,
-    determinism and the global random generators are set for the whole process.
+    determinism and the global random generators are set for the whole process. tuning: which parameters are trained
+    when; None: all, always. loss: what is trained on, where that is not the task's own loss.
 
     Raises UserError when the training diverges, another process trains in `checkpoint`, the data are empty or lack
     labels, or there is no such device.
@@ -87,11 +93,11 @@ def fit(
     with quiet_lightning():
         trainer = build_trainer(settings, budget.steps, [validation, checkpoints, Progressing(stream)])
         stream.rank, stream.ranks = trainer.global_rank, trainer.world_size
-        flops = train_flops(model, task, stream, budget.steps)
+        flops = train_flops(model, task, stream, budget.steps, tuning, loss)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed + trainer.global_rank)
-        module = Task(model.train(), task, optimizer, budget.steps, settings.compile)
+        module = Task(model.train(), task, optimizer, budget.steps, settings.compile, tuning, loss)
         device = trainer.strategy.root_device
         on_gpu = device.type == "cuda"
         if on_gpu:
@@ -101,13 +107,14 @@ def fit(
         with writing(checkpoint) if trainer.is_global_zero else nullcontext():
             trainer.fit(module, loader, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
     model.load_state_dict(validation.best)
-    sequences, positions = stream.seen(budget.steps)
+    sequences, positions, padding = stream.seen(budget.steps)
     report = FitReport(
         steps=budget.steps,
         best_step=validation.best_step,
         best_loss=validation.best_loss,
         sequences=sequences,
         positions=positions,
+        padding=padding / max(1, positions + padding),
         flops=flops,
         curves=validation.curves,
     )

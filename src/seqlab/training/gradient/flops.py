@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from seqlab.training.gradient.batches import Stream, TensorBatch
-from seqlab.training.gradient.task import LOSSES, TaskName
+from seqlab.training.gradient.task import LOSSES, LossFunction, TaskName
+from seqlab.training.gradient.tuning import Tuning
 
 aten = torch.ops.aten
 # Of products that the counter does not know, from the shapes of their arguments.
@@ -24,13 +25,21 @@ FORMULAS: dict[Any, Any] = {
 }
 
 
-def train_flops(model: nn.Module, task: TaskName, stream: Stream, steps: int) -> int:
+def train_flops(
+    model: nn.Module,
+    task: TaskName,
+    stream: Stream,
+    steps: int,
+    tuning: Tuning | None = None,
+    loss: LossFunction | None = None,
+) -> int:
     """Floating-point operations of `steps` steps: matrix products and attention, forward and backward, with padding.
 
     Counted by torch's FlopCounterMode on one sequence, on the CPU whatever trains (so 6 per weight and position, and
     attention's T² term uncut by causality), times the positions of the steps. The sequence is as long as a position's
     padded batch on average, which makes the product exact for a cost per position that grows linearly with T.
-    Element-wise operations, validation and the optimiser are not counted.
+    Element-wise operations, validation and the optimiser are not counted. tuning: what is not trained costs no
+    gradient. loss: where it is not the task's own (a teacher's forward pass counts).
     """
     sizes = stream.data.sizes.reshape(len(stream.data), -1)
     shapes = np.array([(len(part), *sizes[part].max(0)) for part in stream.epoch(0)], np.float64)
@@ -38,7 +47,11 @@ def train_flops(model: nn.Module, task: TaskName, stream: Stream, steps: int) ->
     # The last column is the sources' where there are any, else the sequences' own again.
     length, source_length = (max(1, round(float(np.average(shapes[:, i], weights=positions)))) for i in (1, -1))
     batch = TensorBatch.of(stream.data.longest()).cut(length, source_length)
-    copy = deepcopy(model).cpu()
-    with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-        LOSSES[task](copy, batch).total.backward()
-    return round(counter.get_total_flops() * steps * stream.ranks * positions.mean() / length)
+    total = 0
+    for first, number in [(0, steps)] if tuning is None else tuning.phases(steps):
+        if tuning is not None:
+            tuning.set_step(model, first, steps)
+        with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+            (loss or LOSSES[task])(deepcopy(model).cpu(), batch).total.backward()
+        total += counter.get_total_flops() * number
+    return round(total * stream.ranks * positions.mean() / length)

@@ -9,23 +9,30 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from seqlab.training.settings import Optimizer
+from seqlab.training.gradient.tuning import Tuning
+from seqlab.training.settings import Optimizer, Slanted
 
 
-def build_optimizer(model: nn.Module, settings: Optimizer) -> AdamW:
+def build_optimizer(model: nn.Module, settings: Optimizer, tuning: Tuning | None = None) -> AdamW:
     """AdamW whose decay acts on matrices alone.
 
     Biases, gains of norms and single vectors set a scale rather than a complexity, and a row of an embedding gets no
     gradient where its symbol is absent, so that decay would erase rare symbols: all of these are left alone.
+
+    tuning: which parameters there are, those that join later included, and each group's rate; None: all, alike.
     """
     spared = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in spared]
-    kept = {id(p) for p in decayed}
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if id(p) not in kept], "weight_decay": 0.0},
-    ]
+    if tuning is None:
+        parts = [([p for p in model.parameters() if p.requires_grad], 1.0)]
+    else:
+        parts = [(group.parameters, group.rate) for group in tuning.groups if group.joins is not None]
+    groups = []
+    for parameters, rate in parts:
+        decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in spared]
+        kept = {id(p) for p in decayed}
+        rest = [p for p in parameters if id(p) not in kept]
+        for members, decay in ((decayed, settings.weight_decay), (rest, 0.0)):
+            groups.append({"params": members, "weight_decay": decay, "lr": rate * settings.learning_rate})
     first, second = settings.betas
     return AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=(first, second), fused=True)
 
@@ -39,6 +46,17 @@ def learning_rate_factor(step: int, steps: int, settings: Optimizer) -> float:
     return settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, steps: int, settings: Optimizer) -> LambdaLR:
+def slanted_factor(step: int, steps: int, settings: Slanted) -> float:
+    """The share of the largest rate at `step`: a short linear rise, then a long linear fall (Howard and Ruder 2018)."""
+    cut = max(1, int(steps * settings.cut))
+    done = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / settings.cut - 1))
+    return (1 + max(0.0, done) * (settings.ratio - 1)) / settings.ratio
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, steps: int, settings: Optimizer, slanted: Slanted | None = None
+) -> LambdaLR:
     """To be stepped after every optimiser step."""
+    if slanted is not None:
+        return LambdaLR(optimizer, lambda step: slanted_factor(step, steps, slanted))
     return LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, settings))

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab.training.gradient.batches import TensorBatch
+from seqlab.training.gradient.masked import hidden_log_prob
 from seqlab.training.gradient.optim import build_optimizer, build_schedule
+from seqlab.training.gradient.tuning import Tuning
 from seqlab.training.settings import Optimizer
 
 if TYPE_CHECKING:
     from seqlab.families.gradient import GradientFamily
     from seqlab.families.seq2seq import Seq2Seq
 
-TaskName = Literal["next_step", "classify", "denoise", "translate"]
+TaskName = Literal["next_step", "classify", "masked", "denoise", "translate"]
 
 
 class Loss(NamedTuple):
@@ -47,30 +49,56 @@ def classify_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
     return Loss(total, torch.full_like(total, len(batch.labels)))
 
 
+def masked_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
+    """-log P over hidden positions; the mean is per symbol, or per step and channel."""
+    holder: Any = model.hidden
+    hidden = holder.draw(batch.mask)
+    channels = batch.x.shape[2] if batch.x.ndim == 3 else 1
+    return Loss(-hidden_log_prob(model, batch.x, batch.mask, hidden).sum(), hidden.sum().float() * channels)
+
+
 def translate_loss(model: Seq2Seq, batch: TensorBatch) -> Loss:
     """-log P of the target given the source, smoothed in training; the mean is per symbol of the target."""
     assert batch.source is not None, "translation needs sources"
     return Loss(model.loss(batch.source, batch.x), batch.mask.sum().float())
 
 
-LOSSES: dict[TaskName, Callable[[Any, TensorBatch], Loss]] = {
+LossFunction = Callable[[Any, TensorBatch], Loss]
+LOSSES: dict[TaskName, LossFunction] = {
     "next_step": next_step_loss,
     "classify": classify_loss,
+    "masked": masked_loss,
     "denoise": translate_loss,
     "translate": translate_loss,
 }
 
 
 class Task(LightningModule):
-    """Forward, loss, clipping, AdamW and its schedule. `norm` is the last step's gradient norm before clipping."""
+    """Forward, loss, clipping, AdamW and its schedule. `norm` is the last step's gradient norm before clipping.
 
-    def __init__(self, model: nn.Module, task: TaskName, optimizer: Optimizer, steps: int, compile: bool):
+    loss: what is trained on, where that is not the task's own loss, which validation always is.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: TaskName,
+        optimizer: Optimizer,
+        steps: int,
+        compile: bool,
+        tuning: Tuning | None = None,
+        loss: LossFunction | None = None,
+    ):
         super().__init__()
-        self.model, self.settings, self.steps = model, optimizer, steps
+        self.model, self.settings, self.steps, self.tuning = model, optimizer, steps, tuning
         self.loss = LOSSES[task]
         # Validation stays as written: one more compilation for its shapes and mode would cost more than it saves.
-        self.training_loss = torch.compile(self.loss) if compile else self.loss
+        self.training_loss = torch.compile(loss or self.loss) if compile else loss or self.loss
         self.norm = torch.zeros(())
+
+    def on_train_batch_start(self, batch: TensorBatch, batch_idx: int) -> None:
+        if self.tuning is not None:
+            self.tuning.set_step(self.model, self.trainer.global_step, self.steps)
 
     def training_step(self, batch: TensorBatch, batch_idx: int) -> dict[str, Tensor]:
         loss = self.training_loss(self.model, batch)
@@ -80,6 +108,8 @@ class Task(LightningModule):
         self.norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.clip)
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.model, self.settings)
-        schedule = build_schedule(optimizer, self.steps, self.settings)
+        optimizer = build_optimizer(self.model, self.settings, self.tuning)
+        schedule = build_schedule(
+            optimizer, self.steps, self.settings, None if self.tuning is None else self.tuning.slanted
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

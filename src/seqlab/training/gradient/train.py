@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
-from seqlab.artifacts import read_tensors
 from seqlab.data.pairs import Data
-from seqlab.families.saved import WEIGHTS, Recipe
+from seqlab.families import saved
+from seqlab.families.saved import Recipe
 from seqlab.training.gradient.callbacks import Log
+from seqlab.training.gradient.distil import Distilled
 from seqlab.training.gradient.fit import fit
+from seqlab.training.gradient.masked import Hidden
 from seqlab.training.gradient.task import TaskName
 from seqlab.training.gradient.transfer import begin
-from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
+from seqlab.training.gradient.tuning import merge, tuning_of
+from seqlab.training.settings import Budget, Objective, Optimizer, Strategy, TrainerSettings
 from seqlab.training.trained import Trained
 
 
@@ -26,6 +29,7 @@ def train(
     valid: Data,
     *,
     start: Path | None,
+    teacher: Path | None,
     strategy: Strategy,
     budget: Budget,
     optimizer: Optimizer | None,
@@ -33,13 +37,23 @@ def train(
     seed: int,
     checkpoint: Path,
     log: Log,
+    objective: Objective | None = None,
     **_: Any,
 ) -> Trained:
-    """Fit what `recipe` builds; `start` is the folder of the source's model. See `fit` for what it raises."""
+    """Fit what `recipe` builds. start: the folder of the source's model, or a file of its tensors; teacher: the folder
+    of the model that gives soft targets; objective: of the task `masked`. See `fit` for what it raises.
+    """
     assert optimizer is not None  # what makes it a gradient family
     torch.manual_seed(seed)
     model = recipe.build()
-    settings, loaded = begin(model, strategy, None if start is None else read_tensors(start / WEIGHTS), optimizer)
+    settings, loaded = begin(model, strategy, None if start is None else saved.tensors_of(start), optimizer)
+    if objective is not None and objective.hidden is not None:
+        model.hidden = Hidden(model.width, objective.hidden)
+    tuning = tuning_of(model, strategy, model.adapts)
+    soft = None
+    if strategy.distillation is not None:
+        assert teacher is not None  # which the configuration requires
+        soft = Distilled(saved.load(teacher, trainer).model, task, strategy.distillation)
     report, cost = fit(
         model,
         task,
@@ -51,10 +65,15 @@ def train(
         seed=seed,
         checkpoint=checkpoint,
         log=log,
+        tuning=tuning,
+        loss=soft,
     )
+    changed = [p for p in model.parameters() if p.requires_grad]
+    details = {"trained_parameters": sum(part.numel() for part in changed)} if tuning is not None else {}
+    merge(model)
     return Trained(
         tensors={name: part.numpy() for name, part in model.state_dict().items()},
-        report=asdict(report) | ({"transfer": asdict(loaded)} if loaded else {}),
+        report=asdict(report) | details | ({"transfer": asdict(loaded)} if loaded else {}),
         validation=report.best_loss,
         parameters=sum(part.numel() for part in model.parameters()),
         steps=report.steps,

@@ -59,5 +59,5 @@ def begin(
     if strategy.init == "scratch":
         return settings, None
     if pretrained is None:
-        raise UserError("strategy.init: 'pretrained' needs a model of the source; run the pretrain stage first")
+        raise UserError(f"strategy.init: {strategy.init!r} needs a model of the source; run the pretrain stage first")
     return settings, load_matching(model, pretrained)

@@ -1,0 +1,180 @@
+"""A process that has imported what stages import, and forks itself for each stage that is handed over to it.
+
+Importing torch and Lightning takes five seconds, which is more than most stages work. `repro.py` starts such a process
+and names its socket in SEQLAB_WARM for the stages it runs. Each script of a stage imports this module first: where
+the variable is set, the script, its arguments, environment, working folder and standard streams go to the warm process,
+and its child does the work. The results are those of a process of its own. Linux only: elsewhere stages start by
+themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "SEQLAB_WARM"
+STREAMS = 3  # standard input, output and error
+SIZE = 4  # bytes that hold the length of a request
+SUPPORTED = sys.platform == "linux"
+
+
+def hand_over() -> None:
+    """Have the warm process do what this one was started for, and end with its status; return if there is none."""
+    with socket.socket(socket.AF_UNIX) as link:
+        try:
+            link.connect(os.environ[VARIABLE])
+        except OSError:
+            return
+        request = json.dumps({"argv": sys.argv, "cwd": str(Path.cwd()), "env": dict(os.environ)}).encode()
+        socket.send_fds(link, [len(request).to_bytes(SIZE, "big")], range(STREAMS))
+        link.sendall(request)
+        # The link stays open until the answer comes: its end means that this process was killed.
+        status = link.recv(16)
+    sys.exit(int(status) if status else f"{sys.argv[0]}: the warm process ended before the stage did")
+
+
+class Warm:
+    """The warm processes of a repro, one for each list of modules, each started when the first stage needs it."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="seqlab-")
+        self.doors: dict[tuple[str, ...], str] = {}
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def environment(self, modules: tuple[str, ...]) -> dict[str, str]:
+        """What a stage that imports `modules` needs in its environment."""
+        if modules not in self.doors:
+            path = self.doors[modules] = f"{self.folder.name}/{len(self.doors)}"
+            # A stage that comes before the imports are done waits at the door.
+            with socket.socket(socket.AF_UNIX) as door:
+                door.bind(path)
+                door.listen()
+                command = [sys.executable, __file__, str(door.fileno()), *modules]
+                self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[door.fileno()]))
+        return {VARIABLE: self.doors[modules]}
+
+    def leave(self) -> None:
+        """Close this process's ends of the pipes: called in every child, so that the parent's end is the last."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.close()
+
+    def __enter__(self) -> Warm:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End the processes and every stage they run."""
+        self.leave()
+        for process in self.processes:
+            process.wait()
+        self.folder.cleanup()
+
+
+class Stages:
+    """The stages that were handed over and have not ended: a link, a child and its process file each."""
+
+    def __init__(self, door: socket.socket):
+        self.selector = selectors.DefaultSelector()
+        self.door = door
+        self.selector.register(self.door, selectors.EVENT_READ)
+        # The process that started this one holds the other end of its standard input, and closes it by ending.
+        self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        self.children: dict[int, tuple[socket.socket, int]] = {}  # by process file
+
+    def serve(self) -> dict[str, Any]:
+        """Fork for each request until standard input closes. Returns only in a child: what it shall become."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.door:
+                    link, _ = self.door.accept()
+                    if request := self.fork(link):
+                        return request
+                elif key.fileobj == sys.stdin.fileno():
+                    for _, pid in self.children.values():
+                        os.kill(pid, signal.SIGKILL)
+                    sys.exit(0)
+                elif isinstance(key.fileobj, socket.socket):  # whoever waited for the stage is gone
+                    self.selector.unregister(key.fileobj)
+                    os.kill(key.data, signal.SIGKILL)
+                else:
+                    self.ended(key.fd)
+
+    def fork(self, link: socket.socket) -> dict[str, Any] | None:
+        """Start a child for a request. Returns the request in the child, None in the parent."""
+        request, streams = receive(link)
+        pid = os.fork()
+        if pid == 0:
+            self.selector.close()
+            self.door.close()
+            for process, (other, _) in self.children.items():
+                os.close(process)
+                other.close()
+            link.close()
+            for target, stream in enumerate(streams):
+                os.dup2(stream, target)
+                os.close(stream)
+            return request
+        for stream in streams:
+            os.close(stream)
+        process = os.pidfd_open(pid)
+        self.children[process] = link, pid
+        self.selector.register(process, selectors.EVENT_READ)
+        self.selector.register(link, selectors.EVENT_READ, pid)
+        return None
+
+    def ended(self, process: int) -> None:
+        """Tell whoever waits how the child ended, as a shell would."""
+        link, pid = self.children.pop(process)
+        self.selector.unregister(process)
+        os.close(process)
+        if link in self.selector.get_map():
+            self.selector.unregister(link)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with link, suppress(BrokenPipeError):  # nobody may be waiting any more
+            link.sendall(str(code if code >= 0 else 128 - code).encode())
+
+
+def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request and its standard streams."""
+    size, streams, _, _ = socket.recv_fds(link, SIZE, STREAMS)
+    with link.makefile("rb") as reader:
+        request: dict[str, Any] = json.loads(reader.read(int.from_bytes(size, "big")))
+    return request, streams
+
+
+def become(request: dict[str, Any]) -> None:
+    """Run the script of a request as if this process had been started for it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    del os.environ[VARIABLE]
+    os.chdir(request["cwd"])
+    sys.argv[:] = request["argv"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def main(door: int, modules: Sequence[str]) -> None:
+    """Import `modules`, then serve stages on the listening socket `door`."""
+    # An interrupt from the keyboard reaches stages and their parent alike; this process ends after them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for module in modules:
+        importlib.import_module(module)
+    become(Stages(socket.socket(fileno=door)).serve())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
+elif VARIABLE in os.environ:
+    hand_over()

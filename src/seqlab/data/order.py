@@ -1,0 +1,26 @@
+"""The same data with the order of time destroyed, for any family."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from seqlab.artifacts import seed_of
+from seqlab.data.sequences import Sequences
+
+
+def arranged(sequences: Sequences, order: Literal["kept", "shuffled"], *names: str) -> Sequences:
+    """The sequences in this order. names: of the data, from which the order follows when it is shuffled."""
+    return sequences if order == "kept" else shuffled(sequences, seed_of("order", *names))
+
+
+def shuffled(sequences: Sequences, seed: int) -> Sequences:
+    """Each sequence in random order, its context (before `first`) and its scored part each within itself."""
+    lengths = sequences.lengths
+    step = np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], lengths)
+    scored = np.zeros(len(step), bool) if sequences.first is None else step >= np.repeat(sequences.first, lengths)
+    owner = np.repeat(np.arange(len(sequences)), lengths)
+    order = np.lexsort((np.random.default_rng(seed).random(len(step)), scored, owner))
+    return replace(sequences, values=sequences.values[order])

@@ -1,0 +1,32 @@
+"""The whole past, as the chain rule says: n-grams without a longest n on symbols, a regression a step on vectors."""
+
+from __future__ import annotations
+
+from seqlab.data.sequences import Space
+from seqlab.families.closed_form import ByKind, SuffixModel, WholePast
+
+
+class Naive(ByKind):
+    """P(x_t | x_1, ..., x_{t-1}).
+
+    `mixings` serve symbols (see SuffixModel), the others vectors (see WholePast). The report of a fit shows under
+    `growth` what the regression, or table, on t past steps costs and how few data there are for it.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        mixings: list[float],
+        ridges: list[float],
+        prior_weights: list[float],
+        supports: list[int],
+        regressors: int,
+    ):
+        self.space = space
+        if space.symbols:
+            self.model = SuffixModel(space, mixings=mixings)
+        else:
+            self.model = WholePast(
+                space, ridges=ridges, prior_weights=prior_weights, supports=supports, regressors=regressors
+            )

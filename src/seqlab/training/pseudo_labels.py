@@ -1,0 +1,37 @@
+"""Self-training: which of a model's own answers are taken for labels, and whether they were right (Lee 2013)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqlab.data.sequences import Sequences
+from seqlab.data.subsets import joined, relabelled
+
+if TYPE_CHECKING:
+    from seqlab.families.base import Classifier
+
+TOKENS = 1 << 14  # positions in a batch
+
+
+def pseudo_labelled(
+    classifier: Classifier, labelled: Sequences, unlabelled: Sequences, confidence: float
+) -> tuple[Sequences, dict[str, Any]]:
+    """`labelled` and those of `unlabelled` whose most probable class has at least this probability, with that class.
+
+    The labels that `unlabelled` may carry are read for the report alone: how many were accepted, and the share of them
+    that was right (None where nothing was accepted or nothing is known).
+    """
+    answers = np.empty(len(unlabelled), np.int64)
+    believed = np.empty(len(unlabelled))
+    for indices, batch in unlabelled.batches(TOKENS):
+        log_probs = classifier.class_log_prob(batch.x, batch.mask)
+        answers[indices], believed[indices] = log_probs.argmax(1), np.exp(log_probs.max(1))
+    accepted = np.flatnonzero(believed >= confidence)
+    report: dict[str, Any] = {"unlabelled": len(unlabelled), "accepted": len(accepted), "accuracy": None}
+    if not len(accepted):
+        return labelled, report
+    if unlabelled.labels is not None:
+        report["accuracy"] = float((answers[accepted] == unlabelled.labels[accepted]).mean())
+    return joined(labelled, relabelled(unlabelled.subset(accepted), answers[accepted])), report

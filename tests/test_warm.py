@@ -1,0 +1,98 @@
+"""A stage in a warm process is as one in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from warm import SUPPORTED, VARIABLE, Warm
+from fingerprint import PIPELINES
+
+pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
+
+SCRIPT = """\
+import sys
+sys.path.insert(0, {pipelines!r})
+import warm
+import os, time
+print(sys.argv[1:], os.getcwd(), sys.stdin.read(), os.environ["OWN"], flush=True)
+print("said", file=sys.stderr)
+if "wait" in sys.argv:
+    open("pid", "w").write(str(os.getpid()))
+    time.sleep(60)
+sys.exit(int(sys.argv[-1]))
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(pipelines=str(PIPELINES)))
+    return path
+
+
+def run(script: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, script, *arguments],
+        cwd=script.parent,
+        env={**os.environ, **environment, "OWN": "own"},
+        input="typed",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_it_gets_what_a_process_of_its_own_gets(script: Path) -> None:
+    alone = run(script, {}, "a b", "3")
+    with Warm() as warm:
+        handed = run(script, warm.environment(("wave",)), "a b", "3")
+    assert (handed.returncode, handed.stdout, handed.stderr) == (alone.returncode, alone.stdout, alone.stderr)
+    assert (alone.returncode, alone.stderr) == (3, "said\n")
+
+
+def test_imports_are_paid_once(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow.py").write_text(f"open({str(tmp_path / 'imports')!r}, 'a').write('x')\n")
+    script.write_text(script.read_text().replace("import os, time", "import os, time, slow"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Warm() as warm:
+        environment = warm.environment(("slow",))
+        assert [run(script, environment, "0").returncode for _ in range(3)] == [0, 0, 0]
+    assert (tmp_path / "imports").read_text() == "x"
+
+
+def test_without_a_warm_process_it_runs_by_itself(script: Path, tmp_path: Path) -> None:
+    assert run(script, {VARIABLE: str(tmp_path / "nobody")}, "4").returncode == 4
+
+
+@pytest.mark.parametrize("how", ["the one who waits is killed", "the repro ends"])
+def test_nothing_is_left_running(script: Path, how: str) -> None:
+    warm = Warm()
+    environment = {**os.environ, **warm.environment(("json",)), "OWN": "own"}
+    command = [sys.executable, script, "wait", "0"]
+    with subprocess.Popen(command, cwd=script.parent, env=environment, stdin=subprocess.DEVNULL) as waiting:
+        until((script.parent / "pid").exists)
+        until(lambda: bool((script.parent / "pid").read_text()))
+        pid = int((script.parent / "pid").read_text())
+        assert pid != waiting.pid
+        if how == "the repro ends":
+            warm.__exit__()
+        else:
+            waiting.send_signal(signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{pid}").exists())
+        assert waiting.wait(30) != 0
+    warm.__exit__()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
