@@ -526,7 +526,7 @@ def domain(name: str) -> config.Domain:
         ("stocks", "transformer", "hidden", 1.0, None),
         ("translation", "seq2seq_rnn", "full", 0.1, None),
         ("translation", "seq2seq_rnn", "hidden", 1.0, None),
-        ("translation", "seq2seq_rnn", "gradual", 1.0, "no layer groups"),
+        ("translation", "seq2seq_rnn", "gradual", 1.0, "no top layer"),
         ("translation", "seq2seq_rnn", "shuffled", 1.0, "no next step"),
         ("translation", "rule_based", "full", 1.0, None),
         ("translation", "rule_based", "full", 0.1, "does not shrink"),

@@ -281,7 +281,9 @@ def not_applicable(
         and not set(sizes) & set(family.component.parameters),
         "the domain has no classes that a pseudo-label could name": strategy.pseudo_labels is not None
         and "classify" not in domain.finetune,
-        "the model of a pair has no layer groups that could be trained apart": (strategy.stepped or bool(sizes))
+        "a translator has one matrix for input and output: no top layer to begin with, no soft targets": (
+            strategy.stepped or bool(sizes)
+        )
         and family.translates,
         "a domain of pairs has no next step on which order could be worth something": strategy.order == "shuffled"
         and domain.translates,

@@ -48,6 +48,8 @@ class Seq2Seq(nn.Module, ABC):
     Raises UserError when asked for classes or for anything but pairs.
     """
 
+    adapts: tuple[str, ...] = ()  # as of families.gradient
+
     def __init__(self, space: Space, classes: int | None, *, width: int, label_smoothing: float):
         super().__init__()
         if space.kind != "pairs" or classes is not None:

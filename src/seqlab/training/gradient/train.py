@@ -47,7 +47,9 @@ def train(
     torch.manual_seed(seed)
     model = recipe.build()
     settings, loaded = begin(model, strategy, None if start is None else saved.tensors_of(start), optimizer)
-    if objective is not None and objective.hidden is not None:
+    if task == "masked":
+        assert objective is not None
+        assert objective.hidden is not None
         model.hidden = Hidden(model.width, objective.hidden)
     tuning = tuning_of(model, strategy, model.adapts)
     soft = None
