@@ -355,3 +355,20 @@ def test_broken_scores_are_named(tmp_path: Path) -> None:
     (tmp_path / scores.SCORES).write_text("no parquet")
     with pytest.raises(UserError, match=r"scores\.parquet: not a Parquet file"):
         scores.read(tmp_path)
+
+
+def test_an_exploding_recursion_is_far_off_and_no_error() -> None:
+    class Exploding:
+        def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
+            paths = np.full((len(prefix), samples, steps, 1), 1e30)
+            paths[..., -1, :] = np.nan
+            return paths
+
+    values = np.sin(np.arange(40.0))[:, None]
+    series = Sequences.from_arrays([values.astype(np.float32)], first=np.array([30]))
+    [made] = metrics.rolling_origin(
+        Exploding(), series, origins=1, horizons=[4], season=1, samples=3, tokens=1000, seed=0
+    )
+    known = values[:30]
+    np.testing.assert_allclose(made.quantiles, known.mean() + metrics.EXPLODED * known.std(), rtol=1e-5)
+    assert np.isfinite(metrics.forecast_scores([made], [4]).ratios["forecast", "mase@4"].numerator).all()

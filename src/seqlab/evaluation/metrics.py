@@ -35,6 +35,7 @@ Value = TypeVar("Value", float, np.ndarray)
 NEXT, FORECAST, CLASSIFY = "next_step", "forecast", "classify"
 
 DECILES = tuple(round(0.1 * k, 1) for k in range(1, 10))
+EXPLODED = 100.0
 LEVELS = (0.025, *DECILES, 0.975)  # of the quantiles that a forecast keeps
 INTERVALS = {"coverage80": (0.1, 0.9, 0.8), "coverage95": (0.025, 0.975, 0.95)}
 EDGES = [level for low, high, _ in INTERVALS.values() for level in (low, high)]
@@ -435,7 +436,8 @@ def rolling_origin(
     series: values before standardisation; `first` is the first origin of each (its first held-out position); series
     with fewer than min(horizons) values from there on are left out. Origins are evenly spaced from `first` to the last
     that leaves min(horizons) values; each is forecast to the longest horizon that its future still has. Where the
-    series carry centre and scale, those of an origin come from the values before it alone. The predictor sees the last
+    series carry centre and scale, those of an origin come from the values before it alone. A path further than EXPLODED
+    deviations from the mean of these values stays there: it has exploded. The predictor sees the last
     `context` of them (None: all). inverse: increasing map from values to the units of the errors (`np.exp` for a panel
     of logarithms). season: declared period of the naive forecast that scales the errors. tokens: positions in a batch,
     sampled ones included.
@@ -492,16 +494,17 @@ def _forecast_batch(
     inverse: Callable[[np.ndarray], np.ndarray] | None,
 ) -> list[Forecast]:
     known = [series[i][:origin].astype(np.float64) for i, origin in chosen]
-    if series.centre is None:
-        centre, scale = np.zeros((len(known), 1)), np.ones((len(known), 1))
-    else:
-        centre, scale = (np.stack(part) for part in zip(*(standardisation(values) for values in known), strict=True))
+    middle, spread = (np.stack(part) for part in zip(*(standardisation(values) for values in known), strict=True))
+    centre, scale = (np.zeros_like(middle), np.ones_like(spread)) if series.centre is None else (middle, spread)
     mask = np.arange(seen.max()) < seen[:, None]
     prefix = np.zeros((*mask.shape, series.values.shape[1]), np.float32)
     prefix[mask] = np.concatenate([values[-n:] for values, n in zip(known, seen, strict=True)])
     prefix = np.where(mask[..., None], (prefix - centre[:, None]) / scale[:, None], 0).astype(np.float32)
     paths = predictor.forecast(prefix, mask, steps, samples, seed).astype(np.float64)
-    quantiles = sample_quantiles(paths * scale[:, None, None] + centre[:, None, None], LEVELS)
+    # A recursion that explodes leaves the numbers, NaN behind it: it is scored as far off, and not as an error.
+    far = np.nan_to_num((paths * scale[:, None, None] + centre[:, None, None] - middle[:, None, None]), nan=np.inf)
+    bound = EXPLODED * spread[:, None, None]
+    quantiles = sample_quantiles(middle[:, None, None] + np.clip(far, -bound, bound), LEVELS)
     raw = inverse or (lambda values: values)
     forecasts = []
     for row, (i, origin) in enumerate(chosen):
