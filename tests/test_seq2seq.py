@@ -14,14 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from seqlab.data.sequences import Space
+from seqlab.data.pairs import Denoising, Pairs
+from seqlab.data.sequences import Sequences, Space
 from seqlab.data.vocabulary import CONTROLS, END, PAD, START
 from seqlab.errors import UserError
+from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Memory, Seq2Seq, State, beam_search
 from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
 from seqlab.families.seq2seq_transformer import attend, positions
+from seqlab.training.gradient.train import train
+from seqlab.training.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
 FAMILIES = ["seq2seq_rnn", "seq2seq_attention", "seq2seq_transformer"]
@@ -29,15 +33,20 @@ SIZE = 40
 CPU = torch.device("cpu")
 
 
-def build(name: str, seed: int = 0, **changes: Any) -> Seq2Seq:
-    """Small, as the yaml has it otherwise, and with logits far enough apart for searches to differ."""
+def recipe_of(name: str, **changes: Any) -> Recipe:
+    """Small, as the yaml has it otherwise."""
     parameters = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     target = parameters.pop("_target_")
     del parameters["optimizer"]
     small = {"hidden_size": 32, "attention_size": 24, "feedforward_size": 48, "dropout": 0.0}
     parameters |= {key: value for key, value in (small | changes).items() if key in parameters}
+    return Recipe(target, parameters, "gradient", "pairs", SIZE, None)
+
+
+def build(name: str, seed: int = 0, **changes: Any) -> Seq2Seq:
+    """With logits far enough apart for searches to differ."""
     torch.manual_seed(seed)
-    model: Seq2Seq = Recipe(target, parameters, "gradient", "pairs", SIZE, None).build()
+    model: Seq2Seq = recipe_of(name, **changes).build()
     with torch.no_grad():
         model.bias.normal_()
     return model
@@ -324,3 +333,32 @@ def test_scores_are_the_models(model: Seq2Seq) -> None:
         assert one.score == pytest.approx(log_prob / len(one.symbols) ** 0.6, abs=1e-4)
         assert one.symbols[-1] == END
         assert not set(one.symbols[:-1]) & set(range(len(CONTROLS)))
+
+
+# Training
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_denoising_learns_whatever_the_objective_and_moves_to_translation_by_name(name: str, tmp_path: Path) -> None:
+    recipe = recipe_of(name)
+    sources, targets = (Sequences.from_arrays([np.array(row) for row in part]) for part in (SOURCES, TARGETS))
+    common: dict[str, Any] = {
+        "teacher": None,
+        "optimizer": Optimizer(1e-2, 0.0, [0.9, 0.99], clip=1.0, warmup=0.1, floor=0.1),
+        "trainer": TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=60.0),
+        "seed": 0,
+        "log": lambda *_: None,
+    }
+    text = Denoising(targets.subset(np.flatnonzero(targets.lengths > 2)), Noise(masked=0.3, span=2.0, shuffled=3.0))
+    pretrained = train(
+        recipe, "denoise", text, text, start=None, strategy=Strategy("scratch", 1.0), checkpoint=tmp_path / "p",
+        budget=Budget(steps=20, tokens=60, evaluations=4), objective=Objective("hidden", Hiding(0.15, 3)), **common,
+    )  # fmt: skip
+    assert pretrained.validation < pretrained.report["curves"][0]["valid_loss"]
+    saved.save(tmp_path / "source", recipe, pretrained.tensors)
+    pairs = Pairs(sources, targets)
+    tuned = train(
+        recipe, "translate", pairs, pairs, start=tmp_path / "source", strategy=Strategy("pretrained", 1.0),
+        budget=Budget(steps=2, tokens=60, evaluations=1), checkpoint=tmp_path / "t", **common,
+    )  # fmt: skip
+    assert tuned.report["transfer"]["new"] == tuned.report["transfer"]["left"] == []
