@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqlab.data.pairs import TextPairs
-from seqlab.evaluation import leaderboard, metrics, scores, translation
+from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, translation
 from seqlab.evaluation.leaderboard import Cell
 from seqlab.evaluation.scores import Scores
+from seqlab.evaluation.transfer import Training
 
 WORDS = ["나는", "이", "영화를", "사랑한다", ".", "그는", "은행에서", "일한다", "OK", "(예)", "a"]
 SENTENCE = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
@@ -114,6 +115,33 @@ def test_leaderboard_ranks_translations() -> None:
     text = leaderboard.markdown(rows, {"translation": {"in_domain": "chrf++"}})
     assert "chrF++" in text
     assert "bleu" in text
+
+
+def test_transfer_is_measured_on_translations_and_order_is_not() -> None:
+    rng = np.random.default_rng(3)
+    test = test_set(rng, 80)
+    cells: list[tuple[Cell, float]] = []
+    trainings: dict[tuple[transfer.Key, float], list[Training]] = {}
+    for strategy, right in (("scratch", 0.3), ("full", 0.6)):
+        for fraction in (0.1, 1.0):
+            made = [r[0] if rng.random() < right + fraction / 4 else drawn(rng) for r in test.references]
+            scored = translation.scores("in_domain", made, test, SCORERS)
+            cells.append((Cell("translation", "rnn", strategy, 0, scored), fraction))
+            key = "translation", "translate", "rnn", strategy
+            trainings[key, fraction] = [Training(10, 100.0, 5, 50.0, [(5, 2.0), (10, 1.0)])]
+    headlines = {"translation": {"in_domain": "chrf++"}}
+    controls = {"scratch": "scratch", "full": "scratch"}
+    points, curves = transfer.build(cells, headlines, controls, trainings, 200, seed=0)
+    assert [(p.strategy, p.fraction) for p in points] == [
+        ("full", 0.1),
+        ("full", 1.0),
+        ("scratch", 0.1),
+        ("scratch", 1),
+    ]
+    gained = {p.fraction: p.gain for p in points if p.strategy == "full"}
+    assert all(gain is not None and gain > 0 for gain in gained.values())
+    assert [(c.strategy, c.pretrain_steps) for c in curves] == [("full", 5)]
+    assert order.build([cell for cell, _ in cells], {"shuffled": "scratch"}, headlines, 200, seed=0) == []
 
 
 def test_signatures_name_what_was_counted() -> None:
