@@ -30,9 +30,9 @@ from seqlab.training.settings import Budget, Optimizer, TrainerSettings
 torch.set_num_threads(1)
 folder, steps = Path(sys.argv[1]), 23
 draw = np.random.default_rng(0)
-# An epoch has 6 batches.
+# An epoch has 8 batches.
 data = [Sequences.from_arrays([draw.integers(0, 9, draw.integers(5, 30)) for _ in range(n)]) for n in (40, 10)]
-assert len(Stream(data[0], 150, 5).epoch(0)) == 6
+assert len(Stream(data[0], 150, 5).epoch(0)) == 8
 
 def train(name, kill_at=None, pause=0.0):
     torch.manual_seed(1)
@@ -81,7 +81,7 @@ forked("signal")
 
 def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     # Killed in the first step, within an epoch, at an epoch's last and first steps, and at the end.
-    kills = {"first": 1, "middle": 9, "last_of_epoch": 12, "first_of_epoch": 13, "end": 23}
+    kills = {"first": 1, "middle": 11, "last_of_epoch": 16, "first_of_epoch": 17, "end": 23}
     command = [sys.executable, "-c", TRAININGS, str(tmp_path), json.dumps(kills)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
