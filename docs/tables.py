@@ -12,10 +12,21 @@ import csv
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def domain(path: Path) -> dict[str, Any]:
+    """A domain's yaml, with what it takes over from another."""
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name in tree.pop("defaults", []):
+        if name != "_self_":
+            base = domain(path.with_stem(name))
+            tree = base | tree | {"archives": base["archives"] | tree["archives"]}
+    return tree
 
 
 def results() -> str:
@@ -23,7 +34,7 @@ def results() -> str:
     rows = list(csv.DictReader((ROOT / "reports/leaderboard.csv").read_text(encoding="utf-8").splitlines()))
     columns: dict[str, dict[str, list[dict[str, str]]]] = {}  # by task and domain
     for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
-        for task, metric in yaml.safe_load(path.read_text(encoding="utf-8"))["evaluate"]["headline"].items():
+        for task, metric in domain(path)["evaluate"]["headline"].items():
             table = [r for r in rows if (r["domain"], r["task"], r["metric"]) == (path.stem, task, metric)]
             if table:
                 columns.setdefault(task, {})[path.stem] = table
@@ -56,7 +67,7 @@ def sources() -> str:
     """One line an archive."""
     lines = ["| domain | archive | package | version | licence | SHA-256 |", "|:--|:--|:--|:--|:--|:--|"]
     for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
-        for name, one in yaml.safe_load(path.read_text(encoding="utf-8"))["archives"].items():
+        for name, one in domain(path)["archives"].items():
             package = f"{one['package']} ({one['registry']})"
             line = (path.stem, name, package, one["version"], one["licence"], f"`{one['sha256'][:16]}…`")
             lines.append(f"| {' | '.join(line)} |")

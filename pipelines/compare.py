@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields, replace
+import shutil
+import tempfile
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import warm  # noqa: F401
@@ -11,11 +13,12 @@ from stage import PRIVATE, ROOT, errors_in_one_line, hashed, new_run
 
 from seqlab import config
 from seqlab.artifacts import read_json, replacing, write_json, write_text
-from seqlab.config import Experiment
-from seqlab.evaluation import leaderboard, order, pictures, scores, transfer
+from seqlab.config import Experiment, TranslationEvaluation, mismatch
+from seqlab.evaluation import leaderboard, order, pictures, scores, transfer, translation_report
 from seqlab.evaluation.leaderboard import Cell, Cost, Row
 from seqlab.evaluation.order import Worth
 from seqlab.evaluation.transfer import Key, Point, Training, Trainings
+from seqlab.tracking import SERVED_SETTINGS, Run
 
 REPORTS = Path("reports")
 
@@ -63,6 +66,17 @@ def compare() -> None:
         write_text(REPORTS / "leaderboard.md", text)
         worth = transfer.markdown(points, curves, read_seconds(experiment, costs), left_out(experiment))
         write_text(REPORTS / "transfer.md", worth)
+        for name, domain in experiment.domains.items():
+            if isinstance(domain.evaluate, TranslationEvaluation):
+                report = translation_report.markdown(
+                    name,
+                    [cell for cell in whole if cell.domain == name],
+                    read_speeds(experiment, name),
+                    domain.evaluate,
+                    experiment.suite.replicates,
+                )
+                write_text(REPORTS / f"{name}.md", report)
+                register_best(run, experiment, name, domain.evaluate, rows)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         run.metrics({f"{r.domain}/{r.task}/{r.metric}/{r.family}/{r.strategy}": r.value for r in rows})
@@ -79,7 +93,7 @@ def read_cells(experiment: Experiment) -> tuple[list[tuple[Cell, float]], Traini
         found = scores.read(Path("scores") / cell.path)
         source = pretraining(experiment, cell)
         for task, details in report.items():
-            own = found.of(task, *(["forecast"] if task == "next_step" else []))
+            own = found.of(task, *(other for other, model in leaderboard.MODEL_OF.items() if model == task))
             names = (cell.domain, cell.family, cell.strategy, cell.seed)
             size = details["parameters"], details["steps"], details["flops"]
             cells.append((leaderboard.Cell(*names, own, *size, *source), cell.fraction))
@@ -109,9 +123,11 @@ def pretraining(experiment: Experiment, cell: config.Cell) -> tuple[int, float |
 
 
 def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
-    """Where the suite's strategies have no meaning: strategy, families or domains, reason."""
+    """Where the suite's strategies have no meaning for a family that the domain is for: strategy, where, reason."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for cell in experiment.asked():
+        if mismatch(experiment.domains[cell.domain], experiment.families[cell.family]):
+            continue
         if reason := experiment.not_applicable(cell):
             found.setdefault((cell.strategy, reason), {})[f"{cell.domain} {cell.family}"] = None
     return [(strategy, ", ".join(where), reason) for (strategy, reason), where in found.items()]
@@ -162,6 +178,31 @@ def read_seconds(
             if record.exists():
                 seconds += [one["seconds"] for one in read_json(record)["cost"].values()]
         found[domain, task, family, strategy] = cost.seconds, sum(seconds) / len(seconds) if seconds else None
+    return found
+
+
+def register_best(
+    run: Run, experiment: Experiment, domain: str, settings: TranslationEvaluation, rows: list[Row]
+) -> None:
+    """The system that translates the in-domain test set best becomes the newest version of a registered model."""
+    task, metric = next(iter(settings.headline.items()))
+    best = next(row for row in rows if row.table == (domain, task, metric) and not row.control)
+    model = Path("models") / domain / best.family / best.strategy / str(experiment.suite.seeds[0]) / "translate"
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        parts = {"trainer": asdict(experiment.trainer), "decoding": asdict(settings.decoding)}
+        write_json(Path(folder) / SERVED_SETTINGS, parts)
+        run.model(Path(folder), f"{experiment.tracking.prefix}-{domain}")
+
+
+def read_speeds(experiment: Experiment, domain: str) -> dict[tuple[str, str, str], float]:
+    """Sentences a second by (task, family, strategy), of the first seed."""
+    found: dict[tuple[str, str, str], float] = {}
+    for cell in experiment.cells():
+        record = PRIVATE / "records" / "evaluate" / f"{cell.path}.json"
+        if cell.domain == domain and cell.fraction == 1.0 and record.exists():
+            for task, cost in read_json(record)["cost"].items():
+                found.setdefault((task, cell.family, cell.strategy), cost["sentences_per_second"])
     return found
 
 

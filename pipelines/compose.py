@@ -116,7 +116,7 @@ def code(checked: Experiment) -> dict[str, Any]:
         return fingerprint(PIPELINES / f"{verb}.py", *(SRC / "seqlab" / file for file in found))
 
     families = {
-        family.name: (f"families/{family.component.file}.py", f"families/{family.fit}/__init__.py", family.fit)
+        family.name: (f"families/{family.component.file}.py", f"families/{family.kit}/__init__.py", family.fit)
         for family in checked.families.values()
     }
     return {

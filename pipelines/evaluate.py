@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ import numpy as np
 from stage import PRIVATE, Stage, main
 
 from seqlab.artifacts import read_json
+from seqlab.config import Evaluation, TranslationEvaluation
 from seqlab.data.domains.base import Prepared, task_set
 from seqlab.data.order import arranged
+from seqlab.data.pairs import TESTS, TextPairs
 from seqlab.data.sequences import Sequences
-from seqlab.evaluation import judge, metrics, pictures, scores
+from seqlab.evaluation import judge, metrics, pictures, scores, translation
 from seqlab.evaluation.scores import Scores
 from seqlab.families import saved
 from seqlab.families.base import Predictor
@@ -32,9 +35,13 @@ def evaluate(stage: Stage) -> None:
     prepared = Prepared.open(stage.prepared)
     inputs = {"prepared": stage.prepared, "model": stage.model}
     with stage.run(inputs, follows={"finetune": stage.label}) as run:
-        found = Scores()
+        found, speeds = Scores(), {}
         trained = read_json(stage.model / "report.json")
         for task in [task for task in prepared.meta.tasks if task in trained]:
+            if task == "translate":
+                made, speeds = translated(stage, prepared, run)
+                found |= made
+                continue
             model = saved.load(stage.model / task, stage.trainer)
             test = prepared.split(task_set(task), "test")
             test = stage.first(arranged(test, stage.strategy.order, stage.domain.name, "test"))
@@ -45,7 +52,7 @@ def evaluate(stage: Stage) -> None:
         values = {f"test/{task}/{name}": metrics.value_of(found, task, name) for task, name in metrics.names_of(found)}
         run.metrics(values)
         run.artifact(stage.scores, "scores")
-        stage.finished(run, {}, {"scores": stage.scores})
+        stage.finished(run, speeds, {"scores": stage.scores})
     headline = stage.domain.evaluate.headline
     print(
         f"evaluate {stage.label}: "
@@ -62,15 +69,17 @@ def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Seq
         pictures.reliability({stage.label: found.predictions[metrics.CLASSIFY]}, folder / "reliability.png")
         run.artifact(folder / "reliability.png", "pictures")
         return found
+    settings = stage.domain.evaluate
+    assert isinstance(settings, Evaluation)
     found, transform = judge.next_step(model, prepared.meta, test, name)
     if transform is not None:
         pictures.coverage({stage.label: transform}, folder / "calibration.png")
         run.artifact(folder / "calibration.png", "pictures")
     if stage.strategy is not None and stage.strategy.order == "shuffled":
         return found
-    if stage.domain.evaluate.horizons:
-        made = judge.forecasts(model, prepared.meta, test, stage.domain.evaluate, name)
-        found |= metrics.forecast_scores(made, stage.domain.evaluate.horizons)
+    if settings.horizons:
+        made = judge.forecasts(model, prepared.meta, test, settings, name)
+        found |= metrics.forecast_scores(made, settings.horizons)
         draw_forecasts(made, test, prepared.meta.transform, folder / "forecasts.png")
         run.artifact(folder / "forecasts.png", "pictures")
         if prepared.meta.frame:
@@ -82,6 +91,25 @@ def judged(stage: Stage, prepared: Prepared, task: str, model: object, test: Seq
         for path in draw_attention(model, prepared, test, folder):
             run.artifact(path, "pictures")
     return found
+
+
+def translated(stage: Stage, prepared: Prepared, run: Run) -> tuple[Scores, dict[str, dict[str, float]]]:
+    """Scores of the translations of every test set, and how fast each was translated."""
+    settings = stage.domain.evaluate
+    assert isinstance(settings, TranslationEvaluation)
+    system = saved.load(stage.model / "translate", stage.trainer, settings.decoding)
+    scorers = translation.Scorers.of(settings.tokenize)
+    found, speeds = Scores(), {}
+    for task, file in TESTS.items():
+        test = stage.first(TextPairs.load(prepared.folder / f"pairs/{file}.jsonl"))
+        began = time.perf_counter()
+        made = system.translate(test.sources)
+        speeds[task] = {"sentences_per_second": len(test) / (time.perf_counter() - began)}
+        found |= translation.scores(task, made, test, scorers) | translation.unknown(task, system.unknown(test.sources))
+        chosen = translation.sampled(len(test), settings.samples)
+        run.text(system.explained([test.sources[i] for i in chosen]), f"explanations/{task}.html")
+    run.metrics({f"test/{task}/{name}": value for task, part in speeds.items() for name, value in part.items()})
+    return found, speeds
 
 
 def draw_losses(stage: Stage, run: Run) -> None:

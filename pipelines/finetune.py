@@ -12,7 +12,7 @@ from pretrain import pretrain
 from stage import Stage, main
 
 from seqlab.config import not_applicable
-from seqlab.data.domains.base import Prepared, task_set
+from seqlab.data.domains.base import Prepared
 from seqlab.data.order import arranged
 from seqlab.data.subsets import share
 from seqlab.errors import UserError
@@ -91,7 +91,7 @@ def tune(fitting: Fitting, run: Run, prepared: Prepared, task: str, **how: Any) 
     """
     stage = fitting.stage
     assert stage.seed is not None
-    whole, valid = (prepared.split(task_set(task), split) for split in ("train", "valid"))
+    whole, valid = (prepared.data(task, split) for split in ("train", "valid"))
     taken, rest = share(whole, stage.fraction, stage.seed) if stage.fraction < 1 else (None, None)
     labelled = whole if taken is None else whole.subset(taken)
     order = how["strategy"].order

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 PIPELINES = ROOT / "pipelines"
+DATA = r"\w+\.(yaml|jsonl|tsv)"  # names of files of data
 
 
 def fingerprint(*files: Path) -> str:
@@ -25,7 +27,8 @@ def fingerprint(*files: Path) -> str:
 
 
 def closure(*files: Path) -> set[Path]:
-    """`files` and every project file they import, at any depth, imports inside functions included.
+    """`files` and every project file they import, at any depth, imports inside functions included; and files of data
+    that lie beside a module and that it names.
 
     A package that does nothing but describe itself (its __init__ holds a docstring and constants) is left out: a change
     of it changes no result.
@@ -36,7 +39,7 @@ def closure(*files: Path) -> set[Path]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += imported(file)
+            waiting += imported(file) if file.suffix == ".py" else ()
     return {file for file in found if not (file.name == "__init__.py" and only_words(file))}
 
 
@@ -61,9 +64,10 @@ def imported(file: Path) -> tuple[Path, ...]:
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(
-        path for name in names for path in (modules(name) if name.startswith("seqlab") else script(file, name))
-    )
+    found = [path for name in names for path in (modules(name) if name.startswith("seqlab") else script(file, name))]
+    words = (n.value for n in ast.walk(parsed(file)) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    beside = (file.with_name(word) for word in words if re.fullmatch(DATA, word))
+    return (*found, *(path for path in beside if path.is_file()))
 
 
 def modules(name: str) -> list[Path]:

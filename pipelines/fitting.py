@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import shutil
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,8 @@ from stage import PRIVATE, ROOT, Stage, content_hash
 
 from seqlab.artifacts import read_json, write_json
 from seqlab.data.domains.base import Prepared
-from seqlab.data.sequences import Sequences
+from seqlab.data.pairs import Data
+from seqlab.data.vocabulary import NAME as VOCABULARY
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.tracking import Run
@@ -49,8 +51,8 @@ class Fitting:
         run: Run,
         prepared: Prepared,
         task: str,
-        train: Sequences,
-        valid: Sequences,
+        train: Data,
+        valid: Data,
         *,
         budget: Budget,
         start: Path | None,
@@ -84,6 +86,7 @@ class Fitting:
             task,
             train,
             valid,
+            prepared=prepared.folder,
             start=start,
             teacher=teacher,
             objective=objective,
@@ -95,7 +98,9 @@ class Fitting:
             checkpoint=self.folder / (name or task),
             log=log,
         )
-        saved.save(out, recipe, trained.tensors)
+        saved.save(out, recipe, trained.tensors, trained.files)
+        if stage.domain.translates:
+            shutil.copyfile(prepared.folder / VOCABULARY, out / VOCABULARY)
         self.trained[task] = trained
         run.metrics(
             {f"{name or task}/{key}": value for key, value in asdict(trained.cost).items()}

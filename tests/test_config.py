@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from seqlab import config
 from seqlab.errors import UserError
@@ -113,7 +115,10 @@ def test_every_family_yaml_fits_its_constructor(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_every_domain_yaml_is_typed(name: str) -> None:
-    domain = config.domain(name, yaml.safe_load((ROOT / f"conf/domain/{name}.yaml").read_text()))
+    # Composed as a stage does: one yaml may extend another.
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        tree = OmegaConf.to_container(compose("cell", [f"domain={name}", "family=markov"]), resolve=True)["domain"]
+    domain = config.domain(name, tree)
     assert all(archive.licence for archive in domain.archives.values())
 
 

@@ -524,6 +524,14 @@ def domain(name: str) -> config.Domain:
         ("stocks", "rnn", "distill", 1.0, None),
         ("stocks", "rnn", "hidden", 1.0, "does not look both ways"),
         ("stocks", "transformer", "hidden", 1.0, None),
+        ("translation", "seq2seq_rnn", "full", 0.1, None),
+        ("translation", "seq2seq_rnn", "hidden", 1.0, None),
+        ("translation", "seq2seq_rnn", "gradual", 1.0, "no top layer"),
+        ("translation", "seq2seq_rnn", "shuffled", 1.0, "no next step"),
+        ("translation", "rule_based", "full", 1.0, None),
+        ("translation", "rule_based", "full", 0.1, "does not shrink"),
+        ("translation", "gru", "full", 1.0, "does not translate"),
+        ("strings", "rule_based", "full", 1.0, "no pairs"),
     ],
 )
 def test_where_a_strategy_has_no_meaning_one_place_says_why(

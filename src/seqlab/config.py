@@ -22,10 +22,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from seqlab.data.archive import Archive
 from seqlab.errors import UserError
 from seqlab.tracking import Tracking
-from seqlab.training.settings import Budget, Objective, Optimizer, Strategy, TaskBudget, TrainerSettings
+from seqlab.training.settings import (
+    Decoding,
+    Objective,
+    Optimizer,
+    SourceBudget,
+    Strategy,
+    TaskBudget,
+    TrainerSettings,
+)
 
 T = TypeVar("T")
 ALLOWED = "seqlab."  # a `_target_` outside this package is refused before anything is imported
+TRANSLATING = ("seq2seq", "rules")  # kits of the families that translate
 ANNOTATIONS = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict, "Literal": Literal}
 
 
@@ -61,6 +70,16 @@ class Evaluation:
     samples: int  # sample paths an origin
     period: int  # declared seasonal period, in steps
     headline: dict[str, str]  # the metric that ranks each task
+
+
+@dataclass(frozen=True)
+class TranslationEvaluation:
+    """How a domain's translations are made and judged."""
+
+    decoding: Decoding  # of every neural system
+    tokenize: Literal["char", "ko-mecab"]  # of BLEU
+    samples: int  # sentences of each test set that the report shows
+    headline: dict[str, str]  # the metric that ranks each test set
 
 
 @dataclass(frozen=True)
@@ -107,7 +126,22 @@ class Family:
 
     @property
     def fit(self) -> str:
-        return "closed_form" if self.optimizer is None else "gradient"
+        """The package under training/ that fits it."""
+        return "gradient" if self.optimizer is not None else "rules" if self.kit == "rules" else "closed_form"
+
+    @property
+    def kit(self) -> str:
+        """The package under families/ that the family's module builds on, read from its source."""
+        path = _source(self.component.target.rpartition(".")[0])
+        assert path is not None  # or the section would not have been checked
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)]
+        kits = [m.split(".")[2] for m in modules if m.startswith("seqlab.families.") and m != "seqlab.families.base"]
+        return kits[0] if kits else ""
+
+    @property
+    def translates(self) -> bool:
+        return self.kit in TRANSLATING
 
     def states(self, name: str) -> tuple[str, ...]:
         """What the class itself says it can do, such as `adapts`: a tuple of names, empty where it says nothing."""
@@ -131,9 +165,13 @@ class Domain:
     title: str
     archives: dict[str, Archive]
     prepare: Component
-    pretrain: Budget
+    pretrain: SourceBudget
     finetune: dict[str, TaskBudget]  # by task
-    evaluate: Evaluation
+    evaluate: Evaluation | TranslationEvaluation
+
+    @property
+    def translates(self) -> bool:
+        return isinstance(self.evaluate, TranslationEvaluation)
 
 
 @dataclass(frozen=True)
@@ -217,13 +255,23 @@ class Experiment:
         return not_applicable(self.domains[cell.domain], family, strategy, self.objective, cell.fraction)
 
 
+def mismatch(domain: Domain, family: Family) -> str | None:
+    """Why a family is not for a domain at all, or None."""
+    if family.translates == domain.translates:
+        return None
+    return "the family translates, the domain has no pairs" if family.translates else "the family does not translate"
+
+
 def not_applicable(
     domain: Domain, family: Family, strategy: Strategy, objective: Objective, fraction: float
 ) -> str | None:
     """Why a strategy has no meaning for a family on a share of a domain's target, or None."""
+    if mismatched := mismatch(domain, family):
+        return mismatched
     sizes = strategy.sizes or {}
     reasons = {
         "the family cannot be pretrained on hidden positions: it does not look both ways": strategy.init == "pretrained"
+        and not family.translates
         and not family.can_predict(objective),
         "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate": strategy.stepped
         and family.fit == "closed_form",
@@ -233,6 +281,13 @@ def not_applicable(
         and not set(sizes) & set(family.component.parameters),
         "the domain has no classes that a pseudo-label could name": strategy.pseudo_labels is not None
         and "classify" not in domain.finetune,
+        "a translator has one matrix for input and output: no top layer to begin with, no soft targets": (
+            strategy.stepped or bool(sizes)
+        )
+        and family.translates,
+        "a domain of pairs has no next step on which order could be worth something": strategy.order == "shuffled"
+        and domain.translates,
+        "what is written by hand does not shrink with the data": family.fit == "rules" and fraction < 1,
         "every example of the target has its label already": strategy.pseudo_labels is not None and fraction == 1.0,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
@@ -294,12 +349,18 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
             for key, part in tree["archives"].items()
         },
         prepare=component(tree["prepare"], f"{where}.prepare"),
-        pretrain=_check(Budget, tree["pretrain"], f"{where}.pretrain"),
+        pretrain=_check(SourceBudget, tree["pretrain"], f"{where}.pretrain"),
         finetune={
             task: _check(TaskBudget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()
         },
-        evaluate=_check(Evaluation, tree["evaluate"], f"{where}.evaluate"),
+        evaluate=_evaluation(tree["evaluate"], f"{where}.evaluate"),
     )
+
+
+def _evaluation(tree: dict[str, Any], where: str) -> Evaluation | TranslationEvaluation:
+    if "decoding" in tree:
+        return _check(TranslationEvaluation, tree, where)
+    return _check(Evaluation, tree, where)
 
 
 def strategy(tree: dict[str, Any], where: str = "strategy") -> Strategy:
@@ -412,7 +473,7 @@ def _check(kind: type[T], tree: Any, where: str) -> T:
     sections: dict[str, type[Any]] = {
         name: part
         for name, hint in hints.items()
-        for part in get_args(hint)
+        for part in (hint, *get_args(hint))
         if isinstance(part, type) and dataclasses.is_dataclass(part)
     }
     fields = {

@@ -40,13 +40,15 @@ class Batch:
     """A padded batch. x: (B, T) int64 symbols or (B, T, C) float32 vectors; padding is zero.
 
     mask: (B, T) bool, true where a position exists. scored: (B, T) bool, true where it is also scored (positions
-    before a sequence's `first` are context only). labels: (B,) int64, or None.
+    before a sequence's `first` are context only). labels: (B,) int64, or None. source: of pairs, (B, S) int64, what
+    x is to be predicted from; its padding is zero and no symbol.
     """
 
     x: np.ndarray
     mask: np.ndarray
     scored: np.ndarray
     labels: np.ndarray | None
+    source: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class Sequences:
         return np.diff(self.offsets)
 
     @property
+    def sizes(self) -> np.ndarray:
+        """(S,) int64: what is padded."""
+        return self.lengths
+
+    @property
     def symbols(self) -> bool:
         return self.values.ndim == 1
 
@@ -99,8 +106,11 @@ class Sequences:
         optional = {name: part[indices] for name in OPTIONAL if (part := getattr(self, name)) is not None}
         return Sequences(self.values[source], offsets, **optional)
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        """A padded batch of the sequences at `indices`, standardised where the set carries centre and scale."""
+    def batch(self, indices: np.ndarray, key: tuple[int, ...] = ()) -> Batch:
+        """A padded batch of the sequences at `indices`, standardised where the set carries centre and scale.
+
+        `key`, which says when the batch is drawn, matters to noised data alone (pairs.Denoising).
+        """
         indices = np.asarray(indices, np.int64)
         starts, lengths = self.offsets[indices], self.offsets[indices + 1] - self.offsets[indices]
         steps = np.arange(int(lengths.max(initial=0)))
@@ -118,6 +128,10 @@ class Sequences:
             x = np.where(mask[..., None], x, 0).astype(np.float32)
         scored = mask if self.first is None else mask & (steps >= self.first[indices, None])
         return Batch(x, mask, scored, None if self.labels is None else self.labels[indices].astype(np.int64))
+
+    def longest(self) -> Batch:
+        """The longest sequence."""
+        return self.batch(np.argsort(self.lengths, kind="stable")[-1:])
 
     def batches(self, tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
         """Every sequence once, in batches of similar length of at most `tokens` positions: (indices, batch)."""
@@ -227,20 +241,23 @@ def _save(path: Path, values: np.ndarray) -> None:
 def buckets(lengths: np.ndarray, tokens: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
     """Cut the sequences into batches of similar length, each at most `tokens` positions after padding.
 
-    Where lengths are too few to fill a batch with similar ones, it ends early (FULL_ENOUGH, WASTE). With `rng`,
-    sequences of equal length and the batches themselves are shuffled: one epoch's order. A sequence longer than
-    `tokens` gets a batch of its own.
+    lengths: (S,), or (S, n) of n sequences that belong together, which are sorted by the first column, then by the
+    second; each column is then at most `tokens`. Where lengths are too few to fill a batch with similar ones, it ends
+    early (FULL_ENOUGH, WASTE). With `rng`, sequences of equal length and the batches themselves are shuffled: one
+    epoch's order. A sequence longer than `tokens` gets a batch of its own.
     """
-    lengths = np.asarray(lengths)
-    order = np.argsort(lengths, kind="stable") if rng is None else np.lexsort((rng.random(len(lengths)), lengths))
-    cuts, start, filled = [], 0, 0
-    for i, length in enumerate(lengths[order].tolist()):
-        # Sorted upwards, so the newest sequence is the longest and sets the padded width.
-        size = length * (i - start + 1)
+    columns = np.asarray(lengths).T.reshape(-1, len(lengths)) if len(lengths) else np.zeros((1, 0), np.int64)
+    order = np.lexsort([*([] if rng is None else [rng.random(len(lengths))]), *columns[::-1]])
+    longest = columns.max(0)[order].tolist()
+    cuts, start, widest, filled = [], 0, 0, 0
+    for i, length in enumerate(longest):
+        # The padded width, of the widest column; the first one rises, so it is mostly the newest sequence's.
+        widest = max(widest, length)
+        size = widest * (i - start + 1)
         wasteful = filled >= FULL_ENOUGH * tokens and size - filled - length > WASTE * size
         if i > start and (size > tokens or wasteful):
             cuts.append(i)
-            start, filled = i, 0
+            start, widest, filled = i, length, 0
         filled += length
     batches = [part for part in np.split(order, cuts) if len(part)]
     if rng is not None:

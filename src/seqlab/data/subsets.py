@@ -7,17 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from seqlab.data.pairs import Pairs
 from seqlab.data.sequences import OPTIONAL, Sequences
 
 
-def share(data: Sequences, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of about `fraction` of the sequences, and of the rest, both rising.
+def share(data: Sequences | Pairs, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of about `fraction` of the sequences (of pairs: by their targets), and of the rest, both rising.
 
     Of each class, and of a set without labels, at least one. The order in which sequences join follows from the hash of
     seed and content, so that a smaller share lies within every larger one, and equal contents of two sets join alike.
     """
     key = seed.to_bytes(8, "big")
-    ranks = [hashlib.sha256(key + np.ascontiguousarray(values).tobytes()).digest() for values in data]
+    contents = data.target if isinstance(data, Pairs) else data
+    ranks = [hashlib.sha256(key + np.ascontiguousarray(values).tobytes()).digest() for values in contents]
     labels = np.zeros(len(data), np.int64) if data.labels is None else data.labels
     taken = np.zeros(len(data), bool)
     for label in np.unique(labels):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -32,7 +33,8 @@ from seqlab.evaluation.scores import Scores
 CONTROL = "control"  # the strategy of a control's cell
 SCRATCH = "scratch"
 ALPHA = 0.05
-MODEL_OF = {"forecast": "next_step"}  # the task whose model answers another one
+# The task whose model answers another one.
+MODEL_OF = {"forecast": "next_step", "in_domain": "translate", "held_out": "translate", "everyday": "translate"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Row:
     @property
     def system(self) -> str:
         """A name for people."""
-        return self.family.replace("_", " ") if self.control else f"{self.family} · {self.strategy}"
+        return system_name(self)
 
 
 # A signed difference, the ends of its interval, and its corrected p-value.
@@ -276,6 +278,48 @@ def _gains(metric: Metric, pairs: list[tuple[System, System]]) -> dict[int, Gain
         id(system): (one.difference, one.low, one.high, p)
         for (system, _), one, p in zip(pairs, found, adjusted, strict=True)
     }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two systems of a table, the better one first. p is Holm-corrected over all pairs of the table."""
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int, seed: int) -> list[Pair]:
+    """Every two systems of one domain's table, on the same resamples as the leaderboard's rows."""
+    members = sorted(
+        (cell for cell in cells if (task, metric) in names_of(cell.scores)),
+        key=lambda cell: (cell.family, cell.strategy, cell.seed),
+    )
+    rivals = systems(members[0].domain, task, {metric: members}, replicates, seed)[metric]
+    judged = metric_of(metric)
+    rivals.sort(key=lambda system: judged.loss(system.value))
+    both = list(itertools.combinations(rivals, 2))
+    found = [
+        significance.compared(
+            judged.loss(other.value) - judged.loss(one.value),
+            judged.loss(other.replicates) - judged.loss(one.replicates),
+        )
+        for one, other in both
+    ]
+    corrected = significance.holm([one.p for one in found])
+    return [
+        Pair(system_name(one), system_name(other), made.difference, made.low, made.high, p)
+        for (one, other), made, p in zip(both, found, corrected, strict=True)
+    ]
+
+
+def system_name(system: Cell | Row | System) -> str:
+    """A name for people."""
+    control = system.strategy == CONTROL
+    return system.family.replace("_", " ") if control else f"{system.family} · {system.strategy}"
 
 
 def _mean(values: Any) -> float | None:

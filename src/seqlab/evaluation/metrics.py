@@ -3,6 +3,7 @@
 * next symbol: bits per character, perplexity per symbol
 * next vector: negative log-likelihood (nats per step and channel), CRPS, interval coverage
 * forecast: rolling origin; MASE, RMSSE, weighted quantile loss, interval coverage, each averaged over the first h steps
+* translation: chrF++, BLEU, exact matches, accepted sentences, unknown words
 * class: accuracy, balanced accuracy, macro-F1, expected calibration error, Brier score, log loss
 
 Every metric is a function of *sums over examples* of a few features of each example (numerator and denominator; hits
@@ -16,6 +17,7 @@ quantile loss: Gasthaus et al. (2019). ECE: Guo et al. (2017). Brier (1950), sum
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -132,6 +134,41 @@ def _calibration_error(sums: np.ndarray) -> np.ndarray:
     return np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]
 
 
+CHARACTER_ORDER, WORD_ORDER, BETA = 6, 2, 2  # of chrF++ (Popović 2017)
+
+
+def _chrf(sums: np.ndarray) -> np.ndarray:
+    """Of summed counts, in the translation, in the reference and in both, of each order, (..., 3 orders).
+
+    As sacreBLEU: precision and recall are averaged over the orders that occur on both sides.
+    """
+    counts = sums.reshape(*sums.shape[:-1], CHARACTER_ORDER + WORD_ORDER, 3)
+    ours, theirs, both = (counts[..., i] for i in range(3))
+    used = (ours > 0) & (theirs > 0)
+    orders = np.maximum(used.sum(-1), 1)
+    precision, recall = (
+        np.divide(both, whole, where=used, out=np.zeros_like(both)).sum(-1) / orders for whole in (ours, theirs)
+    )
+    below = BETA**2 * precision + recall
+    return np.divide(100 * (1 + BETA**2) * precision * recall, below, where=below > 0, out=np.zeros_like(precision))
+
+
+def _bleu(sums: np.ndarray) -> np.ndarray:
+    """Of summed lengths of translation and reference, and n-grams that match and in all, n = 1 .. 4, (..., 10).
+
+    As sacreBLEU: an order without a match counts as 1/2 of one, the next such order as 1/4, and so on.
+    """
+    ours, theirs, matching, total = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:]
+    lost = (matching == 0) & (total > 0)
+    smoothed = np.where(lost, 0.5 ** np.cumsum(lost, -1), matching)
+    scored = (matching > 0).any(-1) & (total > 0).all(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.log(smoothed / total).mean(-1)
+        brevity = np.minimum(0, 1 - theirs / ours)
+    return np.where(scored, 100 * np.exp(np.where(scored, mean + brevity, 0)), 0)
+
+
+CHRF, BLEU = "chrf++", "bleu"
 METRICS = {
     "bits_per_character": Metric("bits per character", "lower", _ratio),
     "perplexity": Metric("perplexity per symbol", "lower", _exp_ratio),
@@ -147,6 +184,11 @@ METRICS = {
     "macro_f1": Metric("macro-F1", "higher", _macro_f1, _class_counts),
     "log_loss": Metric("log loss, nats", "lower", _ratio, _log_loss),
     "brier": Metric("Brier score", "lower", _ratio, _brier),
+    CHRF: Metric("chrF++", "higher", _chrf),
+    BLEU: Metric("BLEU", "higher", _bleu),
+    "accepted": Metric("share of translations equal to a reference or with chrF++ of at least 80", "higher", _ratio),
+    "exact": Metric("share of translations equal to a reference", "higher", _ratio),
+    "unknown_words": Metric("share of unknown source words", "lower", _ratio),
     "ece": Metric("expected calibration error", "lower", _calibration_error, _calibration_gaps),
 }
 
@@ -160,22 +202,28 @@ def metric_of(name: str) -> Metric:
 
 
 def label_of(name: str) -> str:
-    """The name for people, horizon included."""
+    """The name for people, horizon or group of sentences included."""
     steps = name.partition("@")[2]
+    if steps and not steps.isdigit():
+        return metric_of(name).label + (", kept for testing" if steps == "kept" else f", sources of {steps} words")
     suffix = {"": "", "1": ", one step ahead"}.get(steps, f", {steps} steps ahead")
     return metric_of(name).label + suffix
 
 
 def order_of(name: str) -> tuple[int, int]:
-    """Sorts metrics as METRICS lists them, then by horizon."""
+    """Sorts metrics as METRICS lists them, then by horizon or by length."""
     base, _, steps = name.partition("@")
-    return list(METRICS).index(base), int(steps or 0)
+    return list(METRICS).index(base), int(re.match(r"\d*", steps)[0] or 0)  # type: ignore[index]
 
 
 def names_of(scores: Scores) -> list[tuple[str, str]]:
     """Every (task, metric) that can be computed from `scores`."""
     of_predictions = [name for name, metric in METRICS.items() if metric.features is not None]
-    return [*scores.ratios, *((task, name) for task in scores.predictions for name in of_predictions)]
+    return [
+        *scores.ratios,
+        *scores.statistics,
+        *((task, name) for task in scores.predictions for name in of_predictions),
+    ]
 
 
 def features_of(scores: Scores, task: str, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +231,8 @@ def features_of(scores: Scores, task: str, name: str) -> tuple[np.ndarray, np.nd
     metric = metric_of(name)
     if metric.features is not None:
         return scores.predictions[task].example, metric.features(scores.predictions[task])
+    if (task, name) in scores.statistics:
+        return scores.statistics[task, name].example, scores.statistics[task, name].values
     ratio = scores.ratios[task, name]
     return ratio.example, np.stack([ratio.numerator, ratio.denominator], axis=1)
 

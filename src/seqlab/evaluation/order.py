@@ -44,10 +44,15 @@ def build(
 ) -> list[Worth]:
     """By domain, the largest value of order first.
 
-    controls: of each strategy that shuffles, the one that has the same data in order; cells of others, and what lacks
-    its counterpart, are left out. Raises UserError when two cells of a domain were scored on different examples.
+    controls: of each strategy that shuffles, the one that has the same data in order; cells of others, domains without
+    a next step, and what lacks its counterpart are left out. Raises UserError when two cells of a domain were scored on
+    different examples.
     """
-    kept = [cell for cell in cells if cell.strategy in controls or cell.strategy in controls.values()]
+    kept = [
+        cell
+        for cell in cells
+        if NEXT in headlines[cell.domain] and (cell.strategy in controls or cell.strategy in controls.values())
+    ]
     found = []
     for domain in dict.fromkeys(cell.domain for cell in kept):
         metric = headlines[domain][NEXT]

@@ -1,11 +1,13 @@
 """Scores of each example, kept so that any two runs can be compared in pairs later.
 
-Two tables, both Parquet with equal bytes for equal content:
+Tables, all Parquet with equal bytes for equal content; the last two only where there are translations:
 
 * `scores.parquet`: task, metric, example, numerator, denominator. The metric is the sum of the numerators over the sum
   of the denominators: bits over characters, absolute scaled error over one.
 * `predictions.parquet`: task, example, label, log_probs. Macro-F1, balanced accuracy and calibration error are no ratio
   of sums, so a classifier's whole answer is kept, and every classification metric is computed from it.
+* `statistics.parquet`: task, metric, example, counts. Of a corpus score, which is a function of summed n-gram counts.
+* `texts.parquet`: task, example, text. What a system wrote.
 
 An example is the unit that is resampled: one sequence, or one series with all its origins and channels.
 """
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCORES, PREDICTIONS = "scores.parquet", "predictions.parquet"
+STATISTICS, TEXTS = "statistics.parquet", "texts.parquet"
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,38 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """What a corpus score is computed from. example: (E,) int64, rising; values: (E, D) float64 counts."""
+
+    example: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class Scores:
-    """All that the evaluation of one model keeps: ratios by (task, metric), predictions by task."""
+    """All that the evaluation of one model keeps: ratios and statistics by (task, metric), the rest by task."""
 
     ratios: Mapping[tuple[str, str], Ratio] = field(default_factory=dict)
     predictions: Mapping[str, Predictions] = field(default_factory=dict)
+    statistics: Mapping[tuple[str, str], Statistics] = field(default_factory=dict)
+    texts: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __or__(self, other: Scores) -> Scores:
         """Both; what `other` has under the same name wins."""
-        return Scores({**self.ratios, **other.ratios}, {**self.predictions, **other.predictions})
+        return Scores(
+            {**self.ratios, **other.ratios},
+            {**self.predictions, **other.predictions},
+            {**self.statistics, **other.statistics},
+            {**self.texts, **other.texts},
+        )
 
     def of(self, *tasks: str) -> Scores:
         """Those of some tasks alone."""
         return Scores(
             {key: ratio for key, ratio in self.ratios.items() if key[0] in tasks},
             {task: part for task, part in self.predictions.items() if task in tasks},
+            {key: part for key, part in self.statistics.items() if key[0] in tasks},
+            {task: part for task, part in self.texts.items() if task in tasks},
         )
 
 
@@ -104,6 +124,10 @@ def write(scores: Scores, folder: Path) -> None:
         made.mkdir()
         _write_table(pa.table(table), made / SCORES)
         _write_table(pa.table(answered), made / PREDICTIONS)
+        if scores.statistics:
+            _write_table(_statistics_table(scores.statistics), made / STATISTICS)
+        if scores.texts:
+            _write_table(_texts_table(scores.texts), made / TEXTS)
 
 
 def read(folder: Path) -> Scores:
@@ -123,7 +147,58 @@ def read(folder: Path) -> Scores:
     for part in _runs(task):
         values = flat[offsets[part.start] : offsets[part.stop]].reshape(part.stop - part.start, -1)
         predictions[str(task[part.start])] = Predictions(example[part], label[part], values)
-    return Scores(ratios, predictions)
+    statistics = _read_statistics(folder / STATISTICS) if (folder / STATISTICS).exists() else {}
+    texts = _read_texts(folder / TEXTS) if (folder / TEXTS).exists() else {}
+    return Scores(ratios, predictions, statistics, texts)
+
+
+def _statistics_table(statistics: Mapping[tuple[str, str], Statistics]) -> pa.Table:
+    import pyarrow as pa
+
+    parts = sorted(statistics.items())
+    sizes = [len(part.example) for _, part in parts]
+    widths = _column([np.full(len(part.example), part.values.shape[1]) for _, part in parts], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
+    flat = _column([part.values.ravel() for _, part in parts], np.float64)
+    return pa.table(
+        {
+            "task": _names([task for (task, _), _ in parts], sizes),
+            "metric": _names([metric for (_, metric), _ in parts], sizes),
+            "example": _column([part.example for _, part in parts], np.int64),
+            "counts": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat)),
+        }
+    )
+
+
+def _read_statistics(path: Path) -> dict[tuple[str, str], Statistics]:
+    rows = _read_table(path, ("task", "metric", "example", "counts"))
+    task, metric, example = (rows[name].to_numpy() for name in ("task", "metric", "example"))
+    lists = rows["counts"].combine_chunks()
+    flat, offsets = lists.values.to_numpy(), lists.offsets.to_numpy()
+    found = {}
+    for part in _runs(task, metric):
+        values = flat[offsets[part.start] : offsets[part.stop]].reshape(part.stop - part.start, -1)
+        found[str(task[part.start]), str(metric[part.start])] = Statistics(example[part], values)
+    return found
+
+
+def _texts_table(texts: Mapping[str, list[str]]) -> pa.Table:
+    import pyarrow as pa
+
+    parts = sorted(texts.items())
+    return pa.table(
+        {
+            "task": _names([task for task, _ in parts], [len(part) for _, part in parts]),
+            "example": _column([np.arange(len(part)) for _, part in parts], np.int64),
+            "text": pa.array([text for _, part in parts for text in part], pa.string()),
+        }
+    )
+
+
+def _read_texts(path: Path) -> dict[str, list[str]]:
+    rows = _read_table(path, ("task", "example", "text"))
+    task, texts = rows["task"].to_numpy(), rows["text"].to_pylist()
+    return {str(task[part.start]): texts[part] for part in _runs(task)}
 
 
 def _refuse_unbounded(example: np.ndarray, value: np.ndarray, what: str) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from seqlab.artifacts import write_text
 from seqlab.evaluation import significance
 from seqlab.evaluation.leaderboard import ALPHA, MODEL_OF, Cell, System, csv_text, field, systems
-from seqlab.evaluation.metrics import label_of, metric_of
+from seqlab.evaluation.metrics import label_of, metric_of, names_of
 
 Key = tuple[str, str, str, str]  # domain, task, family, strategy
 
@@ -108,7 +108,11 @@ def build(
     points, curves = [], []
     for domain, tasks in headlines.items():
         for task, metric in tasks.items():
-            own = [(cell, share) for cell, share in cells if cell.domain == domain and _scored(cell, task, metric)]
+            own = [
+                (cell, share)
+                for cell, share in cells
+                if cell.domain == domain and (task, metric) in names_of(cell.scores)
+            ]
             shares: dict[tuple[str, str], dict[float, System]] = {}
             # The fraction is part of the system's name, so that all of them share the resampled examples.
             named = [_renamed(cell, share) for cell, share in own]
@@ -118,10 +122,6 @@ def build(
             points += _points((domain, task, metric), shares, controls)
             curves += _curves((domain, task, metric), shares, controls, trainings)
     return points, curves
-
-
-def _scored(cell: Cell, task: str, metric: str) -> bool:
-    return (task, metric) in cell.scores.ratios or task in cell.scores.predictions
 
 
 def _renamed(cell: Cell, share: float) -> Cell:

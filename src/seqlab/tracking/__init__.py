@@ -7,4 +7,6 @@ the start of the uploader; `upload` is the uploader itself and the only module o
 from seqlab.tracking.journal import Run, Tracking, Unrecorded
 from seqlab.tracking.spool import Kept, flush, kept, notice, redirect
 
-__all__ = ["Kept", "Run", "Tracking", "Unrecorded", "flush", "kept", "notice", "redirect"]
+SERVED_SETTINGS = "served.json"  # beside a model to be served: how it computes and searches
+
+__all__ = ["SERVED_SETTINGS", "Kept", "Run", "Tracking", "Unrecorded", "flush", "kept", "notice", "redirect"]

@@ -168,6 +168,16 @@ class Run:
         else:
             self._write("artifact", files=place.name, to=folder)
 
+    def model(self, folder: Path, name: str) -> None:
+        """Keep a translator's folder, settings included, and register it in MLflow as the newest version of `name`."""
+        try:
+            place = self._place()
+            shutil.copytree(folder, place / "model")
+        except OSError as error:
+            self._trouble(error)
+        else:
+            self._write("model", files=place.name, name=name)
+
     def _place(self) -> Path:
         place = self._root / "journals" / self.key / "files" / uuid.uuid4().hex
         place.mkdir(parents=True)

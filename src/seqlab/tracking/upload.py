@@ -1,4 +1,4 @@
-"""Feed MLflow from the journals. The only module of seqlab that imports mlflow.
+"""Feed MLflow from the journals. The only module of seqlab that imports mlflow, with what it registers.
 
 A point reaches MLflow once: the offset up to which a journal was delivered is saved after each batch, and a batch that
 is sent again because the uploader died in between carries the same timestamps, which makes it the same rows of MLflow's
@@ -13,9 +13,11 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -51,6 +53,7 @@ REFUSALS = {
 """MLflow's answers about one run. Any other error is about the store, and every run of that store waits."""
 
 KEY_TAG = "seqlab.key"
+SERVED = "served"  # the artifact that holds a registered model
 
 T = TypeVar("T")
 
@@ -197,6 +200,8 @@ class Uploader:
                     if not files.is_dir():  # log_artifacts would take it for an empty folder
                         raise FileNotFoundError(f"{files}: an artifact is missing")
                     client.log_artifacts(_run_id(state), str(files), artifact_path=event["to"] or None)
+                case "model":
+                    _register(client, _run_id(state), journal.folder / "files" / event["files"], event["name"])
                 case "end":
                     _end(client, state, event["status"], event["time"], event.get("error"))
             state.offset = after
@@ -395,6 +400,33 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any], lo
         entries.append(Param(name, text))
     for part in _slices(entries, ENTRIES_PER_BATCH):
         client.log_batch(run_id, params=part)
+
+
+def _register(client: MlflowClient, run_id: str, files: Path, name: str) -> None:
+    """Make a pyfunc model of a translator's folder, with the code that it needs, and a version of `name` of it."""
+    import mlflow.pyfunc
+
+    # Versions carry their run: a delivery that was cut off after the registration registers nothing twice.
+    if any(found.run_id == run_id for found in _versions(client, name)):
+        return
+    needed = ("mlflow", "torch", "numpy", "pydantic", "pyyaml", "safetensors", "tokenizers")
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow.pyfunc.save_model(
+            Path(folder) / SERVED,
+            python_model=str(Path(__file__).with_name("served.py")),
+            artifacts={"model": str(files / "model")},
+            code_paths=[str(Path(__file__).parents[1])],
+            pip_requirements=[f"{package}=={version(package)}" for package in needed],
+        )
+        client.log_artifacts(run_id, folder)
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model(name)
+    source = f"{client.get_run(run_id).info.artifact_uri}/{SERVED}"
+    client.create_model_version(name, source, run_id)
+
+
+def _versions(client: MlflowClient, name: str) -> list[Any]:
+    return list(client.search_model_versions(f"name = '{name}'"))
 
 
 def _dataset(name: str, value: Mapping[str, Any]) -> DatasetInput:

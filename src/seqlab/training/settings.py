@@ -22,6 +22,22 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """What is done to a text that a denoiser is to restore (Song et al. 2019; Lewis et al. 2020)."""
+
+    masked: float  # share of the tokens, in spans, each token replaced by a mask
+    span: float  # mean tokens of a span
+    shuffled: float  # no remaining token moves further than this many places (Lample et al. 2018)
+
+
+@dataclass(frozen=True)
+class SourceBudget(Budget):
+    """How the source's model is trained: on the next step or, where there is noise, on restoring what it hid."""
+
+    noise: Noise | None = None
+
+
+@dataclass(frozen=True)
 class TaskBudget(Budget):
     """How a task on the target is trained.
 
@@ -143,3 +159,15 @@ class TrainerSettings:
     compile: bool
     max_steps: int | None  # of every training, whatever the budget says; null: no such limit
     checkpoint_seconds: float  # between checkpoints from which a killed stage resumes
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How translations are searched for. Every neural system of a domain gets the same."""
+
+    beam_size: int  # 1: greedy
+    length_penalty: float  # scores are log-probabilities over length to this power
+    patience: float | None  # stop at patience * beam_size finished hypotheses; null: when none can win any more
+    longest_factor: float  # a translation has at most factor * source + constant symbols
+    longest_constant: int
+    batch: int  # sources decoded at once

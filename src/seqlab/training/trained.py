@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from seqlab.training.cost import Cost
 
 @dataclass(frozen=True)
 class Trained:
-    """tensors: what was estimated. report: JSON-able, equal on every run. validation: loss, lower is better."""
+    """tensors, files: what was estimated; files by name, for what is no array. report: JSON-able, equal on every run.
+    validation: loss, lower is better."""
 
     tensors: Mapping[str, np.ndarray]
     report: dict[str, Any]
@@ -22,3 +23,4 @@ class Trained:
     steps: int  # of an optimiser; 0 in closed form
     flops: float | None  # of training, estimated; None in closed form, where nothing counts them
     cost: Cost
+    files: Mapping[str, bytes] = field(default_factory=dict)

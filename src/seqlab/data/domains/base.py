@@ -12,8 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from seqlab.artifacts import read_json, read_tensors, write_json
+from seqlab.data.pairs import Data, Denoising, Pairs
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.errors import UserError
+from seqlab.training.settings import Noise
 
 # The sets of a prepared domain, each with the splits train, valid and test.
 SOURCE, TARGET, LABELLED = "source", "target", "labelled"
@@ -30,7 +32,7 @@ class DomainRecipe(Protocol):
 class Meta:
     """What a prepared domain is."""
 
-    kind: str  # "symbols" | "vectors"
+    kind: str  # "symbols" | "vectors" | "pairs"
     size: int  # symbols of the alphabet, or channels
     tasks: list[str]
     classes: list[str]  # of the classify task
@@ -44,6 +46,11 @@ class Meta:
     @property
     def space(self) -> Space:
         return Space(self.kind, self.size)
+
+    @property
+    def pretraining(self) -> str:
+        """The task on the source."""
+        return "denoise" if self.kind == "pairs" else "next_step"
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,17 @@ class Prepared:
     def split(self, name: str, split: str) -> Sequences:
         """One split of the set `name` (source, target or labelled)."""
         return Sequences.load(self.folder / name / split)
+
+    def data(self, task: str, split: str, noise: Noise | None = None) -> Data:
+        """What a task is trained or validated on. noise: of the task `denoise`."""
+        if task == "translate":
+            tokens = self.folder / "tokens" / split
+            return Pairs(Sequences.load(tokens / "source"), Sequences.load(tokens / "target"))
+        if task == "denoise":
+            if noise is None:
+                raise UserError("pretrain.noise: missing; a domain of pairs is pretrained by denoising")
+            return Denoising(Sequences.load(self.folder / "tokens/monolingual" / split), noise)
+        return self.split(task_set(task), split)
 
     def frames(self, values: np.ndarray) -> np.ndarray:
         """(T, H, W): the pictures that the target's vectors (T, C) stand for."""

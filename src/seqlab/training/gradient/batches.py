@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from seqlab.data.sequences import Batch, Sequences, buckets
+from seqlab.data.pairs import Data
+from seqlab.data.sequences import Batch, buckets
 
 
 class TensorBatch(NamedTuple):
@@ -20,35 +21,51 @@ class TensorBatch(NamedTuple):
     mask: Tensor
     scored: Tensor
     labels: Tensor | None
+    source: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Batch, multiple: int = 1) -> TensorBatch:
         """Share the arrays' memory; with `multiple`, T is padded up to a multiple of it."""
-        x, mask, scored = batch.x, batch.mask, batch.scored
-        if extra := -mask.shape[1] % multiple:
-            x, mask, scored = (np.pad(a, ((0, 0), (0, extra)) + ((0, 0),) * (a.ndim - 2)) for a in (x, mask, scored))
-        labels = None if batch.labels is None else torch.from_numpy(batch.labels)
-        return cls(torch.from_numpy(x), torch.from_numpy(mask), torch.from_numpy(scored), labels)
+        parts = (batch.x, batch.mask, batch.scored, batch.source)
+        x, mask, scored, source = (None if a is None else torch.from_numpy(widened(a, multiple)) for a in parts)
+        assert x is not None
+        assert mask is not None
+        assert scored is not None
+        return cls(x, mask, scored, None if batch.labels is None else torch.from_numpy(batch.labels), source)
+
+    def cut(self, length: int, source_length: int) -> TensorBatch:
+        """The first positions alone."""
+        source = None if self.source is None else self.source[:, :source_length]
+        return self._replace(
+            x=self.x[:, :length], mask=self.mask[:, :length], scored=self.scored[:, :length], source=source
+        )
+
+
+def widened(a: np.ndarray, multiple: int) -> np.ndarray:
+    """(B, T[, C]) with T padded up to a multiple."""
+    extra = -a.shape[1] % multiple
+    return np.pad(a, ((0, 0), (0, extra)) + ((0, 0),) * (a.ndim - 2)) if extra else a
 
 
 class Stream(IterableDataset[TensorBatch]):
     """Epoch after epoch without end, each in its own order; `start` at any step without reading what came before.
 
-    The permutation of an epoch is a function of (seed, epoch). Of the endless list of batches, step s of a rank is
-    number s * ranks + rank: so a resumed training repeats and loses nothing, and the ranks share the work evenly.
+    The permutation of an epoch is a function of (seed, epoch), and the noise of a batch one of (seed, its number). Of
+    the endless list of batches, step s of a rank is number s * ranks + rank: so a resumed training repeats and loses
+    nothing, and the ranks share the work evenly.
 
     tokens: positions in the batches of all ranks together, padding included, so that what a learning rate means does
     not depend on the number of devices.
     """
 
-    def __init__(self, data: Sequences, tokens: int, seed: int, multiple: int = 1):
+    def __init__(self, data: Data, tokens: int, seed: int, multiple: int = 1):
         self.data, self.tokens, self.seed, self.multiple = data, tokens, seed, multiple
         self.rank, self.ranks, self.start = 0, 1, 0
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of one epoch, as indices of sequences; every epoch has the same number of batches."""
         rng = np.random.default_rng((self.seed, number))
-        return buckets(self.data.lengths, max(1, self.tokens // self.ranks), rng)
+        return buckets(self.data.sizes, max(1, self.tokens // self.ranks), rng)
 
     def __iter__(self) -> Iterator[TensorBatch]:
         current, batches = 0, self.epoch(0)
@@ -57,7 +74,7 @@ class Stream(IterableDataset[TensorBatch]):
             number, i = divmod(place, len(batches))
             if number != current:
                 current, batches = number, self.epoch(number)
-            yield TensorBatch.of(self.data.batch(batches[i]), self.multiple)
+            yield TensorBatch.of(self.data.batch(batches[i], (self.seed, place)), self.multiple)
             place += self.ranks
 
     def seen(self, steps: int) -> tuple[int, int, int]:
@@ -76,10 +93,10 @@ class Stream(IterableDataset[TensorBatch]):
         return sum(len(i) * (w + -w % self.multiple) for i, w in zip(batches, widest, strict=True))
 
 
-def validation_batches(data: Sequences, tokens: int, positions: int, seed: int) -> list[np.ndarray]:
+def validation_batches(data: Data, tokens: int, positions: int, seed: int) -> list[np.ndarray]:
     """Batches (as indices) of the whole set, or of a random part of it with about `positions` positions: the same at
     every validation of a training."""
     order = np.random.default_rng(seed).permutation(len(data))
     enough = int(np.searchsorted(np.cumsum(data.lengths[order]), positions)) + 1
     chosen = np.sort(order[:enough])
-    return [chosen[part] for part in buckets(data.lengths[chosen], tokens)]
+    return [chosen[part] for part in buckets(data.sizes[chosen], tokens)]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
-from seqlab.data.sequences import Sequences
+from seqlab.data.pairs import Data
 from seqlab.errors import UserError
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.task import Task
@@ -43,7 +43,7 @@ class Validation(Callback):
     above its first value; the best weights so far are then left in `folder`.
     """
 
-    def __init__(self, data: Sequences, batches: list[np.ndarray], steps: set[int], folder: Path, log: Log):
+    def __init__(self, data: Data, batches: list[np.ndarray], steps: set[int], folder: Path, log: Log):
         self.data, self.batches, self.steps, self.folder = data, batches, steps, folder
         self.tell = log  # Lightning gives every callback a `log` of its own
         self.recent: list[Tensor] = []

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +17,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
-from seqlab.data.sequences import Sequences
+from seqlab.data.pairs import Data
 from seqlab.errors import UserError
-from seqlab.families.gradient import GradientFamily
 from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation
@@ -27,6 +27,10 @@ from seqlab.training.gradient.task import LossFunction, Task, TaskName
 from seqlab.training.gradient.tuning import Tuning
 from seqlab.training.resume import writing
 from seqlab.training.settings import Budget, Optimizer, TrainerSettings
+
+if TYPE_CHECKING:
+    from seqlab.families.gradient import GradientFamily
+    from seqlab.families.seq2seq import Seq2Seq
 
 # All validations of a training together read at most this share of the positions that it trains on.
 VALIDATION_SHARE = 0.5
@@ -54,10 +58,10 @@ class FitReport:
 
 
 def fit(
-    model: GradientFamily,
+    model: GradientFamily | Seq2Seq,
     task: TaskName,
-    train: Sequences,
-    valid: Sequences,
+    train: Data,
+    valid: Data,
     *,
     budget: Budget,
     optimizer: Optimizer,
@@ -146,7 +150,7 @@ def build_trainer(settings: TrainerSettings, steps: int, callbacks: list[Callbac
     )
 
 
-def check(task: TaskName, train: Sequences, valid: Sequences, budget: Budget, settings: TrainerSettings) -> None:
+def check(task: TaskName, train: Data, valid: Data, budget: Budget, settings: TrainerSettings) -> None:
     """Raises UserError for what the data or the configuration make impossible."""
     for name in ("steps", "tokens", "evaluations"):
         if getattr(budget, name) < 1:

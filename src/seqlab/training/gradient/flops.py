@@ -41,13 +41,12 @@ def train_flops(
     Element-wise operations, validation and the optimiser are not counted. tuning: what is not trained costs no
     gradient. loss: where it is not the task's own (a teacher's forward pass counts).
     """
-    lengths = stream.data.lengths
-    shapes = np.array([(len(part), lengths[part].max()) for part in stream.epoch(0)], np.float64)
-    positions = shapes.prod(1)
-    length = max(1, round(float(np.average(shapes[:, 1], weights=positions))))
-    longest = stream.data.subset(np.argsort(lengths, kind="stable")[-1:])
-    batch = TensorBatch.of(longest.batch(np.array([0])))
-    batch = batch._replace(x=batch.x[:, :length], mask=batch.mask[:, :length], scored=batch.scored[:, :length])
+    sizes = stream.data.sizes.reshape(len(stream.data), -1)
+    shapes = np.array([(len(part), *sizes[part].max(0)) for part in stream.epoch(0)], np.float64)
+    positions = shapes[:, 0] * shapes[:, 1]
+    # The last column is the sources' where there are any, else the sequences' own again.
+    length, source_length = (max(1, round(float(np.average(shapes[:, i], weights=positions)))) for i in (1, -1))
+    batch = TensorBatch.of(stream.data.longest()).cut(length, source_length)
     total = 0
     for first, number in [(0, steps)] if tuning is None else tuning.phases(steps):
         if tuning is not None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqlab.families.gradient import GradientFamily
 from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.gradient.masked import hidden_log_prob
 from seqlab.training.gradient.optim import build_optimizer, build_schedule
 from seqlab.training.gradient.tuning import Tuning
 from seqlab.training.settings import Optimizer
 
-TaskName = Literal["next_step", "classify", "masked"]
+if TYPE_CHECKING:
+    from seqlab.families.gradient import GradientFamily
+    from seqlab.families.seq2seq import Seq2Seq
+
+TaskName = Literal["next_step", "classify", "masked", "denoise", "translate"]
 
 
 class Loss(NamedTuple):
@@ -54,11 +57,19 @@ def masked_loss(model: GradientFamily, batch: TensorBatch) -> Loss:
     return Loss(-hidden_log_prob(model, batch.x, batch.mask, hidden).sum(), hidden.sum().float() * channels)
 
 
+def translate_loss(model: Seq2Seq, batch: TensorBatch) -> Loss:
+    """-log P of the target given the source, smoothed in training; the mean is per symbol of the target."""
+    assert batch.source is not None, "translation needs sources"
+    return Loss(model.loss(batch.source, batch.x), batch.mask.sum().float())
+
+
 LossFunction = Callable[[Any, TensorBatch], Loss]
 LOSSES: dict[TaskName, LossFunction] = {
     "next_step": next_step_loss,
     "classify": classify_loss,
     "masked": masked_loss,
+    "denoise": translate_loss,
+    "translate": translate_loss,
 }
 
 

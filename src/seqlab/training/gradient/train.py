@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from seqlab.data.sequences import Sequences
+from seqlab.data.pairs import Data
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.training.gradient.callbacks import Log
@@ -24,8 +25,8 @@ from seqlab.training.trained import Trained
 def train(
     recipe: Recipe,
     task: TaskName,
-    train: Sequences,
-    valid: Sequences,
+    train: Data,
+    valid: Data,
     *,
     start: Path | None,
     teacher: Path | None,
@@ -37,6 +38,7 @@ def train(
     checkpoint: Path,
     log: Log,
     objective: Objective | None = None,
+    **_: Any,
 ) -> Trained:
     """Fit what `recipe` builds. start: the folder of the source's model, or a file of its tensors; teacher: the folder
     of the model that gives soft targets; objective: of the task `masked`. See `fit` for what it raises.
@@ -45,7 +47,9 @@ def train(
     torch.manual_seed(seed)
     model = recipe.build()
     settings, loaded = begin(model, strategy, None if start is None else saved.tensors_of(start), optimizer)
-    if objective is not None and objective.hidden is not None:
+    if task == "masked":
+        assert objective is not None
+        assert objective.hidden is not None
         model.hidden = Hidden(model.width, objective.hidden)
     tuning = tuning_of(model, strategy, model.adapts)
     soft = None

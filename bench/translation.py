@@ -1,0 +1,174 @@
+"""Translation against Hugging Face Marian and CTranslate2: training tokens/s, and decoding sentences/s with beam 5.
+
+    python bench/translation.py data/prepared/translation [--steps 8] [--sentences 100]
+
+Peers that are not installed are left out (`pip install transformers ctranslate2`, best in an environment of their own).
+Peers that are not installed are left out (`pip install transformers ctranslate2`, in an environment of their own).
+tokens, padding excluded. Decoding: the same weights for CTranslate2; for Marian, whose layers are another model's, its
+own weights as initialised, and translations of a fixed length for both, so that neither ends earlier.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from seqlab.data.pairs import Pairs, TextPairs
+from seqlab.data.sequences import Sequences
+from seqlab.data.vocabulary import END, PAD, START, TO_KOREAN, Vocabulary
+from seqlab.families.saved import Recipe
+from seqlab.families.seq2seq import Seq2Seq, Translator
+from seqlab.families.seq2seq.search import padded
+from seqlab.training.gradient.batches import Stream, TensorBatch
+from seqlab.training.settings import Decoding
+
+CONF = Path(__file__).parents[1] / "conf/family/seq2seq_transformer.yaml"
+CPU = torch.device("cpu")
+
+
+def ours(size: int) -> Seq2Seq:
+    parameters = yaml.safe_load(CONF.read_text(encoding="utf-8"))
+    target = parameters.pop("_target_")
+    del parameters["optimizer"]
+    torch.manual_seed(0)
+    model: Seq2Seq = Recipe(target, parameters, "gradient", "pairs", size, None).build()
+    return model
+
+
+def marian(size: int) -> Any:
+    from transformers import MarianConfig, MarianMTModel  # type: ignore[import-not-found]
+
+    p = yaml.safe_load(CONF.read_text(encoding="utf-8"))
+    torch.manual_seed(0)
+    return MarianMTModel(
+        MarianConfig(
+            vocab_size=size,
+            decoder_vocab_size=size,
+            d_model=p["hidden_size"],
+            encoder_layers=p["layers"],
+            decoder_layers=p["layers"],
+            encoder_attention_heads=p["heads"],
+            decoder_attention_heads=p["heads"],
+            encoder_ffn_dim=p["feedforward_size"],
+            decoder_ffn_dim=p["feedforward_size"],
+            activation_function="relu",
+            dropout=p["dropout"],
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+            scale_embedding=True,
+            pad_token_id=PAD,
+            eos_token_id=END,
+            decoder_start_token_id=START,
+            forced_eos_token_id=None,
+            max_position_embeddings=512,
+            share_encoder_decoder_embeddings=True,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def our_loss(model: Seq2Seq, batch: TensorBatch) -> torch.Tensor:
+    return model.loss(batch.source, batch.x) / batch.mask.sum()  # type: ignore[arg-type]
+
+
+def marian_loss(model: Any, batch: TensorBatch) -> torch.Tensor:
+    assert batch.source is not None
+    inputs = torch.cat([batch.x.new_full((len(batch.x), 1), START), batch.x[:, :-1]], 1)
+    logits = model(input_ids=batch.source, attention_mask=(batch.source != PAD).long(), decoder_input_ids=inputs).logits
+    return torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), batch.x.flatten(), ignore_index=PAD, label_smoothing=0.1
+    )
+
+
+def training(data: Pairs, size: int, tokens: int, steps: int) -> None:
+    peers: dict[str, tuple[Any, Callable[[Any, TensorBatch], torch.Tensor]]] = {"seqlab": (ours(size), our_loss)}
+    if importlib.util.find_spec("transformers"):
+        peers["Marian"] = (marian(size), marian_loss)
+    for model, _ in peers.values():
+        model.train()
+    batches = list(itertools.islice(Stream(data, tokens, seed=0), steps + 1))
+    count = sum(int(batch.mask.sum()) for batch in batches[1:])
+    optimizers = {name: torch.optim.AdamW(model.parameters(), 1e-4, fused=True) for name, (model, _) in peers.items()}
+    for precision in ("fp32", "bf16"):
+        seconds = dict.fromkeys(peers, 0.0)
+        for number, batch in enumerate(batches):
+            for name, (model, loss) in peers.items():
+                began = time.process_time()
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                    value = loss(model, batch)
+                value.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizers[name].step()
+                optimizers[name].zero_grad()
+                if number:  # the first one warms up
+                    seconds[name] += time.process_time() - began
+        show(f"training {precision}, target tokens/s of CPU time", {k: count / s for k, s in seconds.items()})
+
+
+def decoding(data: Path, size: int, sentences: int, fixed: int) -> None:
+    texts = TextPairs.load(data / "pairs/test.jsonl").sources[:sentences]
+    words = Vocabulary.load(data)
+    free = Decoding(5, 1.0, 1.0, 0.0, fixed, 64)
+    translator = Translator(ours(size).eval(), words, CPU, False, free)
+    sources = words.sources(texts, TO_KOREAN)
+    runs: dict[str, Callable[[], Any]] = {"seqlab": lambda: translator.search(sources)}
+    if importlib.util.find_spec("transformers"):
+        model = marian(size).eval()
+        order = sorted(sources, key=len)
+
+        def generate() -> None:
+            with torch.inference_mode():
+                for i in range(0, len(order), free.batch):
+                    batch = padded(order[i : i + free.batch], CPU)
+                    model.generate(batch, attention_mask=(batch != PAD).long(), num_beams=5, max_new_tokens=fixed)
+
+        runs["Marian generate"] = generate
+    if importlib.util.find_spec("ctranslate2"):
+        import ctranslate2
+
+        from seqlab.serving.ctranslate2 import export, translate
+
+        folder = Path(tempfile.mkdtemp()) / "model"
+        export(translator, folder, "float32")
+        engine = ctranslate2.Translator(str(folder), compute_type="float32", intra_threads=1)
+        runs["CTranslate2"] = lambda: translate(engine, translator, texts)
+    speeds = {}
+    for name, run in runs.items():
+        began = time.process_time()
+        run()
+        speeds[name] = len(texts) / (time.process_time() - began)
+    show(f"decoding fp32, beam 5, at most {fixed} symbols, sentences/s of CPU time", speeds)
+
+
+def show(what: str, rates: dict[str, float]) -> None:
+    print(f"\n{what}")
+    for name, rate in rates.items():
+        print(f"  {name:18} {rate:10.1f}   seqlab/{name} {rates['seqlab'] / rate:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--sentences", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=2048)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    tokens = arguments.prepared / "tokens/train"
+    data = Pairs(Sequences.load(tokens / "source"), Sequences.load(tokens / "target"))
+    size = len(Vocabulary.load(arguments.prepared))
+    training(data, size, arguments.tokens, arguments.steps)
+    decoding(arguments.prepared, size, arguments.sentences, 20)
+
+
+if __name__ == "__main__":
+    main()

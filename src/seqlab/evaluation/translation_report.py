@@ -1,0 +1,82 @@
+"""The comparison of a domain's translators for people: every pair of systems, lengths, speed, samples side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from seqlab.data.pairs import TESTS
+from seqlab.evaluation import leaderboard, metrics, translation
+from seqlab.evaluation.leaderboard import CONTROL, Cell, system_name
+
+
+class Settings(Protocol):
+    """A domain's `evaluate` section."""
+
+    tokenize: translation.Tokenize
+    samples: int
+    headline: dict[str, str]
+
+
+def markdown(
+    domain: str,
+    cells: Sequence[Cell],
+    speeds: Mapping[tuple[str, str, str], float],
+    settings: Settings,
+    replicates: int,
+) -> str:
+    """cells: of the domain, controls included; where there are several seeds, samples and lengths are the first's.
+
+    speeds: sentences a second by (task, family, strategy).
+    """
+    first = {(cell.family, cell.strategy): cell for cell in sorted(cells, key=lambda cell: -cell.seed)}
+    parts = [f"# {domain}\n"]
+    for task in TESTS:
+        metric = settings.headline[task]
+        ranked = sorted(
+            (cell for cell in first.values() if (task, metric) in metrics.names_of(cell.scores)),
+            key=lambda cell: -metrics.value_of(cell.scores, task, metric),
+        )
+        if ranked:
+            parts += [f"## {task}\n", _by_length(ranked, task, speeds), _pairs(cells, task, metric, replicates)]
+            parts += [_samples(ranked, task, settings.samples)]
+    return "\n".join(parts)
+
+
+def _by_length(ranked: Sequence[Cell], task: str, speeds: Mapping[tuple[str, str, str], float]) -> str:
+    names = sorted({name for cell in ranked for own, name in metrics.names_of(cell.scores) if own == task},
+                   key=metrics.order_of)  # fmt: skip
+    lines = [["", *names, "sentences/s"]]
+    for cell in ranked:
+        own = set(metrics.names_of(cell.scores))
+        values = [f"{metrics.value_of(cell.scores, task, n):.4g}" if (task, n) in own else "–" for n in names]
+        speed = speeds.get((task, cell.family, cell.strategy))
+        lines.append([system_name(cell), *values, "–" if speed is None else f"{speed:.3g}"])
+    return _table(lines)
+
+
+def _pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int) -> str:
+    lines = [["", f"ahead in {metrics.label_of(metric)} of", "by [95%]", "p, Holm"]]
+    for pair in leaderboard.pairs(cells, task, metric, replicates, seed=0):
+        p = "<0.001" if pair.p < 0.001 else f"{pair.p:.3f}"
+        lines.append([pair.first, pair.second, f"{pair.difference:.3g} [{pair.low:.3g}, {pair.high:.3g}]", p])
+    return f"Paired bootstrap, {replicates} resamples of the sentences.\n\n{_table(lines)}"
+
+
+def _samples(ranked: Sequence[Cell], task: str, samples: int) -> str:
+    copied = next((cell.scores.texts for cell in ranked if (cell.family, cell.strategy) == ("copy", CONTROL)), None)
+    if copied is None:
+        return ""
+    sources, references = copied[task], copied[f"{task}:references"]
+    blocks = []
+    for i in translation.sampled(len(sources), samples):
+        lines = [["source", sources[i]], ["reference", references[i]]]
+        lines += [[system_name(cell), cell.scores.texts[task][i]] for cell in ranked if cell.family != "copy"]
+        blocks.append(_table([["", f"{i + 1}"], *lines]))
+    return "\n".join(blocks)
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    header, *rest = lines
+    body = [header, [":--"] + ["--:" if len(header) > 2 else ":--"] * (len(header) - 1), *rest]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in body) + "\n"

@@ -1,0 +1,184 @@
+"""Translation by rule, without learning of sentences: analysis, lexicon, transfer, generation.
+
+English is parsed (spaCy), each clause is rebuilt in Korean order by rules that are data (rules/transfer.yaml), words
+come from a lexicon written by hand (rules/lexicon.tsv), and Kiwi conjugates. What is learned is lexical: words that the
+lexicon lacks are induced from sentence pairs by word alignment (IBM Model 1; Brown et al. 1993, The mathematics of
+statistical machine translation), and among alternatives that the lexicon offers the text of the target chooses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+from seqlab.artifacts import read_json, write_json
+from seqlab.families.rules.analysis import Node, parse
+from seqlab.families.rules.conditions import Trace
+from seqlab.families.rules.generation import surface
+from seqlab.families.rules.lexicon import Lexicon, Table, written
+from seqlab.families.rules.transfer import Transfer
+
+LONG = 120
+"""Words of a sentence beyond which it is translated word for word: no parse of such a sentence is worth its rules."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many words were translated, and which were not known."""
+
+    words: int
+    unknown: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """Of the words looked up, those that the lexicon held."""
+        missed = sum(self.unknown.values())
+        return 1 - missed / max(self.words, 1)
+
+
+class RuleBased:
+    """English to Korean by rule."""
+
+    def __init__(
+        self,
+        *,
+        style: Literal["plain", "polite"],
+        pairs: int,
+        iterations: int,
+        probability: float,
+        prior_weight: float,
+    ) -> None:
+        self.style, self.pairs, self.iterations = style, pairs, iterations
+        self.probability, self.prior_weight = probability, prior_weight
+        self.induced: dict[str, dict[str, float]] = {}
+        self.chosen: dict[str, str] = {}
+        self.coverage = Coverage(0, {})
+
+    def translate(self, texts: list[str]) -> list[str]:
+        """One translation a text, whatever the text; `coverage` then says what was not known."""
+        return [self._finish(steps) for steps in self._steps(texts)]
+
+    def _steps(self, texts: list[str]) -> list[list[dict[str, Any]]]:
+        lexicon = self.lexicon()
+        words, unknown = 0, Counter[str]()
+        found = []
+        for sentences in parse([_plain(text) for text in texts]):
+            steps = []
+            for nodes in sentences:
+                trace = Trace()
+                steps.append(_one(nodes, Transfer(lexicon, self.style, trace), trace))
+                words += len(trace.lexicon) + trace.unknown.total()
+                unknown += trace.unknown
+            found.append(steps)
+        self.coverage = Coverage(words, dict(unknown))
+        return found
+
+    @staticmethod
+    def _finish(steps: list[dict[str, Any]]) -> str:
+        return " ".join(step["surface"] for step in steps if step["surface"])
+
+    def unknown(self, texts: list[str]) -> list[tuple[int, int]]:
+        """Of each text, how many words the lexicon lacks, and how many were looked up."""
+        found = []
+        for steps in self._steps(texts):
+            missed = sum(sum(step.get("unknown", {}).values()) for step in steps)
+            found.append((missed, missed + sum(len(step.get("lexicon", [])) for step in steps)))
+        return found
+
+    def explained(self, texts: list[str]) -> str:
+        """HTML with the steps of each translation."""
+        parts = [json.dumps(self.explain(text), ensure_ascii=False, indent=1) for text in texts]
+        return "<meta charset='utf-8'>" + "".join(f"<pre>{escape(part)}</pre>" for part in parts)
+
+    def explain(self, text: str) -> list[dict[str, Any]]:
+        """The steps of a translation, for each sentence of it: tokens, analysis, lexicon, order, morphemes, surface."""
+        return self._steps([text])[0]
+
+    def translate_word_for_word(self, texts: list[str]) -> list[str]:
+        """The control: each word by the lexicon in its citation form, in English order, without particles."""
+        lexicon = self.lexicon()
+        return [
+            " ".join(part for nodes in sentences for part in _word_for_word(nodes, lexicon))
+            for sentences in parse([_plain(text) for text in texts])
+        ]
+
+    def lexicon(self) -> Lexicon:
+        """The hand-written entries, with the alternatives that the target prefers, above the induced ones."""
+        table: Table = dict(written())
+        for key, korean in self.chosen.items():
+            lemma, _, part = key.rpartition("/")
+            entry = table[lemma, part]
+            rest = tuple(other for other in entry.korean if other != korean)
+            table[lemma, part] = replace(entry, korean=(korean, *rest))
+        best = {lemma: max(options, key=options.__getitem__) for lemma, options in self.induced.items()}
+        return Lexicon(table, best)
+
+    def fit(self, prepared: Path, prior: RuleBased | None) -> RuleBased:
+        """Induce and adapt the lexicon from the training pairs of a prepared domain; `prior` was fitted on the source.
+
+        Raises UserError when the domain holds no pairs.
+        """
+        from seqlab.families.rules.induction import adapt, induce, morphemes
+
+        pairs = morphemes(prepared / "pairs/train.jsonl", self.pairs)
+        before = prior.induced if prior is not None else {}
+        self.induced = induce(pairs, before, self.prior_weight, self.iterations, self.probability)
+        self.chosen = adapt(pairs, written()) if prior is not None else {}
+        return self
+
+    @property
+    def parameters(self) -> int:
+        """Probabilities and choices that were estimated."""
+        return sum(map(len, self.induced.values())) + len(self.chosen)
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned as JSON."""
+        write_json(folder / "lexicon.json", {"induced": self.induced, "chosen": self.chosen})
+
+    def load(self, folder: Path) -> RuleBased:
+        """Take up what `save` wrote. Raises UserError when it is missing or not JSON."""
+        found = read_json(folder / "lexicon.json")
+        self.induced, self.chosen = found["induced"], found["chosen"]
+        return self
+
+
+def _plain(text: str) -> str:
+    """Without control characters, which no analysis foresees."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _one(nodes: list[Node], transfer: Transfer, trace: Trace) -> dict[str, Any]:
+    """One sentence through all steps."""
+    if not nodes:
+        return {"surface": ""}
+    steps: dict[str, Any] = {
+        "tokens": [node.text for node in nodes],
+        "analysis": [
+            f"{node.text}/{node.tag} {node.dep} ← {node.head.text if node.head else 'ROOT'}" for node in nodes
+        ],
+    }
+    if len(nodes) > LONG:
+        return steps | {"surface": " ".join(_word_for_word(nodes, transfer.lexicon))}
+    mark = nodes[-1].text if nodes[-1].text in (".", "?", "!", ":", "...") else ""
+    phrase = transfer.sentence(nodes)
+    return steps | {
+        "lexicon": [f"{lemma} → {korean}" for lemma, korean in trace.lexicon],
+        "unknown": dict(trace.unknown),
+        "order": trace.order,
+        "morphemes": [" + ".join(f"{form}/{tag}" for form, tag in word) for word in phrase],
+        "surface": surface(phrase) + mark,
+    }
+
+
+def _word_for_word(nodes: list[Node], lexicon: Lexicon) -> list[str]:
+    found = []
+    for node in nodes:
+        if node.lemma in ("a", "an", "the"):
+            continue
+        entry = lexicon.best(node.lemma, node.part)
+        found.append(" ".join(part.partition("/")[0] for part in entry.korean[0].split()) if entry else node.text)
+    return found

@@ -1,0 +1,1 @@
+"""Translation by rule: analysis, lexicon, transfer, generation; the rules are in transfer.yaml."""

@@ -1,0 +1,141 @@
+"""A trained neural family as evaluation and people see it: texts in, texts out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
+from seqlab.errors import UserError
+from seqlab.families.seq2seq.model import Seq2Seq
+from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
+from seqlab.training.settings import Decoding, TrainerSettings
+
+# A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.
+LONGEST = 400  # characters
+
+
+@dataclass(frozen=True)
+class Translator:
+    """`model` with its vocabulary, ready to translate English to Korean."""
+
+    model: Seq2Seq
+    vocabulary: Vocabulary
+    device: torch.device
+    bf16: bool
+    decoding: Decoding
+
+    def with_decoding(self, decoding: Decoding) -> Translator:
+        return replace(self, decoding=decoding)
+
+    def translate(self, texts: Sequence[str]) -> list[str]:
+        """One translation for each text, whatever the others are; of nothing, nothing."""
+        parts = [pieces(text) for text in texts]
+        flat = [part for row in parts for part in row]
+        sources = self.vocabulary.sources(flat, TO_KOREAN)
+        found = iter(self.vocabulary.decode([one.symbols for one in self.search(sources)]))
+        return [" ".join(next(found) for _ in row) for row in parts]
+
+    def search(self, sources: Sequence[Sequence[int]]) -> list[Hypothesis]:
+        """The best hypothesis of each source, in batches of similar length."""
+        order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+        found: dict[int, Hypothesis] = {}
+        with self.evaluating():
+            for start in range(0, len(order), self.decoding.batch):
+                part = order[start : start + self.decoding.batch]
+                limits = [self.limit(len(sources[i])) for i in part]
+                batch = padded([list(sources[i]) for i in part], self.device)
+                hypotheses = beam_search(
+                    self.model,
+                    batch,
+                    limits,
+                    beam_size=self.decoding.beam_size,
+                    length_penalty=self.decoding.length_penalty,
+                    patience=self.decoding.patience,
+                )
+                found.update(zip(part, hypotheses, strict=True))
+        return [found[i] for i in range(len(sources))]
+
+    def limit(self, length: int) -> int:
+        """The most symbols of the translation of a source of `length` symbols."""
+        return int(self.decoding.longest_factor * length) + self.decoding.longest_constant
+
+    def alignment(self, text: str) -> tuple[list[str], list[str], np.ndarray]:
+        """Pieces of a source, pieces of its translation, and where the decoder looked for each of these, (T, S).
+
+        Only of a family that attends.
+        """
+        (source,) = self.vocabulary.sources([text], TO_KOREAN)
+        (found,) = self.search([source])
+        with self.evaluating(), torch.inference_mode():
+            rows = [padded([row], self.device) for row in (source, found.symbols)]
+            weights: Tensor = self.model.alignment(*rows)  # type: ignore[operator]
+        names = [[str(self.vocabulary.tokenizer.id_to_token(i)) for i in row] for row in (source, found.symbols)]
+        return names[0], names[1], weights[0].float().cpu().numpy()
+
+    def explained(self, texts: Sequence[str]) -> str:
+        """HTML with a heat map of each alignment, or with the translations alone where a family does not attend."""
+        parts = ["<meta charset='utf-8'><style>td{padding:2px 5px;font:12px sans-serif}</style>"]
+        for text in texts:
+            if not hasattr(self.model, "alignment"):
+                parts.append(f"<p>{escape(text)}<br>{escape(self.translate([text])[0])}</p>")
+                continue
+            source, target, weights = self.alignment(text)
+            rows = ["<tr><td></td>" + "".join(f"<td>{escape(piece)}</td>" for piece in source) + "</tr>"]
+            for piece, row in zip(target, weights, strict=True):
+                cells = "".join(f"<td style='background:rgba(0,114,178,{w:.2f})'></td>" for w in row)
+                rows.append(f"<tr><td>{escape(piece)}</td>{cells}</tr>")
+            parts.append(f"<p>{escape(text)}</p><table>{''.join(rows)}</table>")
+        return "\n".join(parts)
+
+    def unknown(self, texts: Sequence[str]) -> list[tuple[int, int]]:
+        """Of each text, how many words hold a character that training never saw, and how many words it has."""
+        return [self.vocabulary.unknown_words(text) for text in texts]
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                yield
+        finally:
+            self.model.train(training)
+
+
+def pieces(text: str) -> list[str]:
+    """`text` in parts of at most LONGEST characters, cut after the last sentence, clause or word that fits."""
+    text, found = " ".join(text.split()), []
+    while len(text) > LONGEST:
+        ends = ([m.end() for m in re.finditer(mark, text[:LONGEST])] for mark in (r"[.!?] ", r"[,;:] ", " ", ""))
+        cut = next(places[-1] for places in ends if places)
+        found.append(text[:cut].strip())
+        text = text[cut:]
+    return [*found, text] if text else found
+
+
+def translator(
+    model: Seq2Seq, tensors: Mapping[str, np.ndarray], folder: Path, trainer: TrainerSettings, decoding: Decoding
+) -> Translator:
+    """`model` with the saved `tensors` and the vocabulary in `folder`, where and how the trainer would run it.
+
+    Sets the process's threads. Raises UserError when the tensors are not exactly those of the model.
+    """
+    vocabulary = Vocabulary.load(folder)
+    wanted, found = model.state_dict(), dict(tensors)
+    wrong = sorted(set(wanted) ^ set(found)) or [n for n in wanted if tuple(wanted[n].shape) != found[n].shape]
+    if wrong:
+        raise UserError(f"saved tensors do not fit {type(model).__name__}: {', '.join(wrong)}")
+    model.load_state_dict({name: torch.from_numpy(part) for name, part in found.items()})
+    torch.set_num_threads(trainer.threads)
+    on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if on_gpu else "cpu")
+    return Translator(model.to(device).eval(), vocabulary, device, trainer.precision == "bf16-mixed", decoding)

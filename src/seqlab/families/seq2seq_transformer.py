@@ -1,0 +1,202 @@
+"""The Transformer of two stacks (Vaswani et al. 2017), pre-norm (Xiong et al. 2020), embeddings tied."""
+
+from __future__ import annotations
+
+from math import log, sqrt
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqlab.data.sequences import Space
+from seqlab.data.vocabulary import PAD, START
+from seqlab.errors import UserError
+from seqlab.families.seq2seq import Memory, Seq2Seq, State
+
+
+class Seq2SeqTransformer(Seq2Seq):
+    """hidden_size: D, of the residual stream. layers: of the encoder and of the decoder. heads: each D / heads wide.
+    feedforward_size: inner width of the MLP. dropout: of embeddings and of what each part of a block adds. Positions
+    are sinusoidal, so there is no limit to the length.
+
+    Raises UserError when heads do not divide hidden_size, or it is odd.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        classes: int | None,
+        *,
+        hidden_size: int,
+        layers: int,
+        heads: int,
+        feedforward_size: int,
+        dropout: float,
+        label_smoothing: float,
+    ):
+        super().__init__(space, classes, width=hidden_size, label_smoothing=label_smoothing)
+        if hidden_size % heads or hidden_size % 2:
+            raise UserError(f"heads: {heads} do not divide hidden_size {hidden_size}, which must be even")
+        self.heads, self.dropout = heads, dropout
+        sizes = (hidden_size, heads, feedforward_size, dropout)
+        self.encoder = cast(list[EncoderBlock], nn.ModuleList(EncoderBlock(*sizes) for _ in range(layers)))
+        self.encoder_norm = nn.LayerNorm(hidden_size)
+        self.decoder = cast(list[DecoderBlock], nn.ModuleList(DecoderBlock(*sizes) for _ in range(layers)))
+        self.decoder_norm = nn.LayerNorm(hidden_size)
+
+    def embed(self, symbols: Tensor, first: int = 0) -> Tensor:
+        """(B, T) -> (B, T, D): symbols at positions `first` and on."""
+        h = self.embedding(symbols) * sqrt(self.width) + positions(first, symbols.shape[1], self.width, self.device)
+        return F.dropout(h, self.dropout, self.training)
+
+    def encode(self, source: Tensor) -> Memory:
+        """Keys and values for each layer of the decoder, (B, layers, heads, S, d) each, and what attention adds to the
+        score of a source's positions, (B, 1, 1, S): -inf on padding."""
+        h = self.embed(source)
+        bias = torch.zeros(source.shape, dtype=h.dtype, device=h.device)
+        bias = bias.masked_fill(source == PAD, float("-inf"))[:, None, None]
+        for block in self.encoder:
+            h = block(h, bias)
+        h = self.encoder_norm(h)
+        found = [block.source_parts(h) for block in self.decoder]
+        return torch.stack([k for k, _ in found], 1), torch.stack([v for _, v in found], 1), bias
+
+    def decode(self, memory: Memory, inputs: Tensor) -> Tensor:
+        keys, values, bias = memory
+        h = self.embed(inputs)
+        for i, block in enumerate(self.decoder):
+            q, k, v = block.self_parts(h)
+            h = block.after_self(h, attend(q, k, v, None, causal=True))
+            h = block.after_source(h, attend(block.source_query(h), keys[:, i], values[:, i], bias))
+            h = block.after_mlp(h)
+        return self.decoder_norm(h)
+
+    def start(self, memory: Memory, beams: int) -> State:
+        keys, _, bias = memory
+        empty = keys.new_zeros(0, len(bias) * beams, self.width)
+        return State(memory, (empty,) * (2 * len(self.decoder)), 0, rows=1)
+
+    def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
+        """State: keys and values of each layer since the start, (t, B K, D) each, by time first, so that a step adds
+        to their end."""
+        keys, values, bias = state.memory
+        beams = len(inputs) // len(bias)
+        h = self.embed(inputs[:, None], state.steps)
+        past = []
+        for i, block in enumerate(self.decoder):
+            q, k, v = block.self_parts(h)
+            for cache, new in zip(state.past[2 * i : 2 * i + 2], (k, v), strict=True):
+                past.append(torch.cat([cache, new.flatten(1)[None].to(cache.dtype)]))
+            # (t, B K, D) -> (B K, heads, t, d), without a copy.
+            k, v = (cache.unflatten(-1, (self.heads, -1)).permute(1, 2, 0, 3).to(q.dtype) for cache in past[-2:])
+            h = block.after_self(h, attend(q, k, v, None))
+            # The hypotheses of a source ask it side by side, as if they were positions of one sequence.
+            q = block.source_query(h).view(len(bias), beams, self.heads, -1).transpose(1, 2)
+            mixed = attend(q, keys[:, i].to(q.dtype), values[:, i].to(q.dtype), bias)
+            h = block.after_source(h, mixed.transpose(1, 2).reshape(len(h), self.heads, 1, -1))
+            h = block.after_mlp(h)
+        return State(state.memory, tuple(past), state.steps + 1, rows=1), self.decoder_norm(h)[:, 0]
+
+    def alignment(self, source: Tensor, target: Tensor) -> Tensor:
+        """(B, S), (B, T) -> (B, T, S): the last layer's attention to the source, a mean over heads; rows sum to 1."""
+        keys, values, bias = self.encode(source)
+        h = self.embed(torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], 1))
+        weight = h
+        for i, block in enumerate(self.decoder):
+            q, k, v = block.self_parts(h)
+            h = block.after_self(h, attend(q, k, v, None, causal=True))
+            weight = weights(block.source_query(h), keys[:, i], bias)
+            h = block.after_mlp(block.after_source(h, weight @ values[:, i]))
+        return weight.mean(1)
+
+
+class Block(nn.Module):
+    """Self-attention and an MLP, each on the normalised stream and added to it."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.self_norm = nn.LayerNorm(width)
+        self.self_qkv = prepared(nn.Linear(width, 3 * width), 3)
+        self.self_mix = prepared(nn.Linear(width, width))
+        self.mlp_norm = nn.LayerNorm(width)
+        self.up = prepared(nn.Linear(width, feedforward))
+        self.down = prepared(nn.Linear(feedforward, width))
+
+    def split(self, h: Tensor, parts: int) -> list[Tensor]:
+        """(B, T, parts D) -> that many (B, heads, T, d)."""
+        return [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in h.chunk(parts, -1)]
+
+    def self_parts(self, h: Tensor) -> list[Tensor]:
+        """Queries, keys and values."""
+        return self.split(self.self_qkv(self.self_norm(h)), 3)
+
+    def added(self, h: Tensor, change: Tensor) -> Tensor:
+        return h + F.dropout(change, self.dropout, self.training)
+
+    def after_self(self, h: Tensor, mixed: Tensor) -> Tensor:
+        """mixed: what attention gathered, (B, heads, T, d)."""
+        return self.added(h, self.self_mix(mixed.transpose(1, 2).flatten(2)))
+
+    def after_mlp(self, h: Tensor) -> Tensor:
+        return self.added(h, self.down(F.relu(self.up(self.mlp_norm(h)))))
+
+
+class EncoderBlock(Block):
+    def forward(self, h: Tensor, bias: Tensor) -> Tensor:
+        q, k, v = self.self_parts(h)
+        return self.after_mlp(self.after_self(h, attend(q, k, v, bias)))
+
+
+class DecoderBlock(Block):
+    """Attention to the source between the two."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+        super().__init__(width, heads, feedforward, dropout)
+        self.source_norm = nn.LayerNorm(width)
+        self.source_q = prepared(nn.Linear(width, width))
+        self.source_kv = prepared(nn.Linear(width, 2 * width), 2)
+        self.source_mix = prepared(nn.Linear(width, width))
+
+    def source_parts(self, encoded: Tensor) -> list[Tensor]:
+        """Keys and values."""
+        return self.split(self.source_kv(encoded), 2)
+
+    def source_query(self, h: Tensor) -> Tensor:
+        return self.split(self.source_q(self.source_norm(h)), 1)[0]
+
+    def after_source(self, h: Tensor, mixed: Tensor) -> Tensor:
+        return self.added(h, self.source_mix(mixed.transpose(1, 2).flatten(2)))
+
+
+def prepared(linear: nn.Linear, parts: int = 1) -> nn.Linear:
+    """Glorot and Bengio (2010), each of the `parts` maps that share the matrix on its own; biases zero."""
+    for part in linear.weight.chunk(parts):
+        nn.init.xavier_uniform_(part)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def positions(first: int, count: int, width: int, device: torch.device) -> Tensor:
+    """(count, width): sines, then cosines, of wavelengths from 2 pi to 20,000 pi."""
+    rates = torch.exp(torch.arange(width // 2, device=device) * (-log(10_000.0) / (width // 2)))
+    angles = torch.arange(first, first + count, device=device)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+def weights(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, heads, T, d), (B, heads, S, d) -> (B, heads, T, S), rows summing to one."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    return (scores if bias is None else scores + bias).softmax(-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
+    """(B, heads, T, d): attention with `bias`, broadcast over (B, heads, T, S), added to the scores."""
+    if q.device.type == "cpu":
+        # For sentences, plain products are no slower than the CPU's fused kernel in float32, and several times faster
+        # in bfloat16, going back.
+        if causal:
+            bias = torch.full((q.shape[2],) * 2, float("-inf"), dtype=q.dtype).triu(1)
+        return weights(q, k, bias) @ v
+    return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype), is_causal=causal)

@@ -1,0 +1,56 @@
+"""A rule-based family from recipe to lexicon: the same verb as `training.gradient.train`, with no torch."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from seqlab.data.pairs import Data
+from seqlab.errors import UserError
+from seqlab.families import saved
+from seqlab.families.saved import Recipe
+from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.training.settings import Strategy
+from seqlab.training.trained import Trained
+
+
+def train(
+    recipe: Recipe,
+    task: str,
+    train: Data,
+    valid: Data,
+    *,
+    prepared: Path,
+    start: Path | None,
+    strategy: Strategy,
+    **_: Any,
+) -> Trained:
+    """Learn the lexicon from the training pairs under `prepared`, with the source's, in `start`, as prior.
+
+    A share of the pairs has no meaning here: the lexicon says itself how many pairs it reads. Raises UserError when the
+    prior is missing and what the family's fit raises.
+    """
+    prior = None
+    if strategy.init == "pretrained":
+        if start is None:
+            raise UserError("strategy.init: 'pretrained' needs a model of the source; run the pretrain stage first")
+        prior = saved.load_rules(start)
+    model = recipe.build()
+    began = time.perf_counter()
+    model.fit(prepared, prior)
+    seconds = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    return Trained(
+        tensors={},
+        report={},
+        validation=0.0,
+        parameters=0,
+        steps=0,
+        flops=None,
+        cost=Cost(seconds, len(train) / seconds, int(train.lengths.sum()) / seconds, peak_memory_mb()),
+        files=files,
+    )
