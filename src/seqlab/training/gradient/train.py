@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from seqlab.artifacts import read_tensors
 from seqlab.data.sequences import Sequences
+from seqlab.families.gradient.ends import VectorEnds
 from seqlab.families.saved import WEIGHTS, Recipe
 from seqlab.training.gradient.callbacks import Log
 from seqlab.training.gradient.fit import fit
@@ -16,6 +18,8 @@ from seqlab.training.gradient.task import TaskName
 from seqlab.training.gradient.transfer import begin
 from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
 from seqlab.training.trained import Trained
+
+TOKENS = 1 << 16  # positions in a batch while the training split is read for its lag-one coefficients
 
 
 def train(
@@ -37,6 +41,9 @@ def train(
     assert optimizer is not None  # what makes it a gradient family
     torch.manual_seed(seed)
     model = recipe.build()
+    if isinstance(model.ends, VectorEnds):
+        with torch.no_grad():
+            model.ends.carry.copy_(torch.from_numpy(lag_one(train)))
     settings, loaded = begin(model, strategy, None if start is None else read_tensors(start / WEIGHTS), optimizer)
     report, cost = fit(
         model,
@@ -59,3 +66,14 @@ def train(
         flops=float(report.flops),
         cost=cost,
     )
+
+
+def lag_one(sequences: Sequences) -> np.ndarray:
+    """(C,) least-squares coefficients of each channel's value on the one before, no constant; within [-1, 1]."""
+    products, squares = np.zeros((2, sequences.values.shape[1]))
+    for _, batch in sequences.batches(TOKENS):
+        # Padding is zero and adds nothing to the products; squares need the value to be followed by another.
+        before, after = batch.x[:, :-1].astype(np.float64), batch.x[:, 1:]
+        products += (before * after).sum((0, 1))
+        squares += (before**2 * batch.mask[:, 1:, None]).sum((0, 1))
+    return np.clip(products / np.where(squares > 0, squares, 1), -1, 1)
