@@ -30,6 +30,7 @@ from seqlab.training.gradient.fit import FitReport, fit
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.optim import build_optimizer, build_schedule, learning_rate_factor
 from seqlab.training.gradient.task import TaskName, classify_loss, next_step_loss
+from seqlab.training.gradient.train import lag_one
 from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
 
 OPTIMIZER = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=0.5, warmup=0.2, floor=0.1)
@@ -462,3 +463,28 @@ def test_closed_form_classifies() -> None:
         recipe(2), "classify", data, data, start=None, strategy=Strategy("scratch", 1.0), trainer=CPU
     )
     assert 0 < trained.validation < math.log(2) / 2
+
+
+# Where the vectors' output end begins
+
+
+def test_lag_one_is_the_regression_on_the_value_before_and_ignores_padding() -> None:
+    data = Sequences.from_arrays([values - values.mean(0) for values in vectors(30, 0)])
+    before, after = (np.concatenate(parts) for parts in ([y[:-1] for y in data], [y[1:] for y in data]))
+    expected = [np.linalg.lstsq(before[:, [c]], after[:, c])[0][0] for c in range(2)]
+    np.testing.assert_allclose(lag_one(data), expected, rtol=1e-5)
+    noise = Sequences.from_arrays([np.random.default_rng(0).normal(size=(5000, 1)).astype(np.float32)])
+    assert abs(lag_one(noise)[0]) < 0.05
+    assert lag_one(Sequences.from_arrays([np.zeros((4, 1), np.float32), np.ones((1, 1), np.float32)])) == [0]
+
+
+def test_an_untrained_model_forecasts_its_carry_of_the_last_value() -> None:
+    model = rnn(Space("vectors", 2)).eval()
+    data = vectors(6, 1).batch(np.arange(6))
+    x, mask = torch.from_numpy(data.x), torch.from_numpy(data.mask)
+    with torch.no_grad():
+        model.ends.carry.copy_(torch.tensor([1.0, 0.0]))  # type: ignore[union-attr, operator]
+        mean, _ = model.moments(x, mask)
+    torch.testing.assert_close(mean[:, 1:, 0], (x[:, :-1, 0] * mask[:, 1:]))
+    assert not mean[..., 1].any()
+    assert not mean[:, 0].any()

@@ -41,6 +41,10 @@ class Ends(nn.Module, ABC):
     def embed(self, x: Tensor) -> Tensor:
         """(...[, C]) -> (..., D)."""
 
+    def outputs(self) -> list[nn.Parameter]:
+        """The parameters of the output end."""
+        return list(self.leave.parameters())
+
     @abstractmethod
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
         """(B, T, D), (B, T[, C]) -> (B, T) float32: log P(x_t) in nats, where h[:, t] has seen x_<t."""
@@ -74,10 +78,14 @@ class SymbolEnds(Ends):
 
 
 class VectorEnds(Ends):
-    """Linear in; out a density of each channel whose location is the last value plus what the body adds to it.
+    """Linear in; out a density of each channel, the channels independent given the past:
 
-    What the body adds starts at zero: an untrained model is the naive forecast. Channels are independent given the
-    past.
+        x_t = a ⊙ x_{t-1} + s_t ⊙ (m_t + noise),   where scale s_t and shift m_t come from the body's output.
+
+    The carry a is a parameter of each channel. Built, it is 1 and m_t is 0: the naive forecast. Training begins at the
+    carry of its data (`lag_one`), near 1 where things move smoothly, near 0 for returns, and learns on. The shift is in
+    units of the scale: its gradient then has one size whatever the scale of a sequence, and where little moves, a poor
+    shift does little harm.
     """
 
     # Least scale, in units of the standardised series: a constant stretch would otherwise have infinite density.
@@ -88,6 +96,7 @@ class VectorEnds(Ends):
         self.density = density
         self.enter = nn.Linear(channels, width)
         self.leave = nn.Linear(width, channels * (3 if density == "student_t" else 2))
+        self.carry = nn.Parameter(torch.ones(channels))
         with torch.no_grad():
             # The scale's rows keep their start, so that the body has a gradient of full size from the first step on.
             self.leave.weight[:channels] = 0
@@ -96,10 +105,14 @@ class VectorEnds(Ends):
     def embed(self, x: Tensor) -> Tensor:
         return self.enter(x)
 
+    def outputs(self) -> list[nn.Parameter]:
+        return [*super().outputs(), self.carry]
+
     def predictive(self, h: Tensor, last: Tensor) -> Normal | StudentT:
         """(..., D), (..., C) -> the density of the next value, batch shape (..., C)."""
         shift, width, *tail = self.leave(h).float().unflatten(-1, (-1, last.shape[-1])).unbind(-2)
-        location, scale = last + shift, F.softplus(width) + self.FLOOR
+        scale = F.softplus(width) + self.FLOOR
+        location = self.carry * last + scale * shift
         if self.density == "gaussian":
             return Normal(location, scale, validate_args=False)
         # More than two degrees of freedom, so that the standard deviation exists.

@@ -82,7 +82,7 @@ class GradientFamily(nn.Module, ABC):
         """
         groups = [("input", [self.ends.start, *self.ends.enter.parameters()])]
         groups += [(f"layer{i}", group) for i, group in enumerate(self.body_groups(), 1)]
-        groups.append(("output", list(self.ends.leave.parameters())))
+        groups.append(("output", self.ends.outputs()))
         if self.head is not None:
             groups.append(("head", list(self.head.parameters())))
         return groups

@@ -6,10 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from seqlab.data.pairs import Data
+from seqlab.data.sequences import Sequences
 from seqlab.families import saved
+from seqlab.families.gradient.ends import VectorEnds
 from seqlab.families.saved import Recipe
 from seqlab.training.gradient.callbacks import Log
 from seqlab.training.gradient.distil import Distilled
@@ -20,6 +23,8 @@ from seqlab.training.gradient.transfer import begin
 from seqlab.training.gradient.tuning import merge, tuning_of
 from seqlab.training.settings import Budget, Objective, Optimizer, Strategy, TrainerSettings
 from seqlab.training.trained import Trained
+
+TOKENS = 1 << 16  # positions in a batch while the training split is read for its lag-one coefficients
 
 
 def train(
@@ -46,6 +51,9 @@ def train(
     assert optimizer is not None  # what makes it a gradient family
     torch.manual_seed(seed)
     model = recipe.build()
+    if isinstance(train, Sequences) and isinstance(model.ends, VectorEnds):
+        with torch.no_grad():
+            model.ends.carry.copy_(torch.from_numpy(lag_one(train)))
     settings, loaded = begin(model, strategy, None if start is None else saved.tensors_of(start), optimizer)
     if task == "masked":
         assert objective is not None
@@ -82,3 +90,14 @@ def train(
         flops=float(report.flops),
         cost=cost,
     )
+
+
+def lag_one(sequences: Sequences) -> np.ndarray:
+    """(C,) least-squares coefficients of each channel's value on the one before, no constant; within [-1, 1]."""
+    products, squares = np.zeros((2, sequences.values.shape[1]))
+    for _, batch in sequences.batches(TOKENS):
+        # Padding is zero and adds nothing to the products; squares need the value to be followed by another.
+        before, after = batch.x[:, :-1].astype(np.float64), batch.x[:, 1:]
+        products += (before * after).sum((0, 1))
+        squares += (before**2 * batch.mask[:, 1:, None]).sum((0, 1))
+    return np.clip(products / np.where(squares > 0, squares, 1), -1, 1)
