@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -488,3 +489,41 @@ def test_an_untrained_model_forecasts_its_carry_of_the_last_value() -> None:
     torch.testing.assert_close(mean[:, 1:, 0], (x[:, :-1, 0] * mask[:, 1:]))
     assert not mean[..., 1].any()
     assert not mean[:, 0].any()
+
+
+def test_muon_turns_the_bodys_matrices_and_adam_the_rest():
+    """One step of both is the step of torch's Muon on the body's matrices and of torch's AdamW on all else."""
+    settings = replace(OPTIMIZER, matrix_learning_rate=0.02)
+    model, twin = (transformer(Space("symbols", 9)) for _ in range(2))
+    twin.load_state_dict(model.state_dict())
+    optimizer = build_optimizer(model, settings)
+    matrices = [p for block in twin.blocks for p in block.parameters() if p.ndim == 2]
+    inner = {id(p) for p in matrices}
+    embeddings = {id(p) for m in twin.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    rest = [p for p in twin.parameters() if id(p) not in inner]
+    plain = [p for p in rest if p.ndim < 2 or id(p) in embeddings]
+    references = [
+        torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if id(p) not in {id(q) for q in plain}], "weight_decay": 0.1},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=1e-2,
+            betas=(0.9, 0.99),
+        ),
+    ]
+    assert len(matrices) == 8  # qkv, mix, up, down of two blocks
+    for step in range(4):
+        if step == 2:  # saved and resumed on the way
+            kept = deepcopy(optimizer.state_dict())
+            optimizer = build_optimizer(model, settings)
+            optimizer.load_state_dict(kept)
+        for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+            ours.grad = torch.randn(ours.shape, generator=torch.Generator().manual_seed(step))
+            theirs.grad = ours.grad.clone()
+        optimizer.step()
+        for reference in references:
+            reference.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

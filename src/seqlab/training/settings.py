@@ -52,7 +52,7 @@ class TaskBudget(Budget):
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with linear warm-up and cosine decay (Loshchilov and Hutter 2017, 2019)."""
+    """AdamW, and Muon where asked for, with linear warm-up and cosine decay (Loshchilov and Hutter 2017, 2019)."""
 
     learning_rate: float
     weight_decay: float
@@ -60,6 +60,16 @@ class Optimizer:
     clip: float  # largest gradient norm over all parameters
     warmup: float  # fraction of the steps
     floor: float  # final learning rate, as a fraction of the largest
+    matrix_learning_rate: float | None = None  # Muon's, of the body's matrices; None: AdamW trains these too
+
+    def scaled(self, factor: float) -> Optimizer:
+        """With all rates multiplied by `factor`."""
+        matrices = self.matrix_learning_rate
+        return replace(
+            self,
+            learning_rate=self.learning_rate * factor,
+            matrix_learning_rate=None if matrices is None else matrices * factor,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,29 @@
-"""AdamW (Loshchilov and Hutter 2019) and its learning rate over the steps."""
+"""Muon (Jordan et al. 2024) for the body's matrices, AdamW (Loshchilov and Hutter 2019) for all else, and their rates.
+
+Both rates follow one schedule over the steps.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
 
 from seqlab.training.gradient.tuning import Tuning
 from seqlab.training.settings import Optimizer, Slanted
 
+# Groups of parameters that are no layer of a body. An embedding or an output has a row for each symbol, and its
+# gradient's singular values say how often the symbols occur: they are not to be made alike.
+ENDS = ("input", "output", "head")
 
-def build_optimizer(model: nn.Module, settings: Optimizer, tuning: Tuning | None = None) -> AdamW:
-    """AdamW whose decay acts on matrices alone.
+
+def build_optimizer(model: nn.Module, settings: Optimizer, tuning: Tuning | None = None) -> AdamW | MuonAdamW:
+    """AdamW, with Muon for the matrices of the body where `settings` gives these a rate. Decay acts on matrices alone.
 
     Biases, gains of norms and single vectors set a scale rather than a complexity, and a row of an embedding gets no
     gradient where its symbol is absent, so that decay would erase rare symbols: all of these are left alone.
@@ -22,19 +31,62 @@ def build_optimizer(model: nn.Module, settings: Optimizer, tuning: Tuning | None
     tuning: which parameters there are, those that join later included, and each group's rate; None: all, alike.
     """
     spared = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    inner: set[int] = set()
+    if settings.matrix_learning_rate is not None:
+        body: Any = model  # of any family
+        inner = {
+            id(p) for name, group in body.layer_groups() if name not in ENDS for p in group if p.ndim == 2
+        } - spared
     if tuning is None:
         parts = [([p for p in model.parameters() if p.requires_grad], 1.0)]
     else:
         parts = [(group.parameters, group.rate) for group in tuning.groups if group.joins is not None]
-    groups = []
+    groups, turned = [], []
     for parameters, rate in parts:
-        decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in spared]
-        kept = {id(p) for p in decayed}
-        rest = [p for p in parameters if id(p) not in kept]
+        matrices = [p for p in parameters if id(p) in inner]
+        if matrices:
+            assert settings.matrix_learning_rate is not None
+            turned.append({"params": matrices, "lr": rate * settings.matrix_learning_rate})
+        decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in spared | inner]
+        rest = [p for p in parameters if p.ndim < 2 or id(p) in spared]
         for members, decay in ((decayed, settings.weight_decay), (rest, 0.0)):
             groups.append({"params": members, "weight_decay": decay, "lr": rate * settings.learning_rate})
     first, second = settings.betas
-    return AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=(first, second), fused=True)
+    adam = AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=(first, second), fused=True)
+    if not turned:
+        return adam
+    # The size of an update is as AdamW's at that rate (Liu et al. 2025).
+    return MuonAdamW(Muon(turned, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"), adam)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Two optimisers that step, are scheduled, saved and resumed as one; torch's Muon takes matrices alone."""
+
+    def __init__(self, muon: Muon, adam: AdamW):
+        self.parts = (muon, adam)
+        self.first = len(muon.param_groups)
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        self.link()
+
+    def link(self) -> None:
+        """Let the parts work on this optimiser's own groups and state."""
+        muon, adam = self.parts
+        muon.param_groups, adam.param_groups = self.param_groups[: self.first], self.param_groups[self.first :]
+        muon.state = adam.state = self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.link()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
 
 
 def learning_rate_factor(step: int, steps: int, settings: Optimizer) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def begin(
 
     Raises UserError when the strategy starts from pretrained weights and there are none, or they do not fit.
     """
-    settings = replace(optimizer, learning_rate=optimizer.learning_rate * strategy.learning_rate_factor)
+    settings = optimizer.scaled(strategy.learning_rate_factor)
     if strategy.init == "scratch":
         return settings, None
     if pretrained is None:
