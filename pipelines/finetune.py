@@ -14,7 +14,7 @@ from stage import Stage, main
 from seqlab.config import not_applicable
 from seqlab.data.domains.base import Prepared
 from seqlab.data.order import arranged
-from seqlab.data.subsets import share
+from seqlab.data.subsets import share, within
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.tracking import Run
@@ -91,7 +91,7 @@ def tune(fitting: Fitting, run: Run, prepared: Prepared, task: str, **how: Any) 
     """
     stage = fitting.stage
     assert stage.seed is not None
-    whole, valid = (prepared.data(task, split) for split in ("train", "valid"))
+    whole, valid = (within(prepared.data(task, split), stage.positions, stage.seed) for split in ("train", "valid"))
     taken, rest = share(whole, stage.fraction, stage.seed) if stage.fraction < 1 else (None, None)
     labelled = whole if taken is None else whole.subset(taken)
     order = how["strategy"].order

@@ -8,12 +8,14 @@ from stage import Stage, main
 
 from seqlab.config import mismatch
 from seqlab.data.domains.base import SOURCE, Prepared
+from seqlab.data.subsets import within
 from seqlab.errors import UserError
 from seqlab.training.settings import Strategy
 
 
 def pretrain(stage: Stage) -> float:
     assert stage.family is not None
+    assert stage.seed is not None
     if reason := mismatch(stage.domain, stage.family):
         raise UserError(f"domain {stage.domain.name}, family {stage.family.name}: not applicable: {reason}")
     if not (stage.domain.translates or stage.family.can_predict(stage.objective)):
@@ -29,9 +31,13 @@ def pretrain(stage: Stage) -> float:
                 prepared,
                 task,
                 *(
-                    prepared.data(task, split, budget.noise)
-                    if stage.domain.translates
-                    else prepared.split(SOURCE, split)
+                    within(
+                        prepared.data(task, split, budget.noise)
+                        if stage.domain.translates
+                        else prepared.split(SOURCE, split),
+                        stage.positions,
+                        stage.seed,
+                    )
                     for split in ("train", "valid")
                 ),
                 budget=budget,

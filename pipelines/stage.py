@@ -55,6 +55,7 @@ class Stage:
     seed: int | None
     suite: str
     steps: float  # factor of every budget's steps
+    positions: int | None  # of each training and validation set
     examples: int | None  # test examples of a task
     trainer: TrainerSettings
     tracking: Tracking
@@ -253,6 +254,7 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
         seed=int(names["seed"]) if "seed" in names else None,
         suite=found.suite.name,
         steps=found.suite.steps,
+        positions=found.suite.positions,
         examples=found.suite.examples,
         trainer=found.trainer,
         tracking=found.tracking,
@@ -281,6 +283,7 @@ def from_overrides(
         seed=config.number(int, tree["seed"], "seed"),
         suite="by hand",
         steps=config.number(float, tree["steps"], "steps"),
+        positions=None,
         examples=None,
         trainer=config.trainer(tree["trainer"]),
         tracking=config.tracking(tree["tracking"]),

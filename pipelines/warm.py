@@ -9,6 +9,7 @@ themselves.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -171,6 +172,8 @@ def main(door: int, modules: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in modules:
         importlib.import_module(module)
+    # A collection, such as at the end of every child, would write to, and so copy, all memory shared with this process.
+    gc.freeze()
     become(Stages(socket.socket(fileno=door)).serve())
 
 

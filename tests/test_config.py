@@ -80,6 +80,7 @@ def test_a_wrong_override_fails_before_torch_in_one_line(
             ["domains.strings.archives.source.registry", "'pipy'"],
         ),
         ("suite/default.yaml", "replicates: 2000", "replicates: many", ["suite.replicates", "'many'"]),
+        ("suite/default.yaml", "positions: null", "positions: 0", ["suite.positions", "0"]),
         ("suite/default.yaml", "families.rnn: rnn", "families.rnn: rmm", ["rmm"]),
         ("trainer/cpu.yaml", "threads: 1", "threads: 1\nthread: 1", ["trainer.thread", "threads"]),
     ],

@@ -27,7 +27,7 @@ from seqlab.artifacts import write_tensors
 from seqlab.data.domains.base import task_set
 from seqlab.data.domains.strings import Strings
 from seqlab.data.sequences import Sequences, Space
-from seqlab.data.subsets import joined, share
+from seqlab.data.subsets import joined, share, within
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.gradient import GradientFamily
@@ -408,6 +408,16 @@ def test_shares_are_nested_and_hold_every_class(count: int, seed: int, labelled:
         else:
             assert len(taken) == max(1, round(fraction * count))
     assert len(smaller) == count
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(2, 60), positions=st.integers(1, 200), seed=st.integers(0, 2**31))
+def test_a_set_within_some_positions_keeps_about_as_many(count: int, positions: int, seed: int) -> None:
+    data = Sequences.from_arrays([np.full((3, 1), i, np.float32) for i in range(count)])
+    kept = within(data, positions, seed)
+    assert abs(len(kept) - min(count, max(1, positions / 3))) <= 0.5
+    assert {row[0, 0] for row in kept} <= {row[0, 0] for row in within(data, positions + 30, seed)}
+    assert within(data, None, seed) is data
 
 
 def test_a_share_follows_from_content_and_seed_and_from_no_order() -> None:

@@ -45,6 +45,7 @@ class Suite:
     name: str
     seeds: list[int]
     steps: float
+    positions: int | None  # of each training and validation set, about; None: all of them
     examples: int | None
     replicates: int
     fractions: list[float]  # of the target's training examples, nested; 1.0 is all of them
@@ -318,6 +319,8 @@ def experiment(tree: dict[str, Any]) -> Experiment:
         tracking=_check(Tracking, tree["tracking"], "tracking"),
     )
     asked = dict.fromkeys(found.asked())
+    if (most := found.suite.positions) is not None and most < 1:
+        raise UserError(f"suite.positions: expected at least 1, or null for all, found {most}")
     for cell in asked:
         for group, name in (("domains", cell.domain), ("families", cell.family), ("strategies", cell.strategy)):
             if name not in (known := getattr(found, group)):
