@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from warm import SUPPORTED, VARIABLE, Warm
+from dvc.lock import Lock
 from fingerprint import PIPELINES
+
+import repro
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
 
@@ -66,6 +69,33 @@ def test_imports_are_paid_once(script: Path, tmp_path: Path, monkeypatch: pytest
         environment = warm.environment(("slow",))
         assert [run(script, environment, "0").returncode for _ in range(3)] == [0, 0, 0]
     assert (tmp_path / "imports").read_text() == "x"
+
+
+def test_what_is_shared_is_left_out_of_collections(script: Path) -> None:
+    script.write_text(
+        script.read_text().replace("import os, time", "import gc, os, time\nprint(gc.get_freeze_count())")
+    )
+    alone = run(script, {}, "0")
+    with Warm() as warm:
+        handed = run(script, warm.environment(("wave",)), "0")
+    assert int(alone.stdout.split()[0]) < int(handed.stdout.split()[0])
+
+
+def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, wanted = Lock(str(tmp_path / "lock")), Lock(str(tmp_path / "lock"), wait=True)
+    repro.look_often(wanted)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            held.unlock()
+
+    monkeypatch.setattr(repro.time, "sleep", sleep)
+    held.lock()
+    with wanted:
+        assert wanted.is_locked
+    assert pauses == [repro.POLLING] * 3
 
 
 def test_without_a_warm_process_it_runs_by_itself(script: Path, tmp_path: Path) -> None:
