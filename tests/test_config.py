@@ -10,6 +10,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from stage import CELL_KEYS, from_overrides
+from stage import compose as composed
 
 from seqlab import config
 from seqlab.errors import UserError
@@ -65,6 +67,24 @@ def test_a_wrong_override_fails_before_torch_in_one_line(
     assert lines[0].startswith("seqlab: ")
     for part in named:
         assert part in lines[0]
+
+
+@pytest.mark.parametrize(("verb", "needs"), [("acquire", ("domain",)), ("finetune", CELL_KEYS)])
+def test_only_what_trains_needs_a_family(tmp_path: Path, verb: str, needs: tuple[str, ...]) -> None:
+    tree, _ = composed("cell", ["domain=translation", *(["family=rnn"] if "family" in needs else ["~family"])])
+    choices = {"domain": "translation", "family": "rnn", "strategy": "full"}
+    stage = from_overrides(verb, tree, choices, tmp_path, needs)
+    assert (stage.family is None) == ("family" not in needs)
+    # What follows a stage finds its record under the pipeline's own label.
+    assert stage.label == ("translation" if needs == ("domain",) else "translation/rnn/full/0")
+
+
+def test_acquiring_by_hand_asks_for_a_domain_alone(no_heavy_imports: Path) -> None:
+    done = run(no_heavy_imports, "acquire", "+key=1")
+    assert "specify 'domain'" in done.stderr, done.stderr
+    done = run(no_heavy_imports, "acquire", "domain=translation", "domain.archives.scratch.registry=pipy")
+    assert done.returncode == 2
+    assert "domain.archives.scratch.registry" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(
