@@ -123,6 +123,23 @@ def test_a_wrong_yaml_fails_before_torch_in_one_line(
     assert not (tmp_path / "params.yaml").exists()
 
 
+@pytest.mark.parametrize(("suite", "arms"), [("default", 2), ("quick", 2)])
+def test_the_suite_holds_translation_beside_the_other_domains(suite: str, arms: int) -> None:
+    tree, _ = composed("config", [f"suite={suite}"])
+    found = config.experiment(tree)
+    translators = {name for name, family in found.families.items() if family.translates}
+    assert translators == {"rule_based", "seq2seq_rnn", "seq2seq_attention", "seq2seq_transformer"}
+    cells = found.cells()
+    own = [cell for cell in cells if cell.domain == "translation"]
+    assert {cell.family for cell in own} == translators
+    assert {cell.strategy for cell in own} == {"scratch", "full"}
+    assert len(own) == arms * len(translators)
+    others = [cell for cell in cells if cell.domain != "translation"]
+    assert {cell.family for cell in others} == set(found.families) - translators
+    assert {cell.domain for cell in cells} == set(found.domains)
+    assert "seq2seq_rnn" not in found.diagnosed()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_yaml_fits_its_constructor(name: str) -> None:
     tree = yaml.safe_load((ROOT / f"conf/family/{name}.yaml").read_text())
