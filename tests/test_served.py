@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,3 +58,19 @@ def test_a_registered_model_translates(tmp_path: Path, monkeypatch: pytest.Monke
     mlflow.set_tracking_uri(tracking.uri)
     model = mlflow.pyfunc.load_model(f"models:/seqlab-translation/{version.version}")
     assert list(model.predict(TEXTS)) == expected
+
+    (tmp_path / "texts.json").write_text(json.dumps({"inputs": TEXTS}))
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "predict",
+        "-m",
+        f"models:/seqlab-translation/{version.version}",
+    ]
+    options = ["-i", "texts.json", "-o", "answers.json", "--env-manager", "local"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.uri}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "answers.json").read_text()) == {"predictions": expected}
