@@ -59,6 +59,7 @@ def compare() -> None:
         leaderboard.write_metrics(rows, headlines, REPORTS / "metrics")
         leaderboard.write_plots(rows, headlines, REPORTS / "plots")
         draw(rows, points, worths, headlines)
+        draw_lengths(rows, experiment)
         # Measured cost differs from run to run: it and what quotes it stay outside everything that DVC hashes.
         costs = read_costs(experiment)
         leaderboard.write_costs(costs, REPORTS / "cost.csv")
@@ -149,6 +150,14 @@ def draw(rows: list[Row], points: list[Point], worths: list[Worth], headlines: d
             pictures.order(worths, made / "order.png")
 
 
+def draw_lengths(rows: list[Row], experiment: Experiment) -> None:
+    """How translations fare with longer sources: what a fixed vector between encoder and decoder costs."""
+    for name, domain in experiment.domains.items():
+        for task, metric in domain.evaluate.headline.items() if domain.translates else ():
+            if tables := translation_report.by_length(rows, name, task, metric):
+                pictures.lengths(tables, REPORTS / "pictures" / f"{name}-{task}-lengths.png")
+
+
 def read_costs(experiment: Experiment) -> dict[tuple[str, str, str, str], Cost]:
     """Means over seeds of what training took; a cell that DVC restored instead of running keeps its earlier line."""
     found: dict[tuple[str, str, str, str], list[dict[str, float]]] = {}
@@ -186,11 +195,15 @@ def register_best(
 ) -> None:
     """The system that translates the in-domain test set best becomes the newest version of a registered model."""
     task, metric = next(iter(settings.headline.items()))
-    best = next(row for row in rows if row.table == (domain, task, metric) and not row.control)
+    best = next((row for row in rows if row.table == (domain, task, metric) and not row.control), None)
+    if best is None:  # a suite may train its translators on shares of the target alone
+        return
     model = Path("models") / domain / best.family / best.strategy / str(experiment.suite.seeds[0]) / "translate"
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
-        parts = {"trainer": asdict(experiment.trainer), "decoding": asdict(settings.decoding)}
+        # Whoever serves it may have no such device as trained it.
+        trainer = replace(experiment.trainer, accelerator="auto")
+        parts = {"trainer": asdict(trainer), "decoding": asdict(settings.decoding)}
         write_json(Path(folder) / SERVED_SETTINGS, parts)
         run.model(Path(folder), f"{experiment.tracking.prefix}-{domain}")
 

@@ -59,9 +59,10 @@ def score_translations(stage: Stage, prepared: Prepared, settings: TranslationEv
                 made = translation.scores(task, translate(test.sources), test, scorers)
                 found[name] = found.get(name, Scores()) | made
             # Beside the copies, so that a report finds all that it shows among the scores.
-            texts = {f"{task}:references": [" / ".join(references) for references in test.references]}
-            found["copy"] |= Scores(texts=texts)
-            run.text("\n".join(scorers.signatures(test).values()), f"signatures/{task}.txt")
+            signatures = list(scorers.signatures(test).values())
+            references = [" / ".join(references) for references in test.references]
+            found["copy"] |= Scores(texts={f"{task}:references": references, f"{task}:signatures": signatures})
+            run.text("\n".join(signatures), f"signatures/{task}.txt")
         keep(stage, run, found)
 
 

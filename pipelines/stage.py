@@ -269,18 +269,19 @@ def from_pipeline(verb: str, label: str, needs: tuple[str, ...]) -> Stage:
 def from_overrides(
     verb: str, tree: dict[str, Any], choices: dict[str, str], out: Path, needs: tuple[str, ...]
 ) -> Stage:
-    """The stage of a composed conf/cell.yaml."""
-    config.only(tree, (*CELL_KEYS, "trainer", "tracking", "steps", "fraction", "objective", "model"), "")
+    """The stage of a composed conf/cell.yaml, which has no family where `needs` names none."""
+    named = [key for key in CELL_KEYS if key != "family" or "family" in needs]
+    config.only(tree, (*named, "trainer", "tracking", "steps", "fraction", "objective", "model"), "")
     strategy = config.strategy(tree["strategy"])
     return Stage(
         verb=verb,
         domain=config.domain(choices["domain"], tree["domain"]),
-        family=config.family(choices["family"], tree["family"]),
+        family=config.family(choices["family"], tree["family"]) if "family" in needs else None,
         strategy=strategy if "strategy" in needs else None,
         strategy_name=choices["strategy"] if "strategy" in needs else None,
         fraction=config.number(float, tree["fraction"], "fraction"),
         objective=config.objective(tree["objective"]),
-        seed=config.number(int, tree["seed"], "seed"),
+        seed=config.number(int, tree["seed"], "seed") if "seed" in needs else None,
         suite="by hand",
         steps=config.number(float, tree["steps"], "steps"),
         positions=None,
@@ -299,6 +300,8 @@ def by_hand(verb: str, function: Callable[[Stage], float | None], arguments: lis
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig, OmegaConf
 
+    if "family" not in needs:  # conf/cell.yaml asks for one
+        arguments = [*arguments, "~family"]
     for overrides in alternatives(arguments):
         tree, _ = compose("cell", overrides)
         from_overrides(verb, tree, dict.fromkeys(("domain", "family", "strategy"), ""), Path(), needs)

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from stage import CELL_KEYS, from_overrides
+from stage import compose as composed
 
 from seqlab import config
 from seqlab.errors import UserError
@@ -67,6 +69,24 @@ def test_a_wrong_override_fails_before_torch_in_one_line(
         assert part in lines[0]
 
 
+@pytest.mark.parametrize(("verb", "needs"), [("acquire", ("domain",)), ("finetune", CELL_KEYS)])
+def test_only_what_trains_needs_a_family(tmp_path: Path, verb: str, needs: tuple[str, ...]) -> None:
+    tree, _ = composed("cell", ["domain=translation", *(["family=rnn"] if "family" in needs else ["~family"])])
+    choices = {"domain": "translation", "family": "rnn", "strategy": "full"}
+    stage = from_overrides(verb, tree, choices, tmp_path, needs)
+    assert (stage.family is None) == ("family" not in needs)
+    # What follows a stage finds its record under the pipeline's own label.
+    assert stage.label == ("translation" if needs == ("domain",) else "translation/rnn/full/0")
+
+
+def test_acquiring_by_hand_asks_for_a_domain_alone(no_heavy_imports: Path) -> None:
+    done = run(no_heavy_imports, "acquire", "+key=1")
+    assert "specify 'domain'" in done.stderr, done.stderr
+    done = run(no_heavy_imports, "acquire", "domain=translation", "domain.archives.scratch.registry=pipy")
+    assert done.returncode == 2
+    assert "domain.archives.scratch.registry" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "named"),
     [
@@ -102,6 +122,23 @@ def test_a_wrong_yaml_fails_before_torch_in_one_line(
     for part in named:
         assert part in done.stderr
     assert not (tmp_path / "params.yaml").exists()
+
+
+@pytest.mark.parametrize(("suite", "arms"), [("default", 2), ("quick", 2)])
+def test_the_suite_holds_translation_beside_the_other_domains(suite: str, arms: int) -> None:
+    tree, _ = composed("config", [f"suite={suite}"])
+    found = config.experiment(tree)
+    translators = {name for name, family in found.families.items() if family.translates}
+    assert translators == {"rule_based", "seq2seq_rnn", "seq2seq_attention", "seq2seq_transformer"}
+    cells = found.cells()
+    own = [cell for cell in cells if cell.domain == "translation"]
+    assert {cell.family for cell in own} == translators
+    assert {cell.strategy for cell in own} == {"scratch", "full"}
+    assert len(own) == arms * len(translators)
+    others = [cell for cell in cells if cell.domain != "translation"]
+    assert {cell.family for cell in others} == set(found.families) - translators
+    assert {cell.domain for cell in cells} == set(found.domains)
+    assert "seq2seq_rnn" not in found.diagnosed()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -241,6 +241,10 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "coverage": lambda path: pictures.coverage({"ar": np.random.default_rng(0).random(500)}, path),
     "growth": lambda path: pictures.growth([0, 1, 9], {"bytes": [1, 8, 64]}, {"known": [1.0, 0.5, None]}, path),
     "growth of counts alone": lambda path: pictures.growth([0, 5], {"bytes": [1, 8], "sequences": [3, 0]}, {}, path),
+    "attention": lambda path: pictures.attention(np.full((2, 3, 4, 4), 0.25), ["⊢", "$", "b", "c"], "test 0", path),
+    "attention of one head on vectors": lambda path: pictures.attention(np.eye(5)[None, None], None, "test 1", path),
+    "lengths": lambda path: pictures.lengths({"1-5": TABLE, "6+": TABLE[:2]}, path),
+    "lengths of controls alone": lambda path: pictures.lengths({"1+": [one for one in TABLE if one.control]}, path),
     "texts": lambda path: pictures.text_samples([("ar", "In $x$ ", "be\nginning\0" * 20), ("rnn", "", "")], path),
 }
 

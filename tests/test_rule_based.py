@@ -15,12 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seqlab.errors import UserError
+from seqlab.families import saved
 from seqlab.families.rule_based import RuleBased
 from seqlab.families.rules import induction
 from seqlab.families.rules.conditions import Trace, rules
 from seqlab.families.rules.generation import join, native, number_of, sino
 from seqlab.families.rules.lexicon import Entry, Lexicon, read, written
 from seqlab.families.rules.transfer import Transfer
+from seqlab.families.saved import Recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -339,3 +341,20 @@ def test_importing_is_light() -> None:
     code = "import sys, seqlab.families.rule_based; print(sorted({'spacy', 'kiwipiepy', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_command_line_shows_the_steps_and_keeps_the_other_lines(tmp_path: Path) -> None:
+    parameters = {"style": "plain", "pairs": 10, "iterations": 1, "probability": 0.3, "prior_weight": 1.0}
+    recipe = Recipe("seqlab.families.rule_based.RuleBased", parameters, "rules", "pairs", 400, None)
+    saved.save(tmp_path / "translate", recipe, {}, {"lexicon.json": b'{"induced": {}, "chosen": {}}'})
+    script = str(ROOT / "pipelines/translate.py")
+    command = [sys.executable, script, "family=rule_based", f"model={tmp_path}", "--explain"]
+    text = b"I love this movie.\n\xff\nShe reads a book.\n"
+    done = subprocess.run(command, input=text, capture_output=True, check=False)
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == ["seqlab: line 2: byte 1 is not UTF-8; left empty"]
+    assert "surface: 나는 이 영화를 사랑한다." in lines
+    assert "surface: 그녀는 책을 읽는다." in lines
+    steps = ("tokens", "analysis", "lexicon", "order", "morphemes")
+    assert all(any(line.startswith(f"{step}: ") for line in lines) for step in steps)

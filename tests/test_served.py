@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from compare import register_best
+from stage import compose as composed
 
+from seqlab import config
 from seqlab.data import vocabulary
+from seqlab.data.pairs import TextPairs
+from seqlab.evaluation import leaderboard, translation
+from seqlab.evaluation.leaderboard import CONTROL, Cell
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.tracking import SERVED_SETTINGS, Run, Tracking, journal, spool
@@ -55,3 +64,48 @@ def test_a_registered_model_translates(tmp_path: Path, monkeypatch: pytest.Monke
     mlflow.set_tracking_uri(tracking.uri)
     model = mlflow.pyfunc.load_model(f"models:/seqlab-translation/{version.version}")
     assert list(model.predict(TEXTS)) == expected
+
+    (tmp_path / "texts.json").write_text(json.dumps({"inputs": TEXTS}))
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "predict",
+        "-m",
+        f"models:/seqlab-translation/{version.version}",
+    ]
+    options = ["-i", "texts.json", "-o", "answers.json", "--env-manager", "local"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.uri}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "answers.json").read_text()) == {"predictions": expected}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_best_system_of_the_comparison_is_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
+) -> None:
+    experiment = config.experiment(composed("config", ["suite=translation", "trainer=gpu"])[0])
+    monkeypatch.chdir(tmp_path)
+    cells = []
+    test = TextPairs(["a b"] * 3, [["하나 둘"]] * 3, ["x"] * 3)
+    scorers = translation.Scorers.of("char")
+    answers = {("rule_based", "full"): "하나", ("seq2seq_rnn", "scratch"): "하나 둘", ("copy", CONTROL): "하나 둘"}
+    for (family, strategy), made in answers.items():
+        folder = Path(f"models/translation/{family}/{strategy}/0/translate")
+        folder.mkdir(parents=True)
+        (folder / "model.json").write_text(family)
+        if trained or strategy == CONTROL:
+            scored = translation.scores("in_domain", [made] * 3, test, scorers)
+            cells.append(Cell("translation", family, strategy, 0, scored))
+    registered = []
+
+    class Recorded:
+        def model(self, folder: Path, name: str) -> None:
+            settings = json.loads((folder / SERVED_SETTINGS).read_text())
+            registered.append((name, (folder / "model.json").read_text(), settings["trainer"]["accelerator"]))
+
+    settings = experiment.domains["translation"].evaluate
+    register_best(Recorded(), experiment, "translation", settings, leaderboard.build(cells, 20, seed=0))  # type: ignore[arg-type]
+    assert registered == ([("seqlab-translation", "seq2seq_rnn", "auto")] if trained else [])

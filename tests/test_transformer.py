@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from evaluate import draw_attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqlab.data.sequences import Space
+from seqlab.data.domains.base import Meta, Prepared
+from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
+from seqlab.families.gradient import TorchPredictor
 from seqlab.families.transformer import SLOTS, Transformer, attend, weights
 
 WIDTH, HEADS, BASE = 24, 3, 100.0
@@ -121,3 +127,23 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_heads_must_divide_into_even_parts(hidden_size: int, heads: int) -> None:
     with pytest.raises(UserError, match=f"heads: {heads} .* hidden_size {hidden_size}"):
         model(hidden_size=hidden_size, heads=heads)
+
+
+@pytest.mark.parametrize("characters", [True, False])
+def test_attention_is_drawn_for_the_longest_examples(tmp_path: Path, characters: bool) -> None:
+    predictor = TorchPredictor(model(), "cpu", "fp32")
+    rows = [np.full(n, n % 7, np.uint16) for n in (3, 9, 5)]
+    prepared = Prepared(tmp_path, Meta("symbols", 7, ["next_step"], [], characters=characters))
+    paths = draw_attention(predictor, prepared, Sequences.from_arrays(rows), tmp_path)
+    assert [path.name for path in paths] == ["attention-1.png", "attention-2.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_a_family_that_does_not_attend_has_no_picture_of_it(tmp_path: Path) -> None:
+    class Blind(TorchPredictor):
+        def attention_maps(self, x: np.ndarray, mask: np.ndarray) -> None:
+            return None
+
+    prepared = Prepared(tmp_path, Meta("symbols", 7, ["next_step"], []))
+    test = Sequences.from_arrays([np.full(4, 1, np.uint16)])
+    assert draw_attention(Blind(model(), "cpu", "fp32"), prepared, test, tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab.data.pairs import TextPairs
-from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, translation
+from seqlab.config import TranslationEvaluation
+from seqlab.data.pairs import TESTS, TextPairs
+from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, translation, translation_report
 from seqlab.evaluation.leaderboard import Cell
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.transfer import Training
+from seqlab.training.settings import Decoding
 
 WORDS = ["나는", "이", "영화를", "사랑한다", ".", "그는", "은행에서", "일한다", "OK", "(예)", "a"]
 SENTENCE = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
@@ -142,6 +145,39 @@ def test_transfer_is_measured_on_translations_and_order_is_not() -> None:
     assert all(gain is not None and gain > 0 for gain in gained.values())
     assert [(c.strategy, c.pretrain_steps) for c in curves] == [("full", 5)]
     assert order.build([cell for cell, _ in cells], {"shuffled": "scratch"}, headlines, 200, seed=0) == []
+
+
+def test_a_report_shows_lengths_pairs_samples_and_what_limits_them() -> None:
+    rng = np.random.default_rng(4)
+    test = test_set(rng, 60)
+    signatures = list(SCORERS.signatures(test).values())
+
+    def system(family: str, strategy: str, right: float) -> Cell:
+        made = [r[0] if rng.random() < right else drawn(rng) for r in test.references]
+        found = translation.scores("everyday", made, test, SCORERS)
+        return Cell("translation", family, strategy, 0, found)
+
+    kept = {"everyday": test.sources, "everyday:references": ["r"] * 60, "everyday:signatures": signatures}
+    copied = system("copy", leaderboard.CONTROL, 0.0)
+    cells = [
+        system("good", "scratch", 0.9),
+        system("poor", "full", 0.3),
+        replace(copied, scores=copied.scores | Scores(texts=kept)),
+    ]
+    decoding = Decoding(1, 1.0, 1.0, 1.0, 1, 1)
+    options = TranslationEvaluation(decoding, "char", 20, dict.fromkeys(TESTS, "chrf++"))
+    text = translation_report.markdown("translation", cells, {("everyday", "good", "scratch"): 12.5}, options, 100)
+    assert all(f"`{one}`" in text for one in signatures)
+    assert "kept for testing alone" in text
+    assert "12.5" in text
+    assert "translation-everyday-lengths.png" in text
+    assert text.count("| source |") == 20
+    assert all(f"| {one} |" in text for one in ("good · scratch | poor · full", "good · scratch | copy"))
+    assert "| poor · full | copy |" in text
+    rows = leaderboard.build(cells, 100, seed=0)
+    tables = translation_report.by_length(rows, "translation", "everyday", "chrf++")
+    assert list(tables) == ["1-5", "6-10", "11-20", "21+"]
+    assert sum(table[0].examples for table in tables.values()) == 60
 
 
 def test_signatures_name_what_was_counted() -> None:

@@ -143,6 +143,36 @@ def _view(families: Sequence[Row], controls: Sequence[Row]) -> tuple[float, floa
     return low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1)
 
 
+def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
+    """Values with 95% intervals of each system by the length of the source; tables: rows by bucket, shortest first."""
+    rows = [row for table in tables.values() for row in table if not row.control]
+    systems = sorted({(row.family, not row.from_scratch, row.strategy) for row in rows})
+    with _figure(path, 7.2, 4.0) as figure:
+        axes = figure.add_subplot()
+        for k, (family, _, strategy) in enumerate(systems):
+            own = [(x, row) for x, table in enumerate(tables.values())
+                   for row in table if (row.family, row.strategy) == (family, strategy)]  # fmt: skip
+            values = np.array([row.value for _, row in own])
+            bounds = np.array([(row.low, row.high) for _, row in own]).T
+            axes.errorbar(
+                [x + 0.4 * ((k + 0.5) / len(systems) - 0.5) for x, _ in own],  # side by side, not on top of each other
+                values,
+                yerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
+                fmt=f"{MARKERS[k % len(MARKERS)]}{LINES[k % len(LINES)]}",
+                color=CYCLE[k % len(CYCLE)],
+                markersize=4,
+                capsize=2,
+                label=own[0][1].system,
+            )
+        axes.set_xticks(range(len(tables)), [f"{name}\n({table[0].examples})" for name, table in tables.items()])
+        axes.set_xlabel("words of the source (sentences)")
+        if rows:
+            metric = rows[0].metric.partition("@")[0]
+            axes.set_ylabel(f"{label_of(metric)} ({_better(metric)})")
+            axes.set_title(f"{rows[0].domain}: {rows[0].task}, by length")
+            figure.legend(loc="outside lower center", ncols=min(3, len(systems)))
+
+
 def gains(rows: Sequence[Row], path: Path) -> None:
     """Gain over the same family from scratch with 95% intervals, of one table's rows; right of zero, transfer helps."""
     moved = [row for row in rows if row.gain_over_scratch is not None and not row.from_scratch]

@@ -7,7 +7,7 @@ sentence are kept, and `metrics` computes its corpus scores from their sums, exa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -82,11 +82,16 @@ KEPT = "@kept"
 def groups_of(test: TextPairs) -> dict[str, np.ndarray]:
     """Masks (E,) by suffix of a metric's name: source lengths in words; sentences that no rule was written from."""
     lengths = np.array([len(source.split()) for source in test.sources])
-    found = {}
-    for low, high in zip_longest(BUCKETS, BUCKETS[1:]):
-        name = f"@{low}+" if high is None else f"@{low}-{high - 1}"
-        found[name] = (lengths >= low) & (lengths < (np.inf if high is None else high))
+    ends = [*BUCKETS[1:], np.inf]
+    found = {
+        name: (low <= lengths) & (lengths < high) for name, low, high in zip(bucket_names(), BUCKETS, ends, strict=True)
+    }
     return found | {KEPT: np.array([origin.endswith("_kept") for origin in test.origins])}
+
+
+def bucket_names() -> list[str]:
+    """Suffixes of a metric's name, the shortest sources first."""
+    return [*(f"@{low}-{high - 1}" for low, high in pairwise(BUCKETS)), f"@{BUCKETS[-1]}+"]
 
 
 def unknown(task: str, counts: Sequence[tuple[int, int]]) -> Scores:

@@ -7,7 +7,15 @@ from typing import Protocol
 
 from seqlab.data.pairs import TESTS
 from seqlab.evaluation import leaderboard, metrics, translation
-from seqlab.evaluation.leaderboard import CONTROL, Cell, system_name
+from seqlab.evaluation.leaderboard import CONTROL, Cell, Row, system_name
+from seqlab.evaluation.metrics import label_of
+
+# What must be known of a test set to read its scores.
+CAVEATS = {
+    "held_out": "Texts of a product of which nothing was trained on.",
+    "everyday": "Sentences written for this project. The author of the rules could read every second one; metrics that"
+    " end in @kept are of the others, kept for testing alone.",
+}
 
 
 class Settings(Protocol):
@@ -38,9 +46,29 @@ def markdown(
             key=lambda cell: -metrics.value_of(cell.scores, task, metric),
         )
         if ranked:
-            parts += [f"## {task}\n", _by_length(ranked, task, speeds), _pairs(cells, task, metric, replicates)]
-            parts += [_samples(ranked, task, settings.samples)]
+            parts += [f"## {task}\n", _by_length(ranked, task, speeds)]
+            parts += [f"{note}\n" for note in remarks(ranked, task)]
+            parts += [f"![{label_of(metric)} by length](pictures/{domain}-{task}-lengths.png)\n"]
+            parts += [_pairs(cells, task, metric, replicates), _samples(ranked, task, settings.samples)]
     return "\n".join(parts)
+
+
+def remarks(cells: Sequence[Cell], task: str) -> list[str]:
+    """What stands below a table of scores: sacreBLEU's signatures, as the controls kept them, and what limits them."""
+    kept = next((cell.scores.texts for cell in cells if cell.family == "copy" and cell.strategy == CONTROL), {})
+    signatures = [f"`{one}`" for one in kept.get(f"{task}:signatures", [])]
+    lines = [f"chrF++ and BLEU by sacreBLEU: {', '.join(signatures)}."] if signatures else []
+    return lines + ([CAVEATS[task]] if task in CAVEATS else [])
+
+
+def by_length(rows: Sequence[Row], domain: str, task: str, metric: str) -> dict[str, list[Row]]:
+    """The rows of each bucket of source lengths that has sentences, the shortest sources first."""
+    found = {}
+    for bucket in translation.bucket_names():
+        own = [row for row in rows if row.table == (domain, task, metric + bucket)]
+        if own:
+            found[bucket.removeprefix("@")] = own
+    return found
 
 
 def _by_length(ranked: Sequence[Cell], task: str, speeds: Mapping[tuple[str, str, str], float]) -> str:
@@ -56,7 +84,7 @@ def _by_length(ranked: Sequence[Cell], task: str, speeds: Mapping[tuple[str, str
 
 
 def _pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int) -> str:
-    lines = [["", f"ahead in {metrics.label_of(metric)} of", "by [95%]", "p, Holm"]]
+    lines = [["", f"ahead in {label_of(metric)} of", "by [95%]", "p, Holm"]]
     for pair in leaderboard.pairs(cells, task, metric, replicates, seed=0):
         p = "<0.001" if pair.p < 0.001 else f"{pair.p:.3f}"
         lines.append([pair.first, pair.second, f"{pair.difference:.3g} [{pair.low:.3g}, {pair.high:.3g}]", p])

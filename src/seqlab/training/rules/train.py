@@ -48,7 +48,7 @@ def train(
         tensors={},
         report={},
         validation=0.0,
-        parameters=0,
+        parameters=model.parameters,
         steps=0,
         flops=None,
         cost=Cost(seconds, len(train) / seconds, int(train.lengths.sum()) / seconds, peak_memory_mb()),
