@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from warm import SUPPORTED, VARIABLE, Warm
 from dvc.lock import Lock
 from fingerprint import PIPELINES
 
 import repro
+from seqlab import config
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
 
@@ -126,3 +128,9 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_every_way_of_fitting_has_a_warm_process():
+    yamls = (PIPELINES.parent / "conf/family").glob("*.yaml")
+    found = [config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))) for path in yamls]
+    assert {family.fit for family in found} == set(repro.MODULES)
