@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ctranslate2
 import pytest
 from test_translator import train, write
 
 from seqlab.data.pairs import TextPairs
 from seqlab.errors import UserError
 from seqlab.families.seq2seq import Translator
+from seqlab.serving.ctranslate2 import export, translate
 from seqlab.training.settings import Decoding
-
-ctranslate2 = pytest.importorskip("ctranslate2")
-from seqlab.serving.ctranslate2 import export, translate  # noqa: E402
 
 
 @pytest.fixture(scope="module")
