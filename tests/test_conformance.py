@@ -352,6 +352,19 @@ def test_an_untrained_model_is_the_naive_forecast(name: str) -> None:
     np.testing.assert_allclose(mean[:, 1:], x[:, :-1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in FAMILIES if is_gradient(name)])
+def test_a_path_that_explodes_stays_finite(name: str) -> None:
+    space = SPACES["vectors"]
+    model = build(name, space)
+    with torch.no_grad():
+        model.ends.carry.fill_(-30.0)
+        model.ends.leave.weight.mul_(30.0)
+    x, mask = values(space, np.random.default_rng(0), 4, 20), np.ones((4, 20), bool)
+    paths = TorchPredictor(model, "cpu", "fp32").forecast(x, mask, 40, 3, 0)
+    assert np.isfinite(paths).all()
+    assert np.abs(paths[:, :, -1]).max() == model.ends.FAR
+
+
 def test_layer_groups_hold_every_parameter_once(gradient_case: tuple[str, Space]) -> None:
     model = build(*gradient_case, classes=CLASSES)
     groups = model.layer_groups()

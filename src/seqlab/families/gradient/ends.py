@@ -90,6 +90,8 @@ class VectorEnds(Ends):
 
     # Least scale, in units of the standardised series: a constant stretch would otherwise have infinite density.
     FLOOR = 1e-3
+    # In the same units: a path that explodes when it is fed its own values goes no further, or it would overflow.
+    FAR = 1e6
 
     def __init__(self, channels: int, width: int, density: Density):
         super().__init__(width)
@@ -127,7 +129,10 @@ class VectorEnds(Ends):
         return predictive.mean, predictive.stddev
 
     def sample(self, h: Tensor, last: Tensor, generator: torch.Generator) -> Tensor:
-        p = self.predictive(h, last)
+        return self.drawn(self.predictive(h, last), generator).clamp(-self.FAR, self.FAR)
+
+    @staticmethod
+    def drawn(p: Normal | StudentT, generator: torch.Generator) -> Tensor:
         if isinstance(p, Normal):
             return p.loc + p.scale * torch.randn(p.loc.shape, generator=generator, device=p.loc.device)
         # Bailey (1994), Mathematics of Computation 62: the polar method for Student's t, exact for any degrees of
