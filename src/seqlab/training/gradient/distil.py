@@ -58,8 +58,8 @@ class Distilled:
         else:
             channels, last = batch.x.shape[2], lagged(batch.x)[:, :-1]
             ours = model.ends.predictive(student, last)
-            drawn = cast(VectorEnds, self.teacher.ends).predictive(teacher, last).sample()
-            soft, hard = -ours.log_prob(drawn).sum(-1), -ours.log_prob(batch.x).sum(-1)
+            drawn = cast(VectorEnds, self.teacher.ends).predictive(teacher, last).draw()
+            soft, hard = -ours.log_prob(drawn), -ours.log_prob(batch.x)
         total = self.mixed(soft, hard).masked_fill(~batch.scored, 0).sum()
         return Loss(total, batch.scored.sum().float() * channels)
 

@@ -43,7 +43,7 @@ def hidden_log_prob(model: GradientFamily, x: Tensor, mask: Tensor, hidden: Tens
     around: Any = model.around
     h = around(torch.cat([start, inputs], 1), F.pad(mask, (1, 0), value=True))[:, 1:]
     if isinstance(model.ends, VectorEnds):
-        found = model.ends.predictive(h, lagged(visible)[:, :-1]).log_prob(x).sum(-1)
+        found = model.ends.predictive(h, lagged(visible)[:, :-1]).log_prob(x)
     else:
         found = model.ends.log_prob(h, x)
     return found.masked_fill(~hidden, 0)
