@@ -7,6 +7,7 @@ import random
 import re
 import tracemalloc
 import zipfile
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -406,9 +407,13 @@ def test_a_series_under_two_names_is_kept_once(tmp_path: Path) -> None:
         [f"{1990 + q // 4} Q{q % 4 + 1}" for q in range(60)],
         [f"2020-01-{1 + d // 24:02d}T{d % 24:02d}:00:00" for d in range(60)],
         [f"2020-01-{1 + d // 24:02d} {d % 24:02d}:00:00+00:00" for d in range(60)],
+        [f"{1990 + m // 12}-{m % 12 + 1:02d}-15" for m in range(60)],
+        [str(date(1990 + (m + 1) // 12, (m + 1) % 12 + 1, 1) - timedelta(days=1)) for m in range(60)],
+        [f"{1990 + y}-07-01" for y in range(60)],
+        [str(date(1990, 1, 30) + timedelta(days=d)) for d in range(60)],
         [str(t) for t in range(-30, 30)],
     ],
-    ids=["months", "quarters", "hours", "hours in a zone", "integers"],
+    ids=["months", "quarters", "hours", "hours in a zone", "monthly", "ends of months", "yearly", "days", "integers"],
 )  # fmt: skip
 def test_every_form_of_time_is_evenly_spaced(tmp_path: Path, times: list[str]) -> None:
     lines = ["Month,Place,Count", *(f"{time},t0,{i % 7}" for i, time in enumerate(times))]
@@ -460,6 +465,7 @@ BAD_SERIES: list[tuple[list[str] | bytes, str]] = [
     (["Month,Place,Count,Count", "0,t0,1,2"], r"t\.csv: 2 columns 'Count'; expected one"),
     (spoilt(7, "4,t0,1"), r"t\.csv, row 7, column Month: '4' does not come after the time before it of .*'t0'"),
     (spoilt(7, "3,t0,1"), r"t\.csv, row 7, column Month: '3' does not come after"),
+    (spoilt(7, "2020-01-01,t0,1"), r"t\.csv, row 7, column Month: '2020-01-01' does not come after"),
     (spoilt(7, "May,t0,1"), r"t\.csv, row 7, column Month: 'May' is no time; expected '1982 Apr'"),
     (spoilt(7, "1982 Mai,t0,1"), r"row 7, column Month: '1982 Mai' is no time"),
     (spoilt(7, "1982 Q5,t0,1"), r"row 7, column Month: '1982 Q5' is no time"),

@@ -7,8 +7,8 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,9 +131,11 @@ class Series:
                 f"found {', '.join(spec)}"
             )
         file = find(root, spec["file"])
-        series: dict[str, list[tuple[int, float]]] = {}
+        dated: dict[str, list[tuple[int | datetime, float]]] = {}
         for name, time, value in self._rows(file, spec):
-            series.setdefault(name, []).append((time, value))
+            dated.setdefault(name, []).append((time, value))
+        count = _counted({time for points in dated.values() for time, _ in points})
+        series = {name: [(count(time), value) for time, value in points] for name, points in dated.items()}
         steps: Counter[int] = Counter()
         for points in series.values():
             for (before, _), (after, _) in itertools.pairwise(points):
@@ -158,13 +160,14 @@ class Series:
             )
         return kept
 
-    def _rows(self, file: Path, spec: dict[str, Any]) -> Iterator[tuple[str, int, float]]:
-        """(series name, time index, value) of each row; a missing value is NaN."""
-        newest: dict[str, int] = {}
+    def _rows(self, file: Path, spec: dict[str, Any]) -> Iterator[tuple[str, int | datetime, float]]:
+        """(series name, time, value) of each row; a missing value is NaN."""
+        newest: dict[str, Any] = {}
         for where, (time, value, *key) in read_table(file, [spec["time"], spec["value"], *spec["key"]], []):
             name = "/".join(key)
-            at = _time_index(time, f"{where}, column {spec['time']}")
-            if at <= newest.get(name, at - 1):
+            at: Any = _time(time, f"{where}, column {spec['time']}")
+            before = newest.get(name, at)
+            if type(at) is not type(before) or (name in newest and at <= before):
                 raise UserError(
                     f"{where}, column {spec['time']}: {time!r} does not come after the time before it "
                     f"of the series {name!r}"
@@ -188,8 +191,8 @@ class Series:
         return value
 
 
-def _time_index(text: str, where: str) -> int:
-    """A count of steps: months of "1982 Apr", quarters of "1998 Q1", seconds of an ISO date, or a plain integer."""
+def _time(text: str, where: str) -> int | datetime:
+    """Months of "1982 Apr", quarters of "1998 Q1", a plain integer as it is, or the moment of an ISO date."""
     if match := re.fullmatch(r"(\d{4}) ([A-Z][a-z]{2})", text):
         if match[2] in MONTHS:
             return int(match[1]) * 12 + MONTHS[match[2]]
@@ -200,10 +203,28 @@ def _time_index(text: str, where: str) -> int:
     else:
         try:
             moment = datetime.fromisoformat(text)
-            return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         except ValueError:
             pass
     raise UserError(f"{where}: {text!r} is no time; expected '1982 Apr', '1998 Q1', an ISO date or an integer")
+
+
+def _counted(times: set[int | datetime]) -> Callable[[int | datetime], int]:
+    """What counts the steps of a panel's times: months where all dates are one day of a month or its last, or seconds.
+
+    Months and years differ in their seconds, and are steps of one length to whoever records by them.
+    """
+    dates = [time for time in times if isinstance(time, datetime)]
+    midnight = all((date.hour, date.minute, date.second, date.microsecond) == (0, 0, 0, 0) for date in dates)
+    last = all((date + timedelta(days=1)).day == 1 for date in dates)
+    by_month = midnight and (last or len({date.day for date in dates}) == 1)
+
+    def count(time: int | datetime) -> int:
+        if isinstance(time, int):
+            return time
+        return time.year * 12 + time.month - 1 if by_month else int(time.timestamp())
+
+    return count
 
 
 def _longest_run(points: list[tuple[int, float]], step: int) -> np.ndarray:
