@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,4 +120,6 @@ def complain(number: int, what: str) -> None:
 
 
 if __name__ == "__main__":
+    # A reader that has seen enough, as in `| head`, ends this quietly, as it ends other filters.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     errors_in_one_line(lambda: translate(sys.argv[1:]))

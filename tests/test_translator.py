@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -290,6 +291,17 @@ def test_the_command_line_keeps_the_other_lines(folder: Path, tmp_path: Path) ->
     assert lines[3]
     assert "line 2: byte 7 is not UTF-8" in made.stderr
     assert "Traceback" not in made.stderr
+    path.write_text("\n" * 100_000)
+    # A reader that has seen enough, as in `| head -1`.
+    with subprocess.Popen(
+        [*command, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as piped:
+        assert piped.stdout is not None
+        assert piped.stderr is not None
+        piped.stdout.readline()
+        piped.stdout.close()
+        assert piped.stderr.read() == b""
+    assert piped.returncode == -signal.SIGPIPE
     typed = subprocess.run(command, input="one two\n", capture_output=True, text=True, env=environment, check=False)
     assert (typed.returncode, typed.stdout.strip()) == (0, lines[0])
     missing = subprocess.run([*command, "no-such-file"], capture_output=True, text=True, env=environment, check=False)
