@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from copy import copy
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqlab.artifacts import read_json, write_json
 from seqlab.families.rules.analysis import Node, parse
@@ -21,6 +22,7 @@ from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
 from seqlab.families.rules.lexicon import Lexicon, Table, written
 from seqlab.families.rules.transfer import Transfer
+from seqlab.training.settings import Register
 
 LONG = 120
 """Words of a sentence beyond which it is translated word for word: no parse of such a sentence is worth its rules."""
@@ -46,7 +48,7 @@ class RuleBased:
     def __init__(
         self,
         *,
-        style: Literal["plain", "polite"],
+        style: Register,
         pairs: int,
         iterations: int,
         probability: float,
@@ -57,6 +59,12 @@ class RuleBased:
         self.induced: dict[str, dict[str, float]] = {}
         self.chosen: dict[str, str] = {}
         self.coverage = Coverage(0, {})
+
+    def in_register(self, register: Register) -> RuleBased:
+        """The same system speaking in another register."""
+        other = copy(self)
+        other.style = register
+        return other
 
     def translate(self, texts: list[str]) -> list[str]:
         """One translation a text, whatever the text; `coverage` then says what was not known."""
