@@ -20,10 +20,11 @@ from seqlab.artifacts import read_json, write_json
 from seqlab.families.rules.analysis import Node, parse
 from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
-from seqlab.families.rules.lexicon import Lexicon, Table, written
+from seqlab.families.rules.lexicon import Entry, Lexicon, Table, written
 from seqlab.families.rules.transfer import Transfer
 from seqlab.training.settings import Register
 
+LEARNED = ("induced", "chosen", "terms", "habits")
 LONG = 120
 """Words of a sentence beyond which it is translated word for word: no parse of such a sentence is worth its rules."""
 
@@ -58,6 +59,8 @@ class RuleBased:
         self.probability, self.prior_weight = probability, prior_weight
         self.induced: dict[str, dict[str, float]] = {}
         self.chosen: dict[str, str] = {}
+        self.terms: dict[str, str] = {}
+        self.habits: dict[str, str] = {}
         self.coverage = Coverage(0, {})
 
     def in_register(self, register: Register) -> RuleBased:
@@ -74,11 +77,11 @@ class RuleBased:
         lexicon = self.lexicon()
         words, unknown = 0, Counter[str]()
         found = []
-        for sentences in parse([_plain(text) for text in texts]):
+        for sentences in parse([_plain(text) for text in texts], lexicon):
             steps = []
             for nodes in sentences:
                 trace = Trace()
-                steps.append(_one(nodes, Transfer(lexicon, self.style, trace), trace))
+                steps.append(_one(nodes, Transfer(lexicon, self.style, trace, self.habits.get("commands", "polite")), trace))
                 words += len(trace.lexicon) + trace.unknown.total()
                 unknown += trace.unknown
             found.append(steps)
@@ -111,7 +114,7 @@ class RuleBased:
         lexicon = self.lexicon()
         return [
             " ".join(part for nodes in sentences for part in _word_for_word(nodes, lexicon))
-            for sentences in parse([_plain(text) for text in texts])
+            for sentences in parse([_plain(text) for text in texts], lexicon)
         ]
 
     def lexicon(self) -> Lexicon:
@@ -122,6 +125,10 @@ class RuleBased:
             entry = table[lemma, part]
             rest = tuple(other for other in entry.korean if other != korean)
             table[lemma, part] = replace(entry, korean=(korean, *rest))
+        if self.style == self.habits.get("register"):
+            for key, korean in self.terms.items():
+                lemma, _, part = key.rpartition("/")
+                table[lemma, part] = Entry(part, (korean, *table[lemma, part].korean))
         best = {lemma: max(options, key=options.__getitem__) for lemma, options in self.induced.items()}
         return Lexicon(table, best)
 
@@ -130,27 +137,32 @@ class RuleBased:
 
         Raises UserError when the domain holds no pairs.
         """
-        from seqlab.families.rules.induction import adapt, induce, morphemes
+        from seqlab.families.rules.induction import adapt, habits, induce, morphemes, read, terms
 
-        pairs = morphemes(prepared / "pairs/train.jsonl", self.pairs)
+        rows = read(prepared / "pairs/train.jsonl", self.pairs)
+        pairs = morphemes(rows)
         before = prior.induced if prior is not None else {}
         self.induced = induce(pairs, before, self.prior_weight, self.iterations, self.probability)
-        self.chosen = adapt(pairs, written()) if prior is not None else {}
+        adapts = prior is not None
+        self.chosen = adapt(pairs, written()) if adapts else {}
+        self.terms = terms(pairs, written(), self.induced) if adapts else {}
+        self.habits = habits(rows, written()) if adapts else {}
         return self
 
     @property
     def parameters(self) -> int:
         """Probabilities and choices that were estimated."""
-        return sum(map(len, self.induced.values())) + len(self.chosen)
+        return sum(map(len, self.induced.values())) + len(self.chosen) + len(self.terms) + len(self.habits)
 
     def save(self, folder: Path) -> None:
         """Write what was learned as JSON."""
-        write_json(folder / "lexicon.json", {"induced": self.induced, "chosen": self.chosen})
+        write_json(folder / "lexicon.json", {name: getattr(self, name) for name in LEARNED})
 
     def load(self, folder: Path) -> RuleBased:
         """Take up what `save` wrote. Raises UserError when it is missing or not JSON."""
         found = read_json(folder / "lexicon.json")
-        self.induced, self.chosen = found["induced"], found["chosen"]
+        for name in LEARNED:
+            setattr(self, name, found[name])
         return self
 
 
