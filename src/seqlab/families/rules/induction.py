@@ -55,7 +55,7 @@ def habits(pairs: list[tuple[str, str]], table: Table) -> dict[str, str]:
     asked = described = 0
     for english, korean in pairs:
         first = english.split()[0].lower() if english else ""
-        if english.endswith(".") and (first, "v") in table and (first, "n") not in table:
+        if english.endswith(".") and (first, "v") in table and first != "please":
             asked += korean.endswith(("세요.", "시오."))
             described += korean.endswith("니다.")
     return {
@@ -161,7 +161,7 @@ def terms(pairs: Aligned, table: Table, induced: Lexica) -> dict[str, str]:
             for word, share in induced.get(low, {}).items()
             if part in ("n", "v") and word.endswith("다") == (part == "v")
         }
-        if not options or part not in ("n", "v"):
+        if not options or "unit" in entry.notes:
             continue
         best = max(options, key=options.__getitem__)
         times = used.get(low, Counter())[best.split()[-1]]

@@ -221,6 +221,8 @@ class Nouns(Conditions, ABC):
         entry = self.entry(node)
         if entry is None:
             self.trace.unknown[node.lemma] += 1
+            if not predicative:
+                return [[(node.text, "SL")]], "determiner"
             return [[(node.text, "SL"), ("하", "XSA")]], "adjective"
         text = entry.korean[0]
         notes = entry.notes
