@@ -334,10 +334,12 @@ def test_what_is_learned_is_saved_and_used(tmp_path: Path) -> None:
     assert source.chosen == {}
     target = family().fit(tmp_path / "prepared", source)
     assert target.chosen["run/v"] == "실행하다"
+    assert target.habits == {"register": "polite", "commands": "polite"}
     target.save(tmp_path / "model")
     loaded = family().load(tmp_path / "model")
-    assert (loaded.induced, loaded.chosen) == (target.induced, target.chosen)
-    assert loaded.translate(["Run this sprocket."]) == ["이 스프로킷을 실행해라."]
+    assert all(getattr(loaded, name) == getattr(target, name) for name in ("induced", "chosen", "habits"))
+    assert loaded.in_register("polite").translate(["Run this sprocket."]) == ["이 스프로킷을 실행하세요."]
+    assert loaded.in_register("plain").translate(["Run to this sprocket."]) == ["이 스프로킷에 달려라."]
     assert loaded.parameters == target.parameters > 0
     family().fit(tmp_path / "prepared", source).save(tmp_path / "again")
     assert (tmp_path / "again/lexicon.json").read_bytes() == (tmp_path / "model/lexicon.json").read_bytes()
@@ -357,7 +359,7 @@ def test_importing_is_light() -> None:
 def test_the_command_line_shows_the_steps_and_keeps_the_other_lines(tmp_path: Path) -> None:
     parameters = {"style": "plain", "pairs": 10, "iterations": 1, "probability": 0.3, "prior_weight": 1.0}
     recipe = Recipe("seqlab.families.rule_based.RuleBased", parameters, "rules", "pairs", 400, None)
-    saved.save(tmp_path / "translate", recipe, {}, {"lexicon.json": b'{"induced": {}, "chosen": {}}'})
+    saved.save(tmp_path / "translate", recipe, {}, {"lexicon.json": b'{"induced": {}, "chosen": {}, "habits": {}}'})
     script = str(ROOT / "pipelines/translate.py")
     command = [sys.executable, script, "family=rule_based", f"model={tmp_path}", "--explain"]
     text = b"I love this movie.\n\xff\nShe reads a book.\n"

@@ -19,9 +19,9 @@ CAVEATS = {
     " of them the set measures grammar, not vocabulary.",
 }
 
-REGISTERS: dict[Register, str] = {
-    register: f"The set is in the {register} register ({ending}), of which rules are told as a translator is by a client;"
-    " the other systems are not told, and speak as their training pairs do."
+REGISTERS = {
+    register: f"The set is in the {register} register ({ending}), of which rules are told as a translator is by a"
+    " client; the other systems are not told, and speak as their training pairs do."
     for register, ending in (("plain", "한다"), ("polite", "합니다"))
 }
 

@@ -24,7 +24,7 @@ from seqlab.families.rules.lexicon import Entry, Lexicon, Table, written
 from seqlab.families.rules.transfer import Transfer
 from seqlab.training.settings import Register
 
-LEARNED = ("induced", "chosen", "terms", "habits")
+LEARNED = ("induced", "chosen", "habits")
 LONG = 120
 """Words of a sentence beyond which it is translated word for word: no parse of such a sentence is worth its rules."""
 
@@ -59,7 +59,6 @@ class RuleBased:
         self.probability, self.prior_weight = probability, prior_weight
         self.induced: dict[str, dict[str, float]] = {}
         self.chosen: dict[str, str] = {}
-        self.terms: dict[str, str] = {}
         self.habits: dict[str, str] = {}
         self.coverage = Coverage(0, {})
 
@@ -81,7 +80,9 @@ class RuleBased:
             steps = []
             for nodes in sentences:
                 trace = Trace()
-                steps.append(_one(nodes, Transfer(lexicon, self.style, trace, self.habits.get("commands", "polite")), trace))
+                steps.append(
+                    _one(nodes, Transfer(lexicon, self.style, trace, self.habits.get("commands", "polite")), trace)
+                )
                 words += len(trace.lexicon) + trace.unknown.total()
                 unknown += trace.unknown
             found.append(steps)
@@ -118,17 +119,20 @@ class RuleBased:
         ]
 
     def lexicon(self) -> Lexicon:
-        """The hand-written entries, with the alternatives that the target prefers, above the induced ones."""
+        """The hand-written entries above the induced ones.
+
+        In the register of the target's pairs the words that they prefer come first: a text of another register is of
+        another kind, and takes from them only what is not written here.
+        """
         table: Table = dict(written())
-        for key, korean in self.chosen.items():
+        for key, korean in self.chosen.items() if self.style == self.habits.get("register") else ():
             lemma, _, part = key.rpartition("/")
             entry = table[lemma, part]
-            rest = tuple(other for other in entry.korean if other != korean)
-            table[lemma, part] = replace(entry, korean=(korean, *rest))
-        if self.style == self.habits.get("register"):
-            for key, korean in self.terms.items():
-                lemma, _, part = key.rpartition("/")
-                table[lemma, part] = Entry(part, (korean, *table[lemma, part].korean))
+            if korean in entry.korean:
+                rest = tuple(other for other in entry.korean if other != korean)
+                table[lemma, part] = replace(entry, korean=(korean, *rest))
+            else:
+                table[lemma, part] = Entry(part, (korean, *entry.korean))
         best = {lemma: max(options, key=options.__getitem__) for lemma, options in self.induced.items()}
         return Lexicon(table, best)
 
@@ -139,20 +143,19 @@ class RuleBased:
         """
         from seqlab.families.rules.induction import adapt, habits, induce, morphemes, read, terms
 
-        rows = read(prepared / "pairs/train.jsonl", self.pairs)
-        pairs = morphemes(rows)
+        rows = read(prepared / "pairs/train.jsonl")
+        pairs = morphemes(rows[: self.pairs])
         before = prior.induced if prior is not None else {}
         self.induced = induce(pairs, before, self.prior_weight, self.iterations, self.probability)
-        adapts = prior is not None
-        self.chosen = adapt(pairs, written()) if adapts else {}
-        self.terms = terms(pairs, written(), self.induced) if adapts else {}
-        self.habits = habits(rows, written()) if adapts else {}
+        if prior is not None:
+            self.chosen = terms(pairs, written(), self.induced) | adapt(pairs, written())
+            self.habits = habits(rows, written())
         return self
 
     @property
     def parameters(self) -> int:
         """Probabilities and choices that were estimated."""
-        return sum(map(len, self.induced.values())) + len(self.chosen) + len(self.terms) + len(self.habits)
+        return sum(map(len, self.induced.values())) + len(self.chosen) + len(self.habits)
 
     def save(self, folder: Path) -> None:
         """Write what was learned as JSON."""

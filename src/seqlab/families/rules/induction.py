@@ -31,14 +31,14 @@ class Aligned:
     """Of each Korean unit, what stands between it and the one before: nothing, a space, None for anything else."""
 
 
-def read(path: Path, limit: int) -> list[tuple[str, str]]:
-    """The first `limit` pairs, shortest first: short pairs align best. Raises UserError when there are none."""
+def read(path: Path) -> list[tuple[str, str]]:
+    """The pairs, shortest first: short pairs align best. Raises UserError when there are none."""
     if not path.exists():
         raise UserError(f"{path}: missing; run the prepare stage")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     if not rows:
         raise UserError(f"{path}: no pairs")
-    rows = sorted(rows, key=lambda row: (len(row["source"].split()), row["group"]))[:limit]
+    rows = sorted(rows, key=lambda row: (len(row["source"].split()), row["group"]))
     return [(row["source"], row["references"][0]) for row in rows]
 
 

@@ -16,7 +16,7 @@ GIVEN_ADJECTIVES = ("있다", "없다", "고맙다", "어떻다")
 def _named(words: Phrase) -> Phrase:
     """A stem as the name of what it does: 삭제하 → 삭제, 열 → 열기."""
     *rest, last = words
-    (*before, (form, tag)) = last
+    (*before, (form, _)) = last
     if form.endswith("하") and (form != "하" or before):
         return [*rest, [*before, (form[:-1], "NNG")] if form != "하" else before]
     return [*rest, [*last, ("기", "ETN")]]
