@@ -123,7 +123,7 @@ class Lexicon:
         exact = self.find(lemma, part)
         if exact is not None:
             return exact
-        for other in {"n": "arp", "v": "n", "a": "rn", "r": "adn", "d": "pa", "p": "dn", "x": "rnva", "c": "r"}.get(
+        for other in {"n": "arp", "v": "n", "a": "rnv", "r": "adn", "d": "pa", "p": "dn", "x": "rnva", "c": "r"}.get(
             part, ""
         ):
             if entry := self.find(lemma, other):

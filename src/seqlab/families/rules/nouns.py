@@ -288,7 +288,9 @@ class Nouns(Conditions, ABC):
     def _resolve(self, node: Node) -> tuple[str, Node | None]:
         """A preposition, of one word or several, and its object."""
         table = self.rules["prepositions"]
-        key, target = node.lemma, node.child("pobj", "pcomp")
+        # A participle that became a preposition (according to) is looked up as it is written.
+        key = node.text.lower() if node.tag.startswith("VB") else node.lemma
+        target = node.child("pobj", "pcomp")
         inner = node.child("prep")
         if target is not None and (of := target.child("prep")) is not None:
             long = f"{key}_{target.lemma}_{of.lemma}"
