@@ -136,6 +136,8 @@ POLITE = {
     "could not": ("We could not open the door.", "우리는 문을 열 수 없습니다."),
     "may": ("She may come.", "그녀는 올 수 있습니다."),
     "name": ("He uses e-mail-2.", "그는 e-mail-2를 사용합니다."),
+    "aside": ("The color (new) of the window.", "창문의 색입니다. (새)"),
+    "aside in front": ("(New) Color of the house.", "(새) 집의 색입니다."),
     "clause on a noun": ("A new house when sleeping", "잘 때 새 집"),
 }
 

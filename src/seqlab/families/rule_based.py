@@ -9,6 +9,7 @@ statistical machine translation), and among alternatives that the lexicon offers
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from copy import copy
 from dataclasses import dataclass, replace
@@ -76,13 +77,17 @@ class RuleBased:
         lexicon = self.lexicon()
         words, unknown = 0, Counter[str]()
         found = []
-        for sentences in parse([_plain(text) for text in texts], lexicon):
+        parted = [asides(_plain(text)) for text in texts]
+        parsed = iter(parse([part for parts in parted for part, _ in parts], lexicon))
+        for parts in parted:
             steps = []
-            for nodes in sentences:
+            for nodes, frame in [(nodes, frame) for _, frame in parts for nodes in next(parsed)]:
                 trace = Trace()
                 steps.append(
                     _one(nodes, Transfer(lexicon, self.style, trace, self.habits.get("commands", "polite")), trace)
                 )
+                if steps[-1]["surface"]:
+                    steps[-1]["surface"] = frame.format(steps[-1]["surface"])
                 words += len(trace.lexicon) + trace.unknown.total()
                 unknown += trace.unknown
             found.append(steps)
@@ -167,6 +172,21 @@ class RuleBased:
         for name in LEARNED:
             setattr(self, name, found[name])
         return self
+
+
+ASIDE = re.compile(r"(?:^|(?<=\s))\(([^()]*[^\W\d][^()]*)\)")
+
+
+def asides(text: str) -> list[tuple[str, str]]:
+    """A text without what it says in parentheses, and this, which is parsed on its own, in its place or behind.
+
+    With each part the frame of its sentences' translations.
+    """
+    inside = [(match.group(1), "({})") for match in ASIDE.finditer(text)]
+    outside = re.sub(r"\s+(?=[.,;:!?]|$)", "", ASIDE.sub("", text)).strip()
+    if not inside or not outside:
+        return [(text, "{}")]
+    return [*inside, (outside, "{}")] if text.startswith("(") else [(outside, "{}"), *inside]
 
 
 def _plain(text: str) -> str:
