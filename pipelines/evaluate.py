@@ -102,12 +102,13 @@ def translated(stage: Stage, prepared: Prepared, run: Run) -> tuple[Scores, dict
     found, speeds = Scores(), {}
     for task, file in TESTS.items():
         test = stage.first(TextPairs.load(prepared.folder / f"pairs/{file}.jsonl"))
+        asked = system.in_register(settings.registers[task])
         began = time.perf_counter()
-        made = system.translate(test.sources)
+        made = asked.translate(test.sources)
         speeds[task] = {"sentences_per_second": len(test) / (time.perf_counter() - began)}
-        found |= translation.scores(task, made, test, scorers) | translation.unknown(task, system.unknown(test.sources))
+        found |= translation.scores(task, made, test, scorers) | translation.unknown(task, asked.unknown(test.sources))
         chosen = translation.sampled(len(test), settings.samples)
-        run.text(system.explained([test.sources[i] for i in chosen]), f"explanations/{task}.html")
+        run.text(asked.explained([test.sources[i] for i in chosen]), f"explanations/{task}.html")
     run.metrics({f"test/{task}/{name}": value for task, part in speeds.items() for name, value in part.items()})
     return found, speeds
 

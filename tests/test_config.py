@@ -99,6 +99,8 @@ def test_acquiring_by_hand_asks_for_a_domain_alone(no_heavy_imports: Path) -> No
             "registry: pipy",
             ["domains.strings.archives.source.registry", "'pipy'"],
         ),
+        ("domain/translation.yaml", "everyday: plain", "everyday: rude", ["evaluate.registers.everyday", "'rude'"]),
+        ("domain/translation.yaml", "everyday: plain", "evryday: plain", ["registers.evryday", "mean 'everyday'"]),
         ("suite/default.yaml", "replicates: 2000", "replicates: many", ["suite.replicates", "'many'"]),
         ("suite/default.yaml", "positions: null", "positions: 0", ["suite.positions", "0"]),
         ("suite/default.yaml", "families.rnn: rnn", "families.rnn: rmm", ["rmm"]),

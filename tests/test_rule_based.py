@@ -117,8 +117,50 @@ def test_the_first_everyday_sentence_and_its_steps() -> None:
 def test_the_polite_style() -> None:
     polite = family(style="polite")
     assert polite.translate(["She reads a book.", "Do you like fish?", "Open the window.", "Don't run."]) == [
-        "그녀는 책을 읽습니다.", "너는 물고기를 좋아합니까?", "창문을 여세요.", "달리지 마세요.",
+        "그녀는 책을 읽습니다.", "물고기를 좋아합니까?", "창문을 여세요.", "달리지 마세요.",
     ]  # fmt: skip
+
+
+# The polite register of software: labels, descriptions, nobody addressed.
+POLITE = {
+    "you": ("Take your bag.", "가방을 가져가세요."),
+    "label": ("Open the window", "창문 열기"),
+    "row of labels": ("Choose a color and draw a house", "색 고르기 및 집 그리기"),
+    "noun with a full stop": ("The color of the window.", "창문의 색입니다."),
+    "noun without": ("Milk and bread", "우유 및 빵"),
+    "no subject": ("Explains the book.", "책을 설명합니다."),
+    "whether to": ("Asks whether to open the door.", "문을 열지 여부를 묻습니다."),
+    "whether alone": ("Whether the bus arrives.", "버스가 도착하는지 여부입니다."),
+    "future": ("The bus will arrive tomorrow.", "버스가 내일 도착합니다."),
+    "failed": ("The teacher failed to open the door.", "선생님이 문을 열지 못했습니다."),
+    "could not": ("We could not open the door.", "우리는 문을 열 수 없습니다."),
+    "may": ("She may come.", "그녀는 올 수 있습니다."),
+    "name": ("He uses e-mail-2.", "그는 e-mail-2를 사용합니다."),
+    "aside": ("The color (new) of the window.", "창문의 색입니다. (새)"),
+    "aside in front": ("(New) Color of the house.", "(새) 집의 색입니다."),
+    "clause on a noun": ("A new house when sleeping", "잘 때 새 집"),
+}
+
+
+@pytest.mark.parametrize("phenomenon", POLITE)
+def test_the_polite_register(phenomenon: str) -> None:
+    english, korean = POLITE[phenomenon]
+    assert family(style="plain").in_register("polite").translate([english]) == [korean]
+
+
+def test_in_register_leaves_the_original_as_it_was() -> None:
+    plain = family()
+    assert plain.in_register("polite").translate(["She reads."]) == ["그녀는 읽습니다."]
+    assert plain.translate(["She reads."]) == ["그녀는 읽는다."]
+
+
+def test_a_target_that_describes_its_commands_has_them_described() -> None:
+    pairs = [("Open the door.", "문을 엽니다.")] * 6 + [("Open it.", "여세요.")]
+    polite = family(style="polite")
+    polite.habits = induction.habits(pairs, written())
+    assert polite.habits == {"register": "polite", "commands": "described"}
+    assert polite.translate(["Close the door."]) == ["문을 닫습니다."]
+    assert induction.habits(pairs[:4], written())["commands"] == "polite"
 
 
 def test_the_control_keeps_english_order() -> None:
@@ -316,6 +358,26 @@ def test_a_prior_counts_as_observations() -> None:
     assert helped["sky"] == {"하늘": 1.0}
 
 
+def test_a_run_of_nouns_is_one_translation() -> None:
+    rows = [
+        ("The gadget is new.", "온도 조절기는 새것입니다."), ("Open the gadget.", "온도 조절기를 여세요."),
+        ("A gadget", "온도 조절기"), ("Gadget and house", "온도 조절기와 집"), ("House", "집"),
+    ] * 3  # fmt: skip
+    pairs = induction.morphemes(rows)
+    assert (["온도", "조절기", "열다"], [None, " ", None]) in zip(pairs.korean, pairs.gaps or [], strict=True)
+    found = induction.induce(pairs, {}, 0.0, 5, 0.3)
+    assert list(found["gadget"]) == ["온도 조절기"]
+    assert list(found["house"]) == ["집"]
+
+
+def test_a_term_of_the_target_replaces_words_that_it_does_not_use() -> None:
+    table = {("field", "n"): Entry("n", ("들판",)), ("hour", "n"): Entry("n", ("시간",), {"unit": "시간"})}
+    pairs = induction.Aligned([["field", "hour"]] * 6, [["필드", "때"]] * 6)
+    induced = {"field": {"필드": 0.9}, "hour": {"때": 0.9}}
+    assert induction.terms(pairs, table, induced) == {"field/n": "필드"}
+    assert induction.terms(induction.Aligned(pairs.english[:4], pairs.korean[:4]), table, induced) == {}
+
+
 def test_alternatives_follow_the_target() -> None:
     table = {("run", "v"): Entry("v", ("달리다", "실행하다")), ("dog", "n"): Entry("n", ("개",))}
     pairs = induction.Aligned([["run", "file"]] * 6, [["파일", "실행하다"]] * 5 + [["달리다"]])
@@ -334,10 +396,12 @@ def test_what_is_learned_is_saved_and_used(tmp_path: Path) -> None:
     assert source.chosen == {}
     target = family().fit(tmp_path / "prepared", source)
     assert target.chosen["run/v"] == "실행하다"
+    assert target.habits == {"register": "polite", "commands": "polite"}
     target.save(tmp_path / "model")
     loaded = family().load(tmp_path / "model")
-    assert (loaded.induced, loaded.chosen) == (target.induced, target.chosen)
-    assert loaded.translate(["Run this sprocket."]) == ["이 스프로킷을 실행해라."]
+    assert all(getattr(loaded, name) == getattr(target, name) for name in ("induced", "chosen", "habits"))
+    assert loaded.in_register("polite").translate(["Run this sprocket."]) == ["이 스프로킷을 실행하세요."]
+    assert loaded.in_register("plain").translate(["Run to this sprocket."]) == ["이 스프로킷에 달려라."]
     assert loaded.parameters == target.parameters > 0
     family().fit(tmp_path / "prepared", source).save(tmp_path / "again")
     assert (tmp_path / "again/lexicon.json").read_bytes() == (tmp_path / "model/lexicon.json").read_bytes()
@@ -357,7 +421,7 @@ def test_importing_is_light() -> None:
 def test_the_command_line_shows_the_steps_and_keeps_the_other_lines(tmp_path: Path) -> None:
     parameters = {"style": "plain", "pairs": 10, "iterations": 1, "probability": 0.3, "prior_weight": 1.0}
     recipe = Recipe("seqlab.families.rule_based.RuleBased", parameters, "rules", "pairs", 400, None)
-    saved.save(tmp_path / "translate", recipe, {}, {"lexicon.json": b'{"induced": {}, "chosen": {}}'})
+    saved.save(tmp_path / "translate", recipe, {}, {"lexicon.json": b'{"induced": {}, "chosen": {}, "habits": {}}'})
     script = str(ROOT / "pipelines/translate.py")
     command = [sys.executable, script, "family=rule_based", f"model={tmp_path}", "--explain"]
     text = b"I love this movie.\n\xff\nShe reads a book.\n"

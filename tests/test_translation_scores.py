@@ -165,7 +165,8 @@ def test_a_report_shows_lengths_pairs_samples_and_what_limits_them() -> None:
         replace(copied, scores=copied.scores | Scores(texts=kept)),
     ]
     decoding = Decoding(1, 1.0, 1.0, 1.0, 1, 1)
-    options = TranslationEvaluation(decoding, "char", 20, dict.fromkeys(TESTS, "chrf++"))
+    registers, headline = dict.fromkeys(TESTS, "polite"), dict.fromkeys(TESTS, "chrf++")
+    options = TranslationEvaluation(decoding, "char", 20, registers, headline)
     text = translation_report.markdown("translation", cells, {("everyday", "good", "scratch"): 12.5}, options, 100)
     assert all(f"`{one}`" in text for one in signatures)
     assert "kept for testing alone" in text

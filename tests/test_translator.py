@@ -259,6 +259,7 @@ def test_attention_finds_the_reversed_word(translator: Translator) -> None:
     "text", ["", " ", "\x00\x07", "龍 и 🦖", "one\ttwo\u2028three", "one " * 2500, "a" * 10_000, "<pad> </s>"]
 )
 def test_any_text_gets_a_translation(translator: Translator, text: str) -> None:
+    assert translator.in_register("plain") is translator
     quick = translator.with_decoding(Decoding(1, 1.0, 1.0, 0.1, 3, 64))
     made = quick.translate(["one two", text, "three"])
     assert len(made) == 3

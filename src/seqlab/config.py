@@ -26,6 +26,7 @@ from seqlab.training.settings import (
     Decoding,
     Objective,
     Optimizer,
+    Register,
     SourceBudget,
     Strategy,
     TaskBudget,
@@ -80,6 +81,7 @@ class TranslationEvaluation:
     decoding: Decoding  # of every neural system
     tokenize: Literal["char", "ko-mecab"]  # of BLEU
     samples: int  # sentences of each test set that the report shows
+    registers: dict[str, Register]  # that each test set is ordered in
     headline: dict[str, str]  # the metric that ranks each test set
 
 
@@ -362,7 +364,9 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
 
 def _evaluation(tree: dict[str, Any], where: str) -> Evaluation | TranslationEvaluation:
     if "decoding" in tree:
-        return _check(TranslationEvaluation, tree, where)
+        found = _check(TranslationEvaluation, tree, where)
+        only(found.registers, tuple(found.headline), f"{where}.registers")
+        return found
     return _check(Evaluation, tree, where)
 
 

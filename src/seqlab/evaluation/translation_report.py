@@ -9,6 +9,7 @@ from seqlab.data.pairs import TESTS
 from seqlab.evaluation import leaderboard, metrics, translation
 from seqlab.evaluation.leaderboard import CONTROL, Cell, Row, system_name
 from seqlab.evaluation.metrics import label_of
+from seqlab.training.settings import Register
 
 # What must be known of a test set to read its scores.
 CAVEATS = {
@@ -18,12 +19,19 @@ CAVEATS = {
     " of them the set measures grammar, not vocabulary.",
 }
 
+REGISTERS = {
+    register: f"The set is in the {register} register ({ending}), of which rules are told as a translator is by a"
+    " client; the other systems are not told, and speak as their training pairs do."
+    for register, ending in (("plain", "한다"), ("polite", "합니다"))
+}
+
 
 class Settings(Protocol):
     """A domain's `evaluate` section."""
 
     tokenize: translation.Tokenize
     samples: int
+    registers: Mapping[str, Register]
     headline: dict[str, str]
 
 
@@ -49,6 +57,7 @@ def markdown(
         if ranked:
             parts += [f"## {task}\n", _by_length(ranked, task, speeds)]
             parts += [f"{note}\n" for note in remarks(ranked, task)]
+            parts += [f"{REGISTERS[settings.registers[task]]}\n"]
             parts += [f"![{label_of(metric)} by length](pictures/{domain}-{task}-lengths.png)\n"]
             parts += [_pairs(cells, task, metric, replicates), _samples(ranked, task, settings.samples)]
     return "\n".join(parts)

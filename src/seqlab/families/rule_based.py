@@ -9,19 +9,23 @@ statistical machine translation), and among alternatives that the lexicon offers
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from copy import copy
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seqlab.artifacts import read_json, write_json
 from seqlab.families.rules.analysis import Node, parse
 from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
-from seqlab.families.rules.lexicon import Lexicon, Table, written
+from seqlab.families.rules.lexicon import Entry, Lexicon, Table, written
 from seqlab.families.rules.transfer import Transfer
+from seqlab.training.settings import Register
 
+LEARNED = ("induced", "chosen", "habits")
 LONG = 120
 """Words of a sentence beyond which it is translated word for word: no parse of such a sentence is worth its rules."""
 
@@ -46,7 +50,7 @@ class RuleBased:
     def __init__(
         self,
         *,
-        style: Literal["plain", "polite"],
+        style: Register,
         pairs: int,
         iterations: int,
         probability: float,
@@ -56,7 +60,14 @@ class RuleBased:
         self.probability, self.prior_weight = probability, prior_weight
         self.induced: dict[str, dict[str, float]] = {}
         self.chosen: dict[str, str] = {}
+        self.habits: dict[str, str] = {}
         self.coverage = Coverage(0, {})
+
+    def in_register(self, register: Register) -> RuleBased:
+        """The same system speaking in another register."""
+        other = copy(self)
+        other.style = register
+        return other
 
     def translate(self, texts: list[str]) -> list[str]:
         """One translation a text, whatever the text; `coverage` then says what was not known."""
@@ -66,11 +77,17 @@ class RuleBased:
         lexicon = self.lexicon()
         words, unknown = 0, Counter[str]()
         found = []
-        for sentences in parse([_plain(text) for text in texts]):
+        parted = [asides(_plain(text)) for text in texts]
+        parsed = iter(parse([part for parts in parted for part, _ in parts], lexicon))
+        for parts in parted:
             steps = []
-            for nodes in sentences:
+            for nodes, frame in [(nodes, frame) for _, frame in parts for nodes in next(parsed)]:
                 trace = Trace()
-                steps.append(_one(nodes, Transfer(lexicon, self.style, trace), trace))
+                steps.append(
+                    _one(nodes, Transfer(lexicon, self.style, trace, self.habits.get("commands", "polite")), trace)
+                )
+                if steps[-1]["surface"]:
+                    steps[-1]["surface"] = frame.format(steps[-1]["surface"])
                 words += len(trace.lexicon) + trace.unknown.total()
                 unknown += trace.unknown
             found.append(steps)
@@ -103,17 +120,24 @@ class RuleBased:
         lexicon = self.lexicon()
         return [
             " ".join(part for nodes in sentences for part in _word_for_word(nodes, lexicon))
-            for sentences in parse([_plain(text) for text in texts])
+            for sentences in parse([_plain(text) for text in texts], lexicon)
         ]
 
     def lexicon(self) -> Lexicon:
-        """The hand-written entries, with the alternatives that the target prefers, above the induced ones."""
+        """The hand-written entries above the induced ones.
+
+        In the register of the target's pairs the words that they prefer come first: a text of another register is of
+        another kind, and takes from them only what is not written here.
+        """
         table: Table = dict(written())
-        for key, korean in self.chosen.items():
+        for key, korean in self.chosen.items() if self.style == self.habits.get("register") else ():
             lemma, _, part = key.rpartition("/")
             entry = table[lemma, part]
-            rest = tuple(other for other in entry.korean if other != korean)
-            table[lemma, part] = replace(entry, korean=(korean, *rest))
+            if korean in entry.korean:
+                rest = tuple(other for other in entry.korean if other != korean)
+                table[lemma, part] = replace(entry, korean=(korean, *rest))
+            else:
+                table[lemma, part] = Entry(part, (korean, *entry.korean))
         best = {lemma: max(options, key=options.__getitem__) for lemma, options in self.induced.items()}
         return Lexicon(table, best)
 
@@ -122,28 +146,47 @@ class RuleBased:
 
         Raises UserError when the domain holds no pairs.
         """
-        from seqlab.families.rules.induction import adapt, induce, morphemes
+        from seqlab.families.rules.induction import adapt, habits, induce, morphemes, read, terms
 
-        pairs = morphemes(prepared / "pairs/train.jsonl", self.pairs)
+        rows = read(prepared / "pairs/train.jsonl")
+        pairs = morphemes(rows[: self.pairs])
         before = prior.induced if prior is not None else {}
         self.induced = induce(pairs, before, self.prior_weight, self.iterations, self.probability)
-        self.chosen = adapt(pairs, written()) if prior is not None else {}
+        if prior is not None:
+            self.chosen = terms(pairs, written(), self.induced) | adapt(pairs, written())
+            self.habits = habits(rows, written())
         return self
 
     @property
     def parameters(self) -> int:
         """Probabilities and choices that were estimated."""
-        return sum(map(len, self.induced.values())) + len(self.chosen)
+        return sum(map(len, self.induced.values())) + len(self.chosen) + len(self.habits)
 
     def save(self, folder: Path) -> None:
         """Write what was learned as JSON."""
-        write_json(folder / "lexicon.json", {"induced": self.induced, "chosen": self.chosen})
+        write_json(folder / "lexicon.json", {name: getattr(self, name) for name in LEARNED})
 
     def load(self, folder: Path) -> RuleBased:
         """Take up what `save` wrote. Raises UserError when it is missing or not JSON."""
         found = read_json(folder / "lexicon.json")
-        self.induced, self.chosen = found["induced"], found["chosen"]
+        for name in LEARNED:
+            setattr(self, name, found[name])
         return self
+
+
+ASIDE = re.compile(r"(?:^|(?<=\s))\(([^()]*[^\W\d][^()]*)\)")
+
+
+def asides(text: str) -> list[tuple[str, str]]:
+    """A text without what it says in parentheses, and this, which is parsed on its own, in its place or behind.
+
+    With each part the frame of its sentences' translations.
+    """
+    inside = [(match.group(1), "({})") for match in ASIDE.finditer(text)]
+    outside = re.sub(r"\s+(?=[.,;:!?]|$)", "", ASIDE.sub("", text)).strip()
+    if not inside or not outside:
+        return [(text, "{}")]
+    return [*inside, (outside, "{}")] if text.startswith("(") else [(outside, "{}"), *inside]
 
 
 def _plain(text: str) -> str:

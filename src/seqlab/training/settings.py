@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+Register = Literal["plain", "polite"]
+"""How Korean speaks to its readers: 한다 or 합니다."""
+
 
 @dataclass(frozen=True)
 class Budget:

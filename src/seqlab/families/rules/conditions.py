@@ -40,10 +40,14 @@ class Trace:
 
 
 class Conditions:
-    """Words seen through the lexicon. `style` of the translation is plain (한다) or polite (합니다)."""
+    """Words seen through the lexicon. `style` of the translation is plain (한다) or polite (합니다).
 
-    def __init__(self, lexicon: Lexicon, style: str, trace: Trace) -> None:
+    commands: how a polite text tells its reader what to do: asking for it (polite) or describing it (described).
+    """
+
+    def __init__(self, lexicon: Lexicon, style: str, trace: Trace, commands: str = "polite") -> None:
         self.lexicon, self.style, self.trace, self.rules = lexicon, style, trace, rules()
+        self.commands = commands if style == "polite" else style
         self.tests: dict[str, Callable[[Any, Node], bool]] = {
             "lemma": lambda wanted, node: node.lemma in listed(wanted),
             "tag": lambda wanted, node: node.tag in listed(wanted),
@@ -54,6 +58,7 @@ class Conditions:
             "feature": self._featured,
             "sense": self._noted,
             "note": self._noted,
+            "style": lambda wanted, node: wanted == self.style,
             "verb": self._verb,
             "verb_only": self._verb_only,
             "year": lambda wanted, node: wanted == (node.text.isdecimal() and len(node.text) == 4),

@@ -107,17 +107,36 @@ def native(value: int) -> str:
     return NATIVE_TENS[tens] + ATTRIBUTIVE.get(NATIVE[ones], NATIVE[ones])
 
 
-def units(texts: list[str]) -> list[list[str]]:
-    """Nouns, and predicates in citation form (사용하다, 열다), of Korean sentences."""
-    found = []
+def units(texts: list[str]) -> tuple[list[list[str]], list[list[str | None]]]:
+    """Nouns with their affixes, and predicates in citation form (사용하다, 열다), of Korean sentences.
+
+    And what stands before each since the one before: nothing, a space, or None for anything else.
+    """
+    found, gaps = [], []
     for tokens in _kiwi().tokenize(texts):
         row: list[str] = []
+        before: list[str | None] = []
+        end, prefix = -2, ""
         for token in tokens:
+            gap = {0: "", 1: " "}.get(token.start - end)
+            if token.tag == "XPN":
+                prefix, start = token.form, gap
+                end = token.start + token.len
+                continue
             if token.tag in ("NNG", "NNP", "SL"):
-                row.append(token.form)
+                row.append(prefix + token.form)
+                before.append(start if prefix else gap)
+            elif token.tag == "XSN" and row and gap == "":
+                row[-1] += token.form
             elif token.tag in ("XSV", "XSA") and row:
                 row[-1] += token.form + "다"
             elif token.tag.startswith(("VV", "VA")):
                 row.append(token.form + "다")
+                before.append(None)
+            else:
+                prefix = ""
+                continue
+            end, prefix = token.start + token.len, ""
         found.append(row)
-    return found
+        gaps.append(before)
+    return found, gaps

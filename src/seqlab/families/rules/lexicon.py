@@ -110,12 +110,20 @@ class Lexicon:
         """The entry of exactly this part of speech."""
         return self.table.get((lemma, part)) or self.table.get((lemma.lower(), part))
 
+    def verb(self, lemma: str) -> bool:
+        """Whether it is a verb, above all."""
+        return self.find(lemma, "v") is not None or self.induced.get(lemma, "").endswith("다")
+
+    def known(self, word: str) -> bool:
+        """Whether there is an entry of whatever origin."""
+        return self.best(word, "x") is not None or any(self.find(word, part) for part in "dc")
+
     def best(self, lemma: str, part: str) -> Entry | None:
         """The entry that fits best, of whatever origin; None: the word is unknown."""
         exact = self.find(lemma, part)
         if exact is not None:
             return exact
-        for other in {"n": "arp", "v": "n", "a": "rn", "r": "adn", "d": "pa", "p": "dn", "x": "rnva", "c": "r"}.get(
+        for other in {"n": "arp", "v": "n", "a": "rnv", "r": "adn", "d": "pa", "p": "dn", "x": "rnva", "c": "r"}.get(
             part, ""
         ):
             if entry := self.find(lemma, other):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from seqlab.families.rules.analysis import Node
-from seqlab.families.rules.conditions import Conditions
+from seqlab.families.rules.conditions import PREDICATES, Conditions
 from seqlab.families.rules.generation import Phrase, extend, native, number_of, sino
 from seqlab.families.rules.lexicon import Entry, citation, class_of, nominal
 
@@ -30,6 +30,8 @@ class Nouns(Conditions, ABC):
         measured = self._measured(node, children)
         for child in children:
             if child.dep not in order:
+                if child.dep in self.rules["noun_rest"] and not node.features.get("copula"):
+                    before.append((self.rules["noun_rest"][child.dep], child.index, self._rest(child, node)))
                 continue
             if child.dep == "nummod" or (child.dep == "amod" and child.tag == "CD"):
                 count = child
@@ -58,10 +60,14 @@ class Nouns(Conditions, ABC):
     def _row(self, words: Phrase, children: list[Node], particle: str | None) -> Phrase:
         """Coordinated nouns; the particle follows the last."""
         second = next((child for child in children if child.dep == "conj"), None)
+        named = next((child for child in children if child.dep == "appos"), None)
+        if named is not None:
+            words = [*extend(words, "+,/SP"), *self.noun(named)]
         if second is None:
             return extend(words, particle)
         link = next((child.lemma for child in children if child.dep == "cc"), None)
-        mark = self.rules["coordination"].get(link, "+,/SP") if link else "+,/SP"
+        table = self.rules["conjunctions" if self.style == "polite" else "coordination"]
+        mark = table.get(link, "+,/SP") if link else "+,/SP"
         return extend(words, mark) + self.noun(second, particle)
 
     def _compound(self, node: Node, children: list[Node]) -> tuple[Phrase, list[Node]]:
@@ -111,6 +117,17 @@ class Nouns(Conditions, ABC):
             child.features["future"] = True
         return self.clause(child, "adnominal")
 
+    @abstractmethod
+    def constituent(self, child: Node, node: Node, subject: Node | None) -> tuple[int, Phrase] | None:
+        """The place and the words of a child of a predicate; None: it has no counterpart."""
+
+    def _rest(self, child: Node, node: Node) -> Phrase:
+        """What the parser hangs on a noun although no noun governs it."""
+        if child.tag.startswith(PREDICATES):
+            found = self.constituent(child, node, None)
+            return found[1] if found else []
+        return self.noun(child)
+
     def _is_verb(self, node: Node) -> bool:
         return self.lexicon.find(node.text.lower(), "a") is None and self.lexicon.find(node.lemma, "v") is not None
 
@@ -139,6 +156,10 @@ class Nouns(Conditions, ABC):
         stem_words, kind = self._adjective(node, predicative=False)
         if kind == "determiner":
             return words + stem_words
+        if (second := node.child("conj")) is not None and second.tag.startswith("JJ"):
+            link = "or" if any(child.lemma == "or" for child in node.children) else "and"
+            second.head = node.head
+            return words + extend(stem_words, self.rules["connectives"][link]["verb"]) + self._attributive(second)
         table = self.rules["connectives"]["adnominal"]
         past = kind == "verb" and "past" in self.notes(node)
         return words + extend(
@@ -200,6 +221,8 @@ class Nouns(Conditions, ABC):
         entry = self.entry(node)
         if entry is None:
             self.trace.unknown[node.lemma] += 1
+            if not predicative:
+                return [[(node.text, "SL")]], "determiner"
             return [[(node.text, "SL"), ("하", "XSA")]], "adjective"
         text = entry.korean[0]
         notes = entry.notes
@@ -265,7 +288,9 @@ class Nouns(Conditions, ABC):
     def _resolve(self, node: Node) -> tuple[str, Node | None]:
         """A preposition, of one word or several, and its object."""
         table = self.rules["prepositions"]
-        key, target = node.lemma, node.child("pobj", "pcomp")
+        # A participle that became a preposition (according to) is looked up as it is written.
+        key = node.text.lower() if node.tag.startswith("VB") else node.lemma
+        target = node.child("pobj", "pcomp")
         inner = node.child("prep")
         if target is not None and (of := target.child("prep")) is not None:
             long = f"{key}_{target.lemma}_{of.lemma}"
@@ -279,7 +304,9 @@ class Nouns(Conditions, ABC):
 
     def _passive(self, node: Node, entry: Entry) -> tuple[Phrase, str]:
         text = entry.korean[0]
-        if "passive" in entry.notes:
+        if entry.part == "n" and not text.endswith("다"):
+            words = extend(citation(text, "n"), "+되/XSV")
+        elif "passive" in entry.notes:
             words = citation(entry.notes["passive"], "v")
         elif text.endswith("되다"):
             words = citation(text, "v")

@@ -13,13 +13,22 @@ from seqlab.families.rules.nouns import Nouns
 GIVEN_ADJECTIVES = ("있다", "없다", "고맙다", "어떻다")
 
 
+def _named(words: Phrase) -> Phrase:
+    """A stem as the name of what it does: 삭제하 → 삭제, 열 → 열기."""
+    *rest, last = words
+    (*before, (form, _)) = last
+    if form.endswith("하") and (form != "하" or before):
+        return [*rest, [*before, (form[:-1], "NNG")] if form != "하" else before]
+    return [*rest, [*last, ("기", "ETN")]]
+
+
 class Predicates(Nouns):
     """What stands at the end of a clause."""
 
     def predicate(self, node: Node, connective: str | None) -> Phrase:
         """The stem with its layers and its ending."""
         words, kind = self._stem(node)
-        features = {**NEUTRAL, **node.features, "class": kind}
+        features = {**NEUTRAL, **node.features, "class": kind, "style": self.style}
         how = self.rules["connectives"][connective] if connective else {"tense": "keep"}
         features["tense"] = how["tense"]
         if how["tense"] == "past":
@@ -44,6 +53,8 @@ class Predicates(Nouns):
                         features[name] = False
         if connective is None and features["mood"] == "request" and words[-1][-1][0] == "주":
             return extend(words, self.rules["endings"]["imperative"]["polite"]["other"])
+        if connective is None and features["mood"] == "title" and features["class"] == "verb":
+            return _named(words)
         return extend(words, self._ending(features, connective, how))
 
     @staticmethod
@@ -63,7 +74,7 @@ class Predicates(Nouns):
                 mood = "imperative"
             if mood == "question" and features.get("future") and not features.get("past"):
                 mood = "future_question"
-            table = self.rules["endings"][mood][self.style]
+            table = self.rules["endings"][mood][self.commands if mood == "imperative" else self.style]
         else:
             table = how
             if connective == "adnominal":

@@ -22,8 +22,20 @@ class Transfer(Predicates):
         made: Phrase = []
         for root in roots:
             root.features |= {"main": True, "mood": self._mood(root, nodes)}
-            made += self.clause(root, None) if self.predicative(root) else self.fragment(root)
+            if self.predicative(root):
+                made += self.clause(root, self._asked_whether(root))
+            else:
+                made += self.fragment(root)
+            named = not made or made[-1][-1][1] not in ("EF", "ETN", "SL")
+            if named and self.style == "polite" and nodes[-1].text == ".":
+                made = extend(made, "+이/VCP +ᆸ니다/EF")
         return made
+
+    def _asked_whether(self, root: Node) -> str | None:
+        """The connective of a sentence that is nothing but a question that another decides."""
+        if not any(child.lemma == "whether" for child in root.children):
+            return None
+        return "whether_to" if any(child.tag == "TO" for child in root.children) else "whether"
 
     def _repair(self, node: Node) -> None:
         for rule in self.rules["repairs"]:
@@ -70,12 +82,15 @@ class Transfer(Predicates):
         joined = self._coordinated(node, subject)
         connective_here = connective
         if joined is not None:
-            connective_here = joined[0]
+            label = connective is None and self.feature(node, "mood") == "title"
+            connective_here = None if label and joined[0] in self.rules["conjunctions"] else joined[0]
         parts = self._constituents(node, subject, outer, connective_here)
         words = [word for _, _, phrase in sorted(parts, key=lambda part: part[:2]) for word in phrase]
         self.trace.order.append([surface(phrase) for _, _, phrase in sorted(parts, key=lambda part: part[:2])])
         if joined is None:
             return words
+        if connective is None and self.feature(node, "mood") == "title":
+            words = extend(words, self.rules["conjunctions"].get(joined[0]))
         return words + self.clause(joined[1], connective, subject if joined[1].child("nsubj") is None else outer)
 
     def _read_features(self, node: Node) -> None:
@@ -209,7 +224,7 @@ class Transfer(Predicates):
                 continue
             if node.features.get("relative") and child.tag in ("WDT", "WP", "WRB") and child.dep != "mark":
                 continue
-            if (found := self._constituent(child, node, subject)) is not None:
+            if (found := self.constituent(child, node, subject)) is not None:
                 parts.append((found[0], child.index, found[1]))
         if node.tag == "JJR" and node.lemma not in ("more", "less"):
             parts.append((69, node.index, [[("더", "MAG")]]))
@@ -219,11 +234,11 @@ class Transfer(Predicates):
     def _same(self, subject: Node, outer: Node) -> bool:
         return subject.lemma == outer.lemma and subject.tag == "PRP"
 
-    def _constituent(self, child: Node, node: Node, subject: Node | None) -> tuple[int, Phrase] | None:
+    def constituent(self, child: Node, node: Node, subject: Node | None) -> tuple[int, Phrase] | None:
         """The place and the words of a child of a predicate; None: it has no counterpart."""
         child.head = node
-        rule: Rule | None = next((r for r in self.rules["roles"] if self.holds(r["if"], child)), None)
-        if rule is None or rule.get("skip"):
+        rule: Rule = next(r for r in self.rules["roles"] if self.holds(r.get("if"), child))
+        if rule.get("skip"):
             return None
         found: tuple[int, Phrase] | None
         place = rule["place"]

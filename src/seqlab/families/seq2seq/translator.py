@@ -17,7 +17,7 @@ from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
-from seqlab.training.settings import Decoding, TrainerSettings
+from seqlab.training.settings import Decoding, Register, TrainerSettings
 
 # A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.
 LONGEST = 400  # characters
@@ -35,6 +35,10 @@ class Translator:
 
     def with_decoding(self, decoding: Decoding) -> Translator:
         return replace(self, decoding=decoding)
+
+    def in_register(self, register: Register) -> Translator:
+        """This translator whatever the register: it speaks as its training pairs do."""
+        return self
 
     def translate(self, texts: Sequence[str]) -> list[str]:
         """One translation for each text, whatever the others are; of nothing, nothing."""
