@@ -118,19 +118,23 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.self_norm = nn.LayerNorm(width)
-        self.self_qkv = prepared(nn.Linear(width, 3 * width), 3)
+        # Three matrices and not one, since Muon makes the singular values of each alike.
+        self.self_q = prepared(nn.Linear(width, width))
+        self.self_k = prepared(nn.Linear(width, width))
+        self.self_v = prepared(nn.Linear(width, width))
         self.self_mix = prepared(nn.Linear(width, width))
         self.mlp_norm = nn.LayerNorm(width)
         self.up = prepared(nn.Linear(width, feedforward))
         self.down = prepared(nn.Linear(feedforward, width))
 
-    def split(self, h: Tensor, parts: int) -> list[Tensor]:
-        """(B, T, parts D) -> that many (B, heads, T, d)."""
-        return [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in h.chunk(parts, -1)]
+    def split(self, h: Tensor) -> Tensor:
+        """(B, T, D) -> (B, heads, T, d)."""
+        return h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def self_parts(self, h: Tensor) -> list[Tensor]:
         """Queries, keys and values."""
-        return self.split(self.self_qkv(self.self_norm(h)), 3)
+        h = self.self_norm(h)
+        return [self.split(of(h)) for of in (self.self_q, self.self_k, self.self_v)]
 
     def added(self, h: Tensor, change: Tensor) -> Tensor:
         return h + F.dropout(change, self.dropout, self.training)
@@ -156,24 +160,24 @@ class DecoderBlock(Block):
         super().__init__(width, heads, feedforward, dropout)
         self.source_norm = nn.LayerNorm(width)
         self.source_q = prepared(nn.Linear(width, width))
-        self.source_kv = prepared(nn.Linear(width, 2 * width), 2)
+        self.source_k = prepared(nn.Linear(width, width))
+        self.source_v = prepared(nn.Linear(width, width))
         self.source_mix = prepared(nn.Linear(width, width))
 
     def source_parts(self, encoded: Tensor) -> list[Tensor]:
         """Keys and values."""
-        return self.split(self.source_kv(encoded), 2)
+        return [self.split(of(encoded)) for of in (self.source_k, self.source_v)]
 
     def source_query(self, h: Tensor) -> Tensor:
-        return self.split(self.source_q(self.source_norm(h)), 1)[0]
+        return self.split(self.source_q(self.source_norm(h)))
 
     def after_source(self, h: Tensor, mixed: Tensor) -> Tensor:
         return self.added(h, self.source_mix(mixed.transpose(1, 2).flatten(2)))
 
 
-def prepared(linear: nn.Linear, parts: int = 1) -> nn.Linear:
-    """Glorot and Bengio (2010), each of the `parts` maps that share the matrix on its own; biases zero."""
-    for part in linear.weight.chunk(parts):
-        nn.init.xavier_uniform_(part)
+def prepared(linear: nn.Linear) -> nn.Linear:
+    """Glorot and Bengio (2010); biases zero."""
+    nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
 

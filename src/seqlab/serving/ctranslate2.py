@@ -43,8 +43,9 @@ def export(translator: Translator, folder: Path, quantization: Literal["int8", "
     for layer, block in zip(spec.decoder.layer, model.decoder, strict=True):
         shared(layer, block)
         normed(layer.attention.layer_norm, block.source_norm)
-        for part, own in zip(layer.attention.linear, (block.source_q, block.source_kv, block.source_mix), strict=True):
-            linear(part, own)
+        source = ([block.source_q], [block.source_k, block.source_v], [block.source_mix])
+        for part, own in zip(layer.attention.linear, source, strict=True):
+            linear(part, *own)
     spec.register_source_vocabulary(names)
     spec.register_target_vocabulary(names)
     spec.config.unk_token, spec.config.eos_token = CONTROLS[UNKNOWN], CONTROLS[END]
@@ -58,15 +59,17 @@ def export(translator: Translator, folder: Path, quantization: Literal["int8", "
 def shared(layer: Any, block: Block) -> None:
     """Self-attention and MLP."""
     normed(layer.self_attention.layer_norm, block.self_norm)
-    linear(layer.self_attention.linear[0], block.self_qkv)
+    linear(layer.self_attention.linear[0], block.self_q, block.self_k, block.self_v)
     linear(layer.self_attention.linear[1], block.self_mix)
     normed(layer.ffn.layer_norm, block.mlp_norm)
     linear(layer.ffn.linear_0, block.up)
     linear(layer.ffn.linear_1, block.down)
 
 
-def linear(spec: Any, module: nn.Linear) -> None:
-    spec.weight, spec.bias = array(module.weight), array(module.bias)
+def linear(spec: Any, *modules: nn.Linear) -> None:
+    """Maps of one input, side by side."""
+    spec.weight = array(torch.cat([module.weight for module in modules]))
+    spec.bias = array(torch.cat([module.bias for module in modules]))
 
 
 def normed(spec: Any, module: nn.LayerNorm) -> None:
