@@ -3,7 +3,8 @@
     python docs/tables.py            rewrite them
     python docs/tables.py --check    say whether one is out of date (status 1)
 
-README.md gets the headline results of reports/leaderboard.csv; docs/data.md gets the archives of conf/domain.
+README.md gets the headline results of reports/leaderboard.csv; docs/data.md gets the archives of conf/domain;
+docs/transfer.md gets, of docs/results/transfer, what the source is worth with a tenth of the target.
 """
 
 from __future__ import annotations
@@ -68,6 +69,27 @@ def cell(table: list[dict[str, str]], family: str) -> str:
     return text if any(row["beats_control"] == "true" for row in own.values()) else f"{text} †"
 
 
+def little_data() -> str:
+    """A line a domain and task: what `full` gains over scratch with a tenth of the target, a column a family."""
+    text = (ROOT / "docs/results/transfer/transfer.csv").read_text(encoding="utf-8")
+    rows = [r for r in csv.DictReader(text.splitlines()) if (r["fraction"], r["strategy"]) == ("0.1", "full")]
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    lines = [f"| | metric | {' | '.join(families)} |", f"|:--|:--|{'--:|' * len(families)}"]
+    for name in dict.fromkeys((row["domain"], row["task"], row["metric"]) for row in rows):
+        found = {r["family"]: r for r in rows if (r["domain"], r["task"], r["metric"]) == name}
+        cells = [gain(found[family]) if family in found else "–" for family in families]
+        lines.append(f"| {name[0]}: {name[1].replace('_', ' ')} | {name[2].replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def gain(row: dict[str, str]) -> str:
+    """With its interval; bold where it is significant after Holm's correction over its table."""
+    value, low, high = (float(row[name]) for name in ("gain", "gain_low", "gain_high"))
+    number = f"{value:+.3g}" if abs(value) > 1e-12 else "0"
+    text = f"**{number}**" if float(row["p_holm"]) < 0.05 else number
+    return f"{text} [{low:.2g}, {high:.2g}]"
+
+
 def sources() -> str:
     """One line an archive."""
     lines = ["| domain | archive | package | version | licence | SHA-256 |", "|:--|:--|:--|:--|:--|:--|"]
@@ -89,7 +111,11 @@ def filled(text: str, name: str, table: str) -> str:
 
 def main() -> int:
     stale = []
-    for file, name, table in (("README.md", "results", results()), ("docs/data.md", "sources", sources())):
+    for file, name, table in (
+        ("README.md", "results", results()),
+        ("docs/data.md", "sources", sources()),
+        ("docs/transfer.md", "gains", little_data()),
+    ):
         path = ROOT / file
         before = path.read_text(encoding="utf-8")
         after = filled(before, name, table)

@@ -176,7 +176,7 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
 def gains(rows: Sequence[Row], path: Path) -> None:
     """Gain over the same family from scratch with 95% intervals, of one table's rows; right of zero, transfer helps."""
     moved = [row for row in rows if row.gain_over_scratch is not None and not row.from_scratch]
-    with _figure(path, 7.2, 1.2 + 0.27 * max(len(moved), 1)) as figure:
+    with _figure(path, 7.2, 1.4 + 0.27 * max(len(moved), 1)) as figure:
         axes = figure.add_subplot()
         axes.axvline(0, color="black", linewidth=1)
         for y, row in enumerate(moved):
@@ -187,7 +187,7 @@ def gains(rows: Sequence[Row], path: Path) -> None:
         axes.set_yticks(range(len(moved)), [row.system for row in moved])
         axes.set_ylim(max(len(moved), 1) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"gain over scratch in {label_of(rows[0].metric)}: left hurts, right helps; 95% intervals")
+        axes.set_xlabel(f"gain over scratch in {label_of(rows[0].metric)}\nleft hurts, right helps; 95% intervals")
         axes.set_title(f"{rows[0].domain}: {rows[0].task}, what the source is worth")
 
 
