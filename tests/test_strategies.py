@@ -26,6 +26,7 @@ from seqlab import config
 from seqlab.artifacts import write_tensors
 from seqlab.data.domains.base import task_set
 from seqlab.data.domains.strings import Strings
+from seqlab.data.pairs import Pairs
 from seqlab.data.sequences import Sequences, Space
 from seqlab.data.subsets import joined, share, within
 from seqlab.errors import UserError
@@ -36,7 +37,7 @@ from seqlab.families.transformer import Transformer
 from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient import train as gradient
 from seqlab.training.gradient.batches import Stream, TensorBatch
-from seqlab.training.gradient.distil import Distilled, soft_loss
+from seqlab.training.gradient.distil import Distilled, soft_loss, taught
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.masked import Hidden, hidden_log_prob
 from seqlab.training.gradient.optim import build_optimizer, slanted_factor
@@ -242,6 +243,30 @@ def test_soft_targets_of_a_density_are_its_cross_entropy_on_average() -> None:
         )
         exact = torch.distributions.kl_divergence(p, q) + p.entropy()
     assert drawn == pytest.approx(exact[batch.scored].mean().item() / 2, rel=0.02)
+
+
+def test_a_student_of_a_translator_learns_from_its_translations() -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(8, 20, n).astype(np.uint16) for n in rng.integers(2, 9, 400)]
+    pairs = Pairs(Sequences.from_arrays(rows), Sequences.from_arrays([row[::-1].copy() for row in rows]))
+    asked: list[list[int]] = []
+
+    def translated(sources: list[list[int]]) -> list[list[int]]:
+        asked.extend(sources)
+        return [[*source, 2] for source in sources]
+
+    found = taught(pairs, translated, 0.9, 3)
+    own = np.array([np.array_equal(a, b) for a, b in zip(found.target, pairs.target, strict=True)])
+    assert 0.05 < own.mean() < 0.2
+    assert len(asked) == (~own).sum()
+    assert found.target.values.dtype == np.uint16
+    for source, target, kept in zip(rows, found.target, own, strict=True):
+        assert kept or target.tolist() == [*source.tolist(), 2]
+    again, other = (taught(pairs, translated, 0.9, seed).target.values for seed in (3, 4))
+    np.testing.assert_array_equal(again, found.target.values)
+    assert not np.array_equal(other, again)
+    untouched = taught(pairs, translated, 0.0, 3)
+    np.testing.assert_array_equal(untouched.target.values, pairs.target.values)
 
 
 def test_a_student_follows_its_teacher(tmp_path: Path) -> None:
@@ -543,6 +568,9 @@ def domain(name: str) -> config.Domain:
         ("translation", "seq2seq_rnn", "hidden", 1.0, None),
         ("translation", "seq2seq_rnn", "gradual", 1.0, "no top layer"),
         ("translation", "seq2seq_rnn", "shuffled", 1.0, "no next step"),
+        ("translation", "seq2seq_rnn", "distill", 1.0, None),
+        ("translation", "seq2seq_transformer", "student", 0.1, None),
+        ("translation", "rule_based", "distill", 1.0, "no size called"),
         ("translation", "rule_based", "full", 1.0, None),
         ("translation", "rule_based", "full", 0.1, "does not shrink"),
         ("translation", "gru", "full", 1.0, "does not translate"),

@@ -284,10 +284,8 @@ def not_applicable(
         and not set(sizes) & set(family.component.parameters),
         "the domain has no classes that a pseudo-label could name": strategy.pseudo_labels is not None
         and "classify" not in domain.finetune,
-        "a translator has one matrix for input and output: no top layer to begin with, no soft targets": (
-            strategy.stepped or bool(sizes)
-        )
-        and family.translates,
+        "a translator has one matrix for input and output: no top layer to begin with": family.translates
+        and strategy.grouped,
         "a domain of pairs has no next step on which order could be worth something": strategy.order == "shuffled"
         and domain.translates,
         "what is written by hand does not shrink with the data": family.fit == "rules" and fraction < 1,

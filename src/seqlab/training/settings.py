@@ -112,11 +112,24 @@ class Adapters:
 
 
 @dataclass(frozen=True)
-class Distillation:
-    """Soft targets from a teacher (Hinton, Vinyals and Dean 2015)."""
+class Decoding:
+    """How translations are searched for. Every neural system of a domain gets the same."""
 
-    temperature: float  # of symbols and classes; a density has none
+    beam_size: int  # 1: greedy
+    length_penalty: float  # scores are log-probabilities over length to this power
+    patience: float | None  # stop at patience * beam_size finished hypotheses; null: when none can win any more
+    longest_factor: float  # a translation has at most factor * source + constant symbols
+    longest_constant: int
+    batch: int  # sources decoded at once
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Targets from a teacher: soft ones (Hinton, Vinyals and Dean 2015), or translations (Kim and Rush 2016)."""
+
+    temperature: float  # of symbols and classes; a density has none, and a translation is not softened
     weight: float  # of the soft targets, 0 to 1; the labels get the rest
+    decoding: Decoding | None = None  # of a teacher that translates
 
 
 @dataclass(frozen=True)
@@ -153,10 +166,15 @@ class Strategy:
     order: Literal["kept", "shuffled"] = "kept"
 
     @property
+    def grouped(self) -> bool:
+        """Whether parameters are trained in groups: not all, not from the first step, or not at one rate."""
+        parts = (self.frozen, self.depth_factor, self.unfreezing, self.slanted, self.adapters)
+        return any(part is not None for part in parts)
+
+    @property
     def stepped(self) -> bool:
         """Whether it speaks of steps, layers or gradients, which a closed form has not."""
-        parts = (self.frozen, self.depth_factor, self.unfreezing, self.slanted, self.adapters, self.distillation)
-        return any(part is not None for part in parts)
+        return self.grouped or self.distillation is not None
 
 
 @dataclass(frozen=True)
@@ -172,15 +190,3 @@ class TrainerSettings:
     compile: bool
     max_steps: int | None  # of every training, whatever the budget says; null: no such limit
     checkpoint_seconds: float  # between checkpoints from which a killed stage resumes
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How translations are searched for. Every neural system of a domain gets the same."""
-
-    beam_size: int  # 1: greedy
-    length_penalty: float  # scores are log-probabilities over length to this power
-    patience: float | None  # stop at patience * beam_size finished hypotheses; null: when none can win any more
-    longest_factor: float  # a translation has at most factor * source + constant symbols
-    longest_constant: int
-    batch: int  # sources decoded at once

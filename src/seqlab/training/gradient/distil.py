@@ -1,13 +1,18 @@
-"""A student's loss: soft targets from a teacher beside the labels (Hinton, Vinyals and Dean 2015)."""
+"""What a student learns from its teacher beside the labels: soft targets, or whole translations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqlab.artifacts import seed_of
+from seqlab.data.pairs import Pairs
+from seqlab.data.sequences import Sequences
 from seqlab.families.gradient import GradientFamily, SymbolEnds, VectorEnds
 from seqlab.families.gradient.ends import lagged
 from seqlab.training.gradient.batches import TensorBatch
@@ -25,8 +30,20 @@ def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * (theirs.exp() * (theirs - ours)).sum(-1)
 
 
+def taught(pairs: Pairs, translated: Callable[[list[list[int]]], list[list[int]]], share: float, seed: int) -> Pairs:
+    """Pairs of which about `share`, drawn by `seed`, have the teacher's translation of their source as target:
+    sequence-level distillation (Kim and Rush 2016)."""
+    chosen = np.flatnonzero(np.random.default_rng(seed_of(seed, "taught")).random(len(pairs)) < share)
+    targets = list(pairs.target)
+    for i, symbols in zip(chosen, translated([pairs.source[int(i)].tolist() for i in chosen]), strict=True):
+        targets[i] = np.array(symbols, pairs.target.values.dtype)
+    return Pairs(pairs.source, Sequences.from_arrays(targets))
+
+
 class Distilled:
-    """weight x soft loss + (1 - weight) x the labels' loss, summed over what the task's own loss is summed over.
+    """Soft targets (Hinton, Vinyals and Dean 2015) beside the labels.
+
+    weight x soft loss + (1 - weight) x the labels' loss, summed over what the task's own loss is summed over.
 
     Symbols and classes are softened by the temperature. A density has none: there the soft loss is -log P, under the
     student, of one value that the teacher draws at each position, which is their cross-entropy on average.

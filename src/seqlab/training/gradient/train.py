@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqlab.data.pairs import Data
+from seqlab.data.pairs import Data, Pairs
 from seqlab.data.sequences import Sequences
 from seqlab.families import saved
 from seqlab.families.gradient.ends import VectorEnds
 from seqlab.families.saved import Recipe
 from seqlab.training.gradient.callbacks import Log
-from seqlab.training.gradient.distil import Distilled
+from seqlab.training.gradient.distil import Distilled, taught
 from seqlab.training.gradient.fit import fit
 from seqlab.training.gradient.masked import Hidden
 from seqlab.training.gradient.task import TaskName
@@ -63,7 +63,16 @@ def train(
     soft = None
     if strategy.distillation is not None:
         assert teacher is not None  # which the configuration requires
-        soft = Distilled(saved.load(teacher, trainer).model, task, strategy.distillation)
+        known = saved.load(teacher, trainer, strategy.distillation.decoding)
+        if isinstance(train, Pairs):
+            train = taught(
+                train,
+                lambda sources: [found.symbols for found in known.search(sources)],
+                strategy.distillation.weight,
+                seed,
+            )
+        else:
+            soft = Distilled(known.model, task, strategy.distillation)
     report, cost = fit(
         model,
         task,

@@ -63,7 +63,7 @@ def tuning_of(model: GradientFamily, strategy: Strategy, adapted: Sequence[str])
     With adapters, `attach` puts them on the linear maps called `adapted`. The top group is the head of a classifier,
     whose output end has no part in the loss and is left alone.
     """
-    if not strategy.stepped:
+    if not strategy.grouped:
         return None
     layers = dict(model.layer_groups())
     unused = layers.pop("output") if model.head is not None else []
