@@ -405,6 +405,9 @@ def test_what_is_learned_is_saved_and_used(tmp_path: Path) -> None:
     assert loaded.parameters == target.parameters > 0
     family().fit(tmp_path / "prepared", source).save(tmp_path / "again")
     assert (tmp_path / "again/lexicon.json").read_bytes() == (tmp_path / "model/lexicon.json").read_bytes()
+    (tmp_path / "again/lexicon.json").write_text('{"induced": {}, "chosen": {}}')
+    with pytest.raises(UserError, match=r"lexicon\.json: no 'habits', which a later version learns"):
+        family().load(tmp_path / "again")
 
 
 def test_missing_pairs_are_named(tmp_path: Path) -> None:

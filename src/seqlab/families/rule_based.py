@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.artifacts import read_json, write_json
+from seqlab.errors import UserError
 from seqlab.families.rules.analysis import Node, parse
 from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
@@ -167,9 +168,11 @@ class RuleBased:
         write_json(folder / "lexicon.json", {name: getattr(self, name) for name in LEARNED})
 
     def load(self, folder: Path) -> RuleBased:
-        """Take up what `save` wrote. Raises UserError when it is missing or not JSON."""
+        """Take up what `save` wrote. Raises UserError when it is missing, not JSON, or lacks a part."""
         found = read_json(folder / "lexicon.json")
         for name in LEARNED:
+            if name not in found:
+                raise UserError(f"{folder / 'lexicon.json'}: no {name!r}, which a later version learns; train it again")
             setattr(self, name, found[name])
         return self
 
