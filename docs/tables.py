@@ -4,7 +4,7 @@
     python docs/tables.py --check    say whether one is out of date (status 1)
 
 README.md gets the headline results of reports/leaderboard.csv; docs/data.md gets the archives of conf/domain;
-docs/transfer.md gets, of docs/results/transfer, what the source is worth with a tenth of the target.
+docs/transfer.md and docs/translation.md get theirs of docs/results, which `make repro SUITE=...` has once written.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ def domain(path: Path) -> dict[str, Any]:
     return tree
 
 
-def results() -> str:
+def read(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((ROOT / path).read_text(encoding="utf-8").splitlines()))
+
+
+def results(reports: str) -> str:
     """A table a task: a line a family, a column a domain; the value tuned from the source, and that from scratch."""
-    rows = list(csv.DictReader((ROOT / "reports/leaderboard.csv").read_text(encoding="utf-8").splitlines()))
+    rows = read(f"{reports}/leaderboard.csv")
     columns: dict[str, dict[str, list[dict[str, str]]]] = {}  # by task and domain, or test set
     for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
         tree = domain(path)
@@ -69,10 +73,9 @@ def cell(table: list[dict[str, str]], family: str) -> str:
     return text if any(row["beats_control"] == "true" for row in own.values()) else f"{text} †"
 
 
-def little_data() -> str:
+def little_data(reports: str) -> str:
     """A line a domain and task: what `full` gains over scratch with a tenth of the target, a column a family."""
-    text = (ROOT / "docs/results/transfer/transfer.csv").read_text(encoding="utf-8")
-    rows = [r for r in csv.DictReader(text.splitlines()) if (r["fraction"], r["strategy"]) == ("0.1", "full")]
+    rows = [r for r in read(f"{reports}/transfer.csv") if (r["fraction"], r["strategy"]) == ("0.1", "full")]
     families = list(dict.fromkeys(row["family"] for row in rows))
     lines = [f"| | metric | {' | '.join(families)} |", f"|:--|:--|{'--:|' * len(families)}"]
     for name in dict.fromkeys((row["domain"], row["task"], row["metric"]) for row in rows):
@@ -112,9 +115,11 @@ def filled(text: str, name: str, table: str) -> str:
 def main() -> int:
     stale = []
     for file, name, table in (
-        ("README.md", "results", results()),
+        ("README.md", "results", results("reports")),
         ("docs/data.md", "sources", sources()),
-        ("docs/transfer.md", "gains", little_data()),
+        ("docs/transfer.md", "gains", little_data("docs/results/transfer")),
+        ("docs/translation.md", "results", results("docs/results/translation")),
+        ("docs/translation.md", "gains", little_data("docs/results/translation")),
     ):
         path = ROOT / file
         before = path.read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ def test_test_sets_of_translation_share_a_table(tmp_path: Path, monkeypatch: pyt
     with open(tmp_path / "reports/leaderboard.csv", "w", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *lines])
     monkeypatch.setattr(tables, "ROOT", tmp_path)
-    header, _, row, control = tables.results().splitlines()
+    header, _, row, control = tables.results("reports").splitlines()
     assert header == "| translate | in domain<br>chrf++ | held out<br>chrf++ | everyday<br>chrf++ |"
     assert row == "| rule_based | 31.000 (29.000) | 31.000 (29.000) | 31.000 (29.000) |"
     assert control.count("copy") == 3
