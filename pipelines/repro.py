@@ -20,10 +20,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache, reduce
 from multiprocessing.connection import Connection, wait
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from warm import SUPPORTED, Warm
 from compose import composed
@@ -38,7 +41,7 @@ TAIL = 30  # lines of a failed stage's output that are shown
 POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
 LOCKING = 20.0  # seconds between writes of dvc.lock
 # What stages import that takes long, by the kind of family they work on.
-LIGHT = ("evaluate", "compare", "fitting", "numba", "matplotlib.pyplot", "scipy.stats", "pyarrow.parquet")
+LIGHT = ("evaluate", "compare", "fitting", "numba", "matplotlib.pyplot", "scipy.stats", "pyarrow.parquet", "pandas")
 MODULES = {
     "closed_form": (*LIGHT, "seqlab.families.closed_form", "seqlab.training.closed_form.train"),
     "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.training.gradient.train"),
@@ -94,6 +97,7 @@ def repro(overrides: list[str], jobs: int, force: bool) -> None:
     experiment: Experiment = config.experiment(config.read_params(Path("params.yaml")))
     with Repo(_wait_for_lock=True) as repo, LockFile(repo) as lock, Warm() as warm:
         look_often(repo.lock)
+        read_once(repo.fs)
         stages = {stage.addressing: stage for stage in repo.index.stages}
         graph = {name: {b.addressing for b in repo.index.graph.successors(s)} for name, s in stages.items()}
         compose = stages.pop("compose")
@@ -151,6 +155,26 @@ def look_often(lock: Any) -> None:
 
     if isinstance(lock, Lock):  # hard links, DVC's other kind, look by themselves
         lock.lock = take
+
+
+def read_once(files: Any) -> None:
+    """Have DVC parse a file of values once, and not for every stage that depends on some of them."""
+    from dvc.dependency import param
+
+    @cache
+    def parsed(path: str, changed: int) -> Any:
+        return param.load_path(path, files)
+
+    def values(fs: Any, path: str, keys: list[str] | None = None, flatten: bool = False) -> dict[str, Any]:
+        if not (keys and flatten):
+            return cast(dict[str, Any], whole(fs, path, keys, flatten))
+        tree, found = parsed(path, Path(path).stat().st_mtime_ns), {}
+        for key in keys:
+            with suppress(KeyError, TypeError):  # DVC names those that are missing
+                found[key] = deepcopy(reduce(getitem, key.split("."), tree))
+        return found
+
+    whole, param.read_param_file = param.read_param_file, values
 
 
 def followers(graph: dict[str, set[str]], changed: set[str]) -> set[str]:

@@ -172,6 +172,12 @@ def main(door: int, modules: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in modules:
         importlib.import_module(module)
+    from seqlab import config
+    from seqlab.errors import UserError
+
+    with suppress(UserError):  # which a stage that is concerned will name
+        # What each section may hold, a fifth of a second's work, is then known to all.
+        config.experiment(config.read_params(Path("params.yaml")))
     # A collection, such as at the end of every child, would write to, and so copy, all memory shared with this process.
     gc.freeze()
     become(Stages(socket.socket(fileno=door)).serve())

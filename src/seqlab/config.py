@@ -474,6 +474,17 @@ def _source(module: str) -> Path | None:
 
 def _check(kind: type[T], tree: Any, where: str) -> T:
     """`tree` as the frozen dataclass `kind`; a field that is a dataclass, or none, is a section of its own."""
+    model, sections = _section(kind)  # type: ignore[arg-type]
+    found = _validate(model, tree, where)
+    for name, part in sections.items():
+        if found[name] is not None:
+            found[name] = _check(part, found[name], f"{where}.{name}")
+    return kind(**found)
+
+
+@cache
+def _section(kind: type[Any]) -> tuple[type[BaseModel], dict[str, type[Any]]]:
+    """What the fields of a dataclass must be, and those that are sections of their own."""
     hints = get_type_hints(kind)
     sections: dict[str, type[Any]] = {
         name: part
@@ -483,13 +494,9 @@ def _check(kind: type[T], tree: Any, where: str) -> T:
     }
     fields = {
         f.name: (Any if f.name in sections else hints[f.name], ... if f.default is MISSING else f.default)
-        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for f in dataclasses.fields(kind)
     }
-    found = _validate(_closed(kind.__name__, fields), tree, where)
-    for name, part in sections.items():
-        if found[name] is not None:
-            found[name] = _check(part, found[name], f"{where}.{name}")
-    return kind(**found)
+    return _closed(kind.__name__, fields), sections
 
 
 def _closed(name: str, fields: dict[str, Any]) -> type[BaseModel]:
