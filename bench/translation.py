@@ -3,9 +3,9 @@
     python bench/translation.py data/prepared/translation [--steps 8] [--sentences 100]
 
 Peers that are not installed are left out (`pip install transformers ctranslate2`, best in an environment of their own).
-Peers that are not installed are left out (`pip install transformers ctranslate2`, in an environment of their own).
-tokens, padding excluded. Decoding: the same weights for CTranslate2; for Marian, whose layers are another model's, its
-own weights as initialised, and translations of a fixed length for both, so that neither ends earlier.
+One process, one thread, in turn. Training: equal sizes and batches, fused AdamW, each precision against the same;
+target tokens, padding excluded. Decoding: the same weights for CTranslate2; for Marian, whose layers are another
+model's, its own weights as initialised, and translations of a fixed length for all, so that none ends earlier.
 """
 
 from __future__ import annotations

@@ -134,13 +134,8 @@ class Family:
 
     @property
     def kit(self) -> str:
-        """The package under families/ that the family's module builds on, read from its source."""
-        path = _source(self.component.target.rpartition(".")[0])
-        assert path is not None  # or the section would not have been checked
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        modules = [n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)]
-        kits = [m.split(".")[2] for m in modules if m.startswith("seqlab.families.") and m != "seqlab.families.base"]
-        return kits[0] if kits else ""
+        """The package under families/ that the family's module builds on."""
+        return built_on(self.component.target)
 
     @property
     def translates(self) -> bool:
@@ -429,6 +424,17 @@ def signature(target: str, where: str) -> type[BaseModel]:
             raise TypeError(f"{target}: parameter {argument.arg!r} has no annotation")
         fields[argument.arg] = (_annotation(argument.annotation, tree), ...)
     return _closed(name, fields)
+
+
+@cache
+def built_on(target: str) -> str:
+    """The package under families/ that a family's module imports, read without importing it; "" where it has none."""
+    path = _source(target.rpartition(".")[0])
+    assert path is not None  # or the section would not have been checked
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)]
+    kits = [m.split(".")[2] for m in modules if m.startswith("seqlab.families.") and m != "seqlab.families.base"]
+    return kits[0] if kits else ""
 
 
 @cache

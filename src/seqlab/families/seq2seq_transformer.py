@@ -51,63 +51,62 @@ class Seq2SeqTransformer(Seq2Seq):
         return F.dropout(h, self.dropout, self.training)
 
     def encode(self, source: Tensor) -> Memory:
-        """Keys and values for each layer of the decoder, (B, layers, heads, S, d) each, and what attention adds to the
-        score of a source's positions, (B, 1, 1, S): -inf on padding."""
+        """Keys and values for each layer of the decoder, (B, heads, S, d) each, and what attention adds to the score of
+        a source's positions, (B, 1, 1, S): -inf on padding."""
         h = self.embed(source)
         bias = torch.zeros(source.shape, dtype=h.dtype, device=h.device)
         bias = bias.masked_fill(source == PAD, float("-inf"))[:, None, None]
         for block in self.encoder:
             h = block(h, bias)
         h = self.encoder_norm(h)
-        found = [block.source_parts(h) for block in self.decoder]
-        return torch.stack([k for k, _ in found], 1), torch.stack([v for _, v in found], 1), bias
+        return *(part for block in self.decoder for part in block.source_parts(h)), bias
 
     def decode(self, memory: Memory, inputs: Tensor) -> Tensor:
-        keys, values, bias = memory
+        *parts, bias = memory
         h = self.embed(inputs)
-        for i, block in enumerate(self.decoder):
+        for block, keys, values in zip(self.decoder, parts[::2], parts[1::2], strict=True):
             q, k, v = block.self_parts(h)
             h = block.after_self(h, attend(q, k, v, None, causal=True))
-            h = block.after_source(h, attend(block.source_query(h), keys[:, i], values[:, i], bias))
+            h = block.after_source(h, attend(block.source_query(h), keys, values, bias))
             h = block.after_mlp(h)
         return self.decoder_norm(h)
 
     def start(self, memory: Memory, beams: int) -> State:
-        keys, _, bias = memory
-        empty = keys.new_zeros(0, len(bias) * beams, self.width)
-        return State(memory, (empty,) * (2 * len(self.decoder)), 0, rows=1)
+        empty = memory[0].new_empty(0, len(memory[0]) * beams, self.width)
+        return State(memory, (empty,) * (2 * len(self.decoder)), 0, grows=True)
 
     def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
-        """State: keys and values of each layer since the start, (t, B K, D) each, by time first, so that a step adds
-        to their end."""
-        keys, values, bias = state.memory
+        """State: keys and values of each layer since the start, (t, B K, D) each."""
+        *parts, bias = state.memory
         beams = len(inputs) // len(bias)
         h = self.embed(inputs[:, None], state.steps)
         past = []
         for i, block in enumerate(self.decoder):
             q, k, v = block.self_parts(h)
             for cache, new in zip(state.past[2 * i : 2 * i + 2], (k, v), strict=True):
-                past.append(torch.cat([cache, new.flatten(1)[None].to(cache.dtype)]))
+                room = cache.new_empty(state.steps + 1 - len(cache), *cache.shape[1:])
+                past.append(torch.cat([cache, room]) if len(room) else cache)
+                past[-1][state.steps] = new.flatten(1)
             # (t, B K, D) -> (B K, heads, t, d), without a copy.
             k, v = (cache.unflatten(-1, (self.heads, -1)).permute(1, 2, 0, 3).to(q.dtype) for cache in past[-2:])
             h = block.after_self(h, attend(q, k, v, None))
             # The hypotheses of a source ask it side by side, as if they were positions of one sequence.
             q = block.source_query(h).view(len(bias), beams, self.heads, -1).transpose(1, 2)
-            mixed = attend(q, keys[:, i].to(q.dtype), values[:, i].to(q.dtype), bias)
+            mixed = attend(q, parts[2 * i].to(q.dtype), parts[2 * i + 1].to(q.dtype), bias)
             h = block.after_source(h, mixed.transpose(1, 2).reshape(len(h), self.heads, 1, -1))
             h = block.after_mlp(h)
-        return State(state.memory, tuple(past), state.steps + 1, rows=1), self.decoder_norm(h)[:, 0]
+        return State(state.memory, tuple(past), state.steps + 1, grows=True), self.decoder_norm(h)[:, 0]
 
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
         """(B, S), (B, T) -> (B, T, S): the last layer's attention to the source, a mean over heads; rows sum to 1."""
-        keys, values, bias = self.encode(source)
+        *parts, bias = self.encode(source)
         h = self.embed(torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], 1))
         weight = h
-        for i, block in enumerate(self.decoder):
+        for block, keys, values in zip(self.decoder, parts[::2], parts[1::2], strict=True):
             q, k, v = block.self_parts(h)
             h = block.after_self(h, attend(q, k, v, None, causal=True))
-            weight = weights(block.source_query(h), keys[:, i], bias)
-            h = block.after_mlp(block.after_source(h, weight @ values[:, i]))
+            weight = weights(block.source_query(h), keys, bias)
+            h = block.after_mlp(block.after_source(h, weight @ values))
         return weight.mean(1)
 
 
@@ -165,8 +164,8 @@ class DecoderBlock(Block):
         self.source_mix = prepared(nn.Linear(width, width))
 
     def source_parts(self, encoded: Tensor) -> list[Tensor]:
-        """Keys and values."""
-        return [self.split(of(encoded)) for of in (self.source_k, self.source_v)]
+        """Keys and values, heads outermost, since every step of a search reads them."""
+        return [self.split(of(encoded)).contiguous() for of in (self.source_k, self.source_v)]
 
     def source_query(self, h: Tensor) -> Tensor:
         return self.split(self.source_q(self.source_norm(h)))

@@ -21,21 +21,26 @@ Memory = tuple[Tensor, ...]
 class State:
     """Where the decoding of B sources stands, each with K hypotheses.
 
-    memory: the sources', tensors of B rows. past: the hypotheses', whose rows, B K side by side, lie along `rows`.
-    steps: how many symbols have been read.
+    memory: the sources', tensors of B rows. past: the hypotheses', of B K rows side by side, or where it grows with
+    every step (t, B K, ...), perhaps with room for the next step. steps: how many symbols have been read.
     """
 
     memory: Memory
     past: Memory
     steps: int
-    rows: int = 0
+    grows: bool = False
 
     def reordered(self, hypotheses: Tensor, sources: Tensor | None) -> State:
         """Hypothesis i goes on from row hypotheses[i]; of the sources some (an index) or, with None, all remain."""
         memory = self.memory if sources is None else tuple(part.index_select(0, sources) for part in self.memory)
-        return State(
-            memory, tuple(part.index_select(self.rows, hypotheses) for part in self.past), self.steps, self.rows
-        )
+        return State(memory, tuple(self.chosen(part, hypotheses) for part in self.past), self.steps, self.grows)
+
+    def chosen(self, part: Tensor, hypotheses: Tensor) -> Tensor:
+        if not self.grows:
+            return part.index_select(0, hypotheses)
+        found = part.new_empty(self.steps + 1, len(hypotheses), *part.shape[2:])
+        torch.index_select(part[: self.steps], 1, hypotheses, out=found[: self.steps])
+        return found
 
 
 class Seq2Seq(nn.Module, ABC):
