@@ -45,7 +45,7 @@ LIGHT = ("evaluate", "compare", "fitting", "numba", "matplotlib.pyplot", "scipy.
 MODULES = {
     "closed_form": (*LIGHT, "seqlab.families.closed_form", "seqlab.training.closed_form.train"),
     "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.training.gradient.train"),
-    "rules": (*LIGHT, "seqlab.training.rules.train"),
+    "rules": (*LIGHT, "spacy", "kiwipiepy", "seqlab.training.rules.train"),
 }
 
 

@@ -249,7 +249,7 @@ def test_it_learns_to_translate(prepared: Path, translator: Translator) -> None:
 
 
 def test_attention_finds_the_reversed_word(translator: Translator) -> None:
-    source, target, weights = translator.alignment("one two three four")
+    ((source, target, weights),) = translator.alignments(["one two three four"])
     assert weights.shape == (len(target), len(source))
     assert "<table>" in translator.explained(["one two", "<b>"])
     assert "&lt;b&gt;" in translator.explained(["<b>"])

@@ -109,7 +109,7 @@ class RuleBased:
 
     def explained(self, texts: list[str]) -> str:
         """HTML with the steps of each translation."""
-        parts = [json.dumps(self.explain(text), ensure_ascii=False, indent=1) for text in texts]
+        parts = [json.dumps(steps, ensure_ascii=False, indent=1) for steps in self._steps(texts)]
         return "<meta charset='utf-8'>" + "".join(f"<pre>{escape(part)}</pre>" for part in parts)
 
     def explain(self, text: str) -> list[dict[str, Any]]:

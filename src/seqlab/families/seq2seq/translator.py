@@ -72,27 +72,27 @@ class Translator:
         """The most symbols of the translation of a source of `length` symbols."""
         return int(self.decoding.longest_factor * length) + self.decoding.longest_constant
 
-    def alignment(self, text: str) -> tuple[list[str], list[str], np.ndarray]:
-        """Pieces of a source, pieces of its translation, and where the decoder looked for each of these, (T, S).
+    def alignments(self, texts: Sequence[str]) -> list[tuple[list[str], list[str], np.ndarray]]:
+        """For each text its pieces, the pieces of its translation, and where the decoder looked for each, (T, S).
 
         Only of a family that attends.
         """
-        (source,) = self.vocabulary.sources([text], TO_KOREAN)
-        (found,) = self.search([source])
+        sources, found = self.vocabulary.sources(texts, TO_KOREAN), []
         with self.evaluating(), torch.inference_mode():
-            rows = [padded([row], self.device) for row in (source, found.symbols)]
-            weights: Tensor = self.model.alignment(*rows)  # type: ignore[operator]
-        names = [[str(self.vocabulary.tokenizer.id_to_token(i)) for i in row] for row in (source, found.symbols)]
-        return names[0], names[1], weights[0].float().cpu().numpy()
+            for source, best in zip(sources, self.search(sources), strict=True):
+                rows = [padded([row], self.device) for row in (list(source), best.symbols)]
+                weights: Tensor = self.model.alignment(*rows)  # type: ignore[operator]
+                named = [[str(self.vocabulary.tokenizer.id_to_token(i)) for i in row] for row in (source, best.symbols)]
+                found.append((named[0], named[1], weights[0].float().cpu().numpy()))
+        return found
 
     def explained(self, texts: Sequence[str]) -> str:
         """HTML with a heat map of each alignment, or with the translations alone where a family does not attend."""
         parts = ["<meta charset='utf-8'><style>td{padding:2px 5px;font:12px sans-serif}</style>"]
-        for text in texts:
-            if not hasattr(self.model, "alignment"):
-                parts.append(f"<p>{escape(text)}<br>{escape(self.translate([text])[0])}</p>")
-                continue
-            source, target, weights = self.alignment(text)
+        if not hasattr(self.model, "alignment"):
+            lines = zip(texts, self.translate(texts), strict=True)
+            return "\n".join([*parts, *(f"<p>{escape(text)}<br>{escape(made)}</p>" for text, made in lines)])
+        for text, (source, target, weights) in zip(texts, self.alignments(texts), strict=True):
             rows = ["<tr><td></td>" + "".join(f"<td>{escape(piece)}</td>" for piece in source) + "</tr>"]
             for piece, row in zip(target, weights, strict=True):
                 cells = "".join(f"<td style='background:rgba(0,114,178,{w:.2f})'></td>" for w in row)
