@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def tune(fitting: Fitting, run: Run, prepared: Prepared, task: str, **how: Any) 
 
 def best_of(trained: list[Trained], rounds: list[dict[str, Any]]) -> Trained:
     """The training with the lowest validation loss, at the cost of all of them."""
-    best = min(trained, key=lambda one: one.validation)
+    best = min(trained, key=lambda one: inf if one.validation is None else one.validation)
     costs = [one.cost for one in trained]
     return replace(
         best,

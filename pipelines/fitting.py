@@ -102,14 +102,16 @@ class Fitting:
         if stage.domain.translates:
             shutil.copyfile(prepared.folder / VOCABULARY, out / VOCABULARY)
         self.trained[task] = trained
+        loss = trained.validation
         run.metrics(
             {f"{name or task}/{key}": value for key, value in asdict(trained.cost).items()}
-            | {f"{name or task}/best_valid_loss": trained.validation}
+            | ({} if loss is None else {f"{name or task}/best_valid_loss": loss})
         )
         run.text(json.dumps(trained.report, indent=2), f"report/{name or task}.json")
         print(
-            f"{stage.verb} {stage.label}: {name or task}: validation {trained.validation:.4f} nats,"
-            f" {trained.cost.seconds:.1f} s"
+            f"{stage.verb} {stage.label}: {name or task}:"
+            + ("" if loss is None else f" validation {loss:.4f} nats,")
+            + f" {trained.cost.seconds:.1f} s"
         )
         return trained
 

@@ -14,11 +14,11 @@ from seqlab.training.cost import Cost
 @dataclass(frozen=True)
 class Trained:
     """tensors, files: what was estimated; files by name, for what is no array. report: JSON-able, equal on every run.
-    validation: loss, lower is better."""
+    validation: loss, lower is better; None where nothing is validated."""
 
     tensors: Mapping[str, np.ndarray]
     report: dict[str, Any]
-    validation: float
+    validation: float | None
     parameters: int
     steps: int  # of an optimiser; 0 in closed form
     flops: float | None  # of training, estimated; None in closed form, where nothing counts them

@@ -47,7 +47,7 @@ def train(
     return Trained(
         tensors={},
         report={},
-        validation=0.0,
+        validation=None,
         parameters=model.parameters,
         steps=0,
         flops=None,
