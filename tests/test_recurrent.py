@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seqlab.data.sequences import Space
 from seqlab.families.gru import GRU, GRULayer
 from seqlab.families.lstm import LSTM, LSTMLayer
+from seqlab.families.rnn import RNN
 
 H = 16
 PEERS: dict[type[LSTM | GRU], Callable[..., nn.RNNBase]] = {LSTM: nn.LSTM, GRU: nn.GRU}
@@ -145,6 +146,25 @@ def test_torch_stack_and_own_unrolling_agree(make: Make, truncation: int | None)
         output = run(h)
         gradients.append([output, *torch.autograd.grad(output.square().sum(), list(ours.stack.parameters()))])
     for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+@pytest.mark.parametrize("truncation", [None, 4])
+@pytest.mark.parametrize("steps", [0, 1, 9])
+def test_vectors_enter_as_their_embeddings_would(
+    kind: type[RNN | LSTM | GRU], truncation: int | None, steps: int
+) -> None:
+    """The first layer reads vectors of few channels by a product of two maps; outputs and every gradient stay."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": H, "layers": 2, "dropout": 0.0, "truncation": truncation}
+    model = kind(Space("vectors", 3), None, **sizes, density="gaussian")  # type: ignore[arg-type]
+    x, weight = torch.randn(4, steps, 3), torch.randn(4, steps + 1, H)
+    parameters = [model.ends.start, *model.ends.enter.parameters(), *model.stack.parameters()]
+    results = []
+    for outputs in (model.encode(x), model.body(model.ends.inputs(x))):
+        results.append([outputs, *torch.autograd.grad((outputs * weight).sum(), parameters)])
+    for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

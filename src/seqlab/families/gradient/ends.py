@@ -93,6 +93,8 @@ class VectorEnds(Ends):
     identity.
     """
 
+    enter: nn.Linear
+
     # Least scale, in units of the standardised series: a constant stretch would otherwise have infinite density.
     FLOOR = 1e-3
     # In the same units: a path that explodes when it is fed its own values goes no further, or it would overflow.
@@ -113,6 +115,13 @@ class VectorEnds(Ends):
 
     def embed(self, x: Tensor) -> Tensor:
         return self.enter(x)
+
+    def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C) -> (B, T + 1, C + 2) and (C + 2, D), whose product is `inputs`."""
+        # Columns: whether it is the start, the values, whether it is a position.
+        parts = F.pad(F.pad(x, (0, 1), value=1.0), (1, 0, 1, 0))
+        parts[:, 0, 0] = 1
+        return parts, torch.cat([self.start[None], self.enter.weight.t(), self.enter.bias[None]])
 
     def outputs(self) -> list[nn.Parameter]:
         return [*super().outputs(), self.carry, *([] if self.coupling is None else [self.coupling])]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
-from seqlab.families.gradient.ends import Density
+from seqlab.families.gradient.ends import Density, SymbolEnds
 from seqlab.families.gradient.model import GradientFamily, State
 
 
@@ -58,6 +58,16 @@ class Recurrent(GradientFamily):
         weights: in torch's order and layout, weight_ih (G H, D), weight_hh (G H, H), bias_ih and bias_hh (G H,).
         """
 
+    def encode(self, x: Tensor) -> Tensor:
+        ends = self.ends
+        dropped = self.training and self.dropout > 0
+        if isinstance(ends, SymbolEnds) or x.is_cuda or dropped or x.shape[-1] + 2 >= self.width:
+            return super().encode(x)
+        # Vectors of few channels: the first layer's product with the embeddings, half of all arithmetic, is one with
+        # the vectors themselves once the two maps are multiplied.
+        parts, basis = ends.factors(x)
+        return self.unroll(parts.transpose(0, 1), self.start(len(x)), basis)[-1][0].transpose(0, 1)
+
     def body(self, h: Tensor) -> Tensor:
         x = h.transpose(0, 1)
         outputs = self.run_stack(x) if x.is_cuda else self.unroll(x, self.start(len(h)))[-1][0]
@@ -73,10 +83,14 @@ class Recurrent(GradientFamily):
             outputs.append(output)
         return torch.cat(outputs)
 
-    def unroll(self, x: Tensor, state: State) -> list[tuple[Tensor, ...]]:
-        """(T, B, D) and the state before -> for each layer the parts of its state after each step, (T, B, H)."""
+    def unroll(self, x: Tensor, state: State, basis: Tensor | None = None) -> list[tuple[Tensor, ...]]:
+        """(T, B, D) and the state before -> for each layer the parts of its state after each step, (T, B, H).
+
+        basis: (K, D), where x is (T, B, K) and the inputs are x @ basis.
+        """
         trace: list[tuple[Tensor, ...]] = []
-        for i, weights in enumerate(self.stack.all_weights):
+        for i, (weight_ih, *others) in enumerate(self.stack.all_weights):
+            weights = (weight_ih if i or basis is None else weight_ih @ basis.t(), *others)
             x = F.dropout(x, self.dropout, self.training)
             before = tuple(part[:, i] for part in state)
             segments = []
