@@ -23,7 +23,7 @@ from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Memory, Seq2Seq, State, beam_search
 from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
-from seqlab.families.seq2seq_transformer import attend, positions
+from seqlab.families.seq2seq_transformer import attend, rotated
 from seqlab.training.gradient.train import train
 from seqlab.training.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
 
@@ -215,12 +215,17 @@ def test_dot_product_attention_equals_loops(causal: bool) -> None:
         torch.testing.assert_close(found[b, h, t], expected)
 
 
-def test_positions_are_those_of_the_paper() -> None:
-    found = positions(3, 2, 8, CPU)
-    for t, i in itertools.product(range(2), range(4)):
-        angle = (3 + t) / 10_000 ** (2 * i / 8)
-        assert found[t, i].item() == pytest.approx(np.sin(angle), abs=1e-5)
-        assert found[t, 4 + i].item() == pytest.approx(np.cos(angle), abs=1e-5)
+def test_positions_are_turns_of_the_plane() -> None:
+    """Su et al. (2021), eq. 34, where a pair of channels is a complex number."""
+    model, x = build("seq2seq_transformer"), torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    model.width, model.heads = 24, 3
+    found = rotated(x, model.turns(7, 5))
+    angles = (7 + torch.arange(5.0))[:, None] / 10_000 ** (2 * torch.arange(4.0) / 8)
+    expected = torch.complex(x[..., :4], x[..., 4:]) * torch.exp(1j * angles)
+    torch.testing.assert_close(found, torch.cat([expected.real, expected.imag], -1), rtol=1e-5, atol=1e-5)
+    # What two positions have to do with each other depends on their distance alone.
+    later = rotated(x, model.turns(20, 5))
+    torch.testing.assert_close(later @ later.transpose(2, 3), found @ found.transpose(2, 3), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["seq2seq_attention", "seq2seq_transformer"])

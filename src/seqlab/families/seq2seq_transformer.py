@@ -1,4 +1,7 @@
-"""The Transformer of two stacks (Vaswani et al. 2017), pre-norm (Xiong et al. 2020), embeddings tied."""
+"""The Transformer of two stacks (Vaswani et al. 2017), pre-norm (Xiong et al. 2020), embeddings tied.
+
+Positions are rotary (Su et al. 2021), and queries and keys of self-attention normalised (Henry et al. 2020).
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,18 @@ from seqlab.data.vocabulary import PAD, START
 from seqlab.errors import UserError
 from seqlab.families.seq2seq import Memory, Seq2Seq, State
 
+ROTARY_BASE = 10_000.0  # the longest wavelength of positions is 2 pi times this
+EPSILON = 1e-6  # of the normalisation of queries and keys
+# Cosines and sines, (T, d / 2) each.
+Turns = tuple[Tensor, Tensor]
+
 
 class Seq2SeqTransformer(Seq2Seq):
     """hidden_size: D, of the residual stream. layers: of the encoder and of the decoder. heads: each D / heads wide.
-    feedforward_size: inner width of the MLP. dropout: of embeddings and of what each part of a block adds. Positions
-    are sinusoidal, so there is no limit to the length.
+    feedforward_size: inner width of the MLP. dropout: of embeddings and of what each part of a block adds. There is no
+    limit to the length.
 
-    Raises UserError when heads do not divide hidden_size, or it is odd.
+    Raises UserError when heads do not divide hidden_size into even parts.
     """
 
     def __init__(
@@ -36,8 +44,8 @@ class Seq2SeqTransformer(Seq2Seq):
         label_smoothing: float,
     ):
         super().__init__(space, classes, width=hidden_size, label_smoothing=label_smoothing)
-        if hidden_size % heads or hidden_size % 2:
-            raise UserError(f"heads: {heads} do not divide hidden_size {hidden_size}, which must be even")
+        if hidden_size % (2 * heads):
+            raise UserError(f"heads: {heads} do not divide hidden_size {hidden_size} into parts of even size")
         self.heads, self.dropout = heads, dropout
         sizes = (hidden_size, heads, feedforward_size, dropout)
         self.encoder = cast(list[EncoderBlock], nn.ModuleList(EncoderBlock(*sizes) for _ in range(layers)))
@@ -45,10 +53,16 @@ class Seq2SeqTransformer(Seq2Seq):
         self.decoder = cast(list[DecoderBlock], nn.ModuleList(DecoderBlock(*sizes) for _ in range(layers)))
         self.decoder_norm = nn.LayerNorm(hidden_size)
 
-    def embed(self, symbols: Tensor, first: int = 0) -> Tensor:
-        """(B, T) -> (B, T, D): symbols at positions `first` and on."""
-        h = self.embedding(symbols) * sqrt(self.width) + positions(first, symbols.shape[1], self.width, self.device)
-        return F.dropout(h, self.dropout, self.training)
+    def embed(self, symbols: Tensor) -> Tensor:
+        """(B, T) -> (B, T, D)."""
+        return F.dropout(self.embedding(symbols) * sqrt(self.width), self.dropout, self.training)
+
+    def turns(self, first: int, count: int) -> Turns:
+        """By how much queries and keys turn at positions `first` and on."""
+        half = self.width // self.heads // 2
+        rates = torch.exp(torch.arange(half, device=self.device) * (-log(ROTARY_BASE) / half))
+        angles = torch.arange(first, first + count, device=self.device)[:, None] * rates
+        return angles.cos(), angles.sin()
 
     def encode(self, source: Tensor) -> Memory:
         """Keys and values for each layer of the decoder, (B, heads, S, d) each, and what attention adds to the score of
@@ -56,16 +70,17 @@ class Seq2SeqTransformer(Seq2Seq):
         h = self.embed(source)
         bias = torch.zeros(source.shape, dtype=h.dtype, device=h.device)
         bias = bias.masked_fill(source == PAD, float("-inf"))[:, None, None]
+        turns = self.turns(0, source.shape[1])
         for block in self.encoder:
-            h = block(h, bias)
+            h = block(h, turns, bias)
         h = self.encoder_norm(h)
         return *(part for block in self.decoder for part in block.source_parts(h)), bias
 
     def decode(self, memory: Memory, inputs: Tensor) -> Tensor:
         *parts, bias = memory
-        h = self.embed(inputs)
+        h, turns = self.embed(inputs), self.turns(0, inputs.shape[1])
         for block, keys, values in zip(self.decoder, parts[::2], parts[1::2], strict=True):
-            q, k, v = block.self_parts(h)
+            q, k, v = block.self_parts(h, turns)
             h = block.after_self(h, attend(q, k, v, None, causal=True))
             h = block.after_source(h, attend(block.source_query(h), keys, values, bias))
             h = block.after_mlp(h)
@@ -79,10 +94,10 @@ class Seq2SeqTransformer(Seq2Seq):
         """State: keys and values of each layer since the start, (t, B K, D) each."""
         *parts, bias = state.memory
         beams = len(inputs) // len(bias)
-        h = self.embed(inputs[:, None], state.steps)
+        h, turns = self.embed(inputs[:, None]), self.turns(state.steps, 1)
         past = []
         for i, block in enumerate(self.decoder):
-            q, k, v = block.self_parts(h)
+            q, k, v = block.self_parts(h, turns)
             for cache, new in zip(state.past[2 * i : 2 * i + 2], (k, v), strict=True):
                 room = cache.new_empty(state.steps + 1 - len(cache), *cache.shape[1:])
                 past.append(torch.cat([cache, room]) if len(room) else cache)
@@ -100,10 +115,10 @@ class Seq2SeqTransformer(Seq2Seq):
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
         """(B, S), (B, T) -> (B, T, S): the last layer's attention to the source, a mean over heads; rows sum to 1."""
         *parts, bias = self.encode(source)
-        h = self.embed(torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], 1))
-        weight = h
+        weight = h = self.embed(torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], 1))
+        turns = self.turns(0, target.shape[1])
         for block, keys, values in zip(self.decoder, parts[::2], parts[1::2], strict=True):
-            q, k, v = block.self_parts(h)
+            q, k, v = block.self_parts(h, turns)
             h = block.after_self(h, attend(q, k, v, None, causal=True))
             weight = weights(block.source_query(h), keys, bias)
             h = block.after_mlp(block.after_source(h, weight @ values))
@@ -122,6 +137,7 @@ class Block(nn.Module):
         self.self_k = prepared(nn.Linear(width, width))
         self.self_v = prepared(nn.Linear(width, width))
         self.self_mix = prepared(nn.Linear(width, width))
+        self.query_norm, self.key_norm = (nn.RMSNorm(width // heads, eps=EPSILON) for _ in range(2))
         self.mlp_norm = nn.LayerNorm(width)
         self.up = prepared(nn.Linear(width, feedforward))
         self.down = prepared(nn.Linear(feedforward, width))
@@ -130,10 +146,11 @@ class Block(nn.Module):
         """(B, T, D) -> (B, heads, T, d)."""
         return h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def self_parts(self, h: Tensor) -> list[Tensor]:
+    def self_parts(self, h: Tensor, turns: Turns) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values."""
         h = self.self_norm(h)
-        return [self.split(of(h)) for of in (self.self_q, self.self_k, self.self_v)]
+        q, k, v = (self.split(of(h)) for of in (self.self_q, self.self_k, self.self_v))
+        return rotated(self.query_norm(q), turns), rotated(self.key_norm(k), turns), v
 
     def added(self, h: Tensor, change: Tensor) -> Tensor:
         return h + F.dropout(change, self.dropout, self.training)
@@ -147,8 +164,8 @@ class Block(nn.Module):
 
 
 class EncoderBlock(Block):
-    def forward(self, h: Tensor, bias: Tensor) -> Tensor:
-        q, k, v = self.self_parts(h)
+    def forward(self, h: Tensor, turns: Turns, bias: Tensor) -> Tensor:
+        q, k, v = self.self_parts(h, turns)
         return self.after_mlp(self.after_self(h, attend(q, k, v, bias)))
 
 
@@ -181,11 +198,11 @@ def prepared(linear: nn.Linear) -> nn.Linear:
     return linear
 
 
-def positions(first: int, count: int, width: int, device: torch.device) -> Tensor:
-    """(count, width): sines, then cosines, of wavelengths from 2 pi to 20,000 pi."""
-    rates = torch.exp(torch.arange(width // 2, device=device) * (-log(10_000.0) / (width // 2)))
-    angles = torch.arange(first, first + count, device=device)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], 1)
+def rotated(x: Tensor, turns: Turns) -> Tensor:
+    """(B, heads, T, d): channels i and i + d / 2 as a point in the plane, turned by the i-th angle of its position."""
+    cos, sin = (part.to(x.dtype) for part in turns)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
 
 
 def weights(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:

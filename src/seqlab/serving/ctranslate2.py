@@ -12,7 +12,7 @@ from torch import nn
 from seqlab.data.vocabulary import CONTROLS, END, START, TO_KOREAN, UNKNOWN
 from seqlab.errors import UserError
 from seqlab.families.seq2seq import Translator
-from seqlab.families.seq2seq_transformer import Block, Seq2SeqTransformer, positions
+from seqlab.families.seq2seq_transformer import ROTARY_BASE, Block, Seq2SeqTransformer
 
 # Positions that CTranslate2 can hold: more than a piece of a source and its translation have.
 LONGEST = 2048
@@ -22,19 +22,22 @@ SUPPRESSED = [[name] for i, name in enumerate(CONTROLS) if i != END]
 
 def export(translator: Translator, folder: Path, quantization: Literal["int8", "float32"]) -> None:
     """Write a CTranslate2 model to `folder`, which must not exist. Raises UserError when it is no Transformer."""
-    from ctranslate2.specs import TransformerSpec, common_spec
+    from ctranslate2.specs import TransformerSpec
+    from ctranslate2.specs.transformer_spec import TransformerDecoderSpec, TransformerEncoderSpec
 
     model = translator.model
     if not isinstance(model, Seq2SeqTransformer):
         raise UserError(f"CTranslate2 takes a seq2seq_transformer, found {type(model).__name__}")
     names = [translator.vocabulary.tokenizer.id_to_token(i) or f"<none-{i}>" for i in range(model.space.size)]
-    spec = TransformerSpec.from_config(
-        (len(model.encoder), len(model.decoder)), model.heads, pre_norm=True, activation=common_spec.Activation.RELU
+    sizes = {"rotary_dim": model.width // model.heads, "rotary_interleave": False, "rotary_base": ROTARY_BASE}
+    spec = TransformerSpec(
+        TransformerEncoderSpec(len(model.encoder), model.heads, qk_norm=True, **sizes),
+        TransformerDecoderSpec(len(model.decoder), model.heads, qk_norm=True, **sizes),
     )
     embedding = array(model.embedding.weight)
-    table = positions(0, LONGEST, model.width, torch.device("cpu")).numpy()
     spec.encoder.embeddings[0].weight = spec.decoder.embeddings.weight = embedding
-    spec.encoder.position_encodings.encodings = spec.decoder.position_encodings.encodings = table
+    # Its encoder adds positions in any case, sinusoidal ones unless a table says otherwise.
+    spec.encoder.position_encodings.encodings = np.zeros((LONGEST, model.width), np.float32)
     spec.decoder.projection.weight, spec.decoder.projection.bias = embedding, array(model.bias)
     normed(spec.encoder.layer_norm, model.encoder_norm)
     normed(spec.decoder.layer_norm, model.decoder_norm)
@@ -42,6 +45,7 @@ def export(translator: Translator, folder: Path, quantization: Literal["int8", "
         shared(layer, encoding)
     for layer, block in zip(spec.decoder.layer, model.decoder, strict=True):
         shared(layer, block)
+        del layer.attention.q_norm, layer.attention.k_norm  # attention to the source is not normalised
         normed(layer.attention.layer_norm, block.source_norm)
         source = ([block.source_q], [block.source_k, block.source_v], [block.source_mix])
         for part, own in zip(layer.attention.linear, source, strict=True):
@@ -61,6 +65,8 @@ def shared(layer: Any, block: Block) -> None:
     normed(layer.self_attention.layer_norm, block.self_norm)
     linear(layer.self_attention.linear[0], block.self_q, block.self_k, block.self_v)
     linear(layer.self_attention.linear[1], block.self_mix)
+    layer.self_attention.q_norm.gamma = array(block.query_norm.weight)
+    layer.self_attention.k_norm.gamma = array(block.key_norm.weight)
     normed(layer.ffn.layer_norm, block.mlp_norm)
     linear(layer.ffn.linear_0, block.up)
     linear(layer.ffn.linear_1, block.down)

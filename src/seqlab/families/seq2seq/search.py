@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -32,11 +33,12 @@ def beam_search(
     At each step the `beam_size` best continuations of a source's hypotheses are taken; those that end are finished, and
     the best that do not end go on, as many (Sutskever, Vinyals and Le 2014). A source is done when beam_size * patience
     hypotheses are finished (Kasai et al. 2022), or when none that goes on can beat the best finished one any more; with
-    patience None only then. limits: the most symbols of each translation, END included, which is forced there.
-    beam_size 1 is greedy search. Of two equal scores the earlier finished one wins.
+    patience None, or without a length penalty, only then. limits: the most symbols of each translation, END included,
+    which is forced there. beam_size 1 is greedy search. Of two equal scores the earlier finished one wins.
     """
     device, size = source.device, model.space.size
-    enough = float("inf") if patience is None else max(1, round(beam_size * patience))
+    exhaustive = patience is None or length_penalty == 0
+    enough = float("inf") if exhaustive else max(1, round(beam_size * cast(float, patience)))
     best: list[Hypothesis | None] = [None] * len(source)
     numbers = list(range(len(source)))  # of the sources that are not done
     limit = torch.tensor(limits, device=device)
