@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqlab.data.sequences import Space
 from seqlab.families.gru import GRU, GRULayer
-from seqlab.families.lstm import LSTM, LSTMLayer
+from seqlab.families.lstm import LSTM
 from seqlab.families.rnn import RNN
 
 H = 16
@@ -73,35 +73,27 @@ def test_states_equal_torch_nn(make: Make) -> None:
             torch.testing.assert_close(last[row], outputs[-1], rtol=1e-6, atol=1e-6)
 
 
-# Inputs, the state before, weights, biases.
-SHAPES = {
-    LSTMLayer: [(6, 3, 4), (3, 5), (3, 5), (20, 4), (20, 5), (20,)],
-    GRULayer: [(6, 3, 4), (3, 5), (15, 4), (15, 5), (15,), (15,)],
-}
-
-
-@pytest.mark.parametrize("layer", SHAPES, ids=lambda layer: layer.__name__)
-def test_gradient_by_hand_equals_the_numerical_one(layer: type[torch.autograd.Function]) -> None:
+def test_gradient_by_hand_equals_the_numerical_one() -> None:
     torch.manual_seed(0)
-    arguments = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in SHAPES[layer]]
-    # With both outputs of the LSTM, and with each of them alone.
-    assert torch.autograd.gradcheck(layer.apply, arguments)
-    if layer is LSTMLayer:
-        for part in (0, 1):
-            assert torch.autograd.gradcheck(lambda *a, part=part: layer.apply(*a)[part], arguments)
+    # Inputs, the state before, weights, biases.
+    shapes = [(6, 3, 4), (3, 5), (15, 4), (15, 5), (15,), (15,)]
+    assert torch.autograd.gradcheck(
+        GRULayer.apply, [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    )
 
 
 def test_lstm_equals_the_formula() -> None:
     torch.manual_seed(0)
-    x = torch.randn(7, 2, 4, dtype=torch.float64)
-    w_x, w_h, b = (torch.randn(shape, dtype=torch.float64) for shape in ((20, 4), (20, 5), (20,)))
-    h = c = torch.zeros(2, 5, dtype=torch.float64)
-    states, cells = LSTMLayer.apply(x, h, c, w_x, w_h, b)
+    x = torch.randn(7, 2, 4)
+    w_x, w_h, b_x, b_h = (torch.randn(shape) for shape in ((20, 4), (20, 5), (20,), (20,)))
+    h = c = torch.randn(2, 5)
+    states, after = LSTM.layer(x, (h, c), (w_x, w_h, b_x, b_h))
     for t in range(7):
-        i, f, g, o = (x[t] @ w_x.T + h @ w_h.T + b).chunk(4, -1)
+        i, f, g, o = (x[t] @ w_x.T + b_x + h @ w_h.T + b_h).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
-        torch.testing.assert_close((states[t], cells[t]), (h, c), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(states[t], h, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(after, (h, c), rtol=1e-5, atol=1e-6)
 
 
 def test_gru_equals_the_formula() -> None:
@@ -142,7 +134,7 @@ def test_torch_stack_and_own_unrolling_agree(make: Make, truncation: int | None)
     ours = make(2, truncation)
     h = torch.randn(9, 3, H)
     gradients = []
-    for run in (ours.run_stack, lambda x: ours.unroll(x, ours.start(3))[-1][0]):
+    for run in (ours.run_stack, ours.unroll):
         output = run(h)
         gradients.append([output, *torch.autograd.grad(output.square().sum(), list(ours.stack.parameters()))])
     for found, expected in zip(*gradients, strict=True):
@@ -180,9 +172,9 @@ def test_forget_gates_start_open() -> None:
     torch.manual_seed(0)
     ours = LSTM(Space("symbols", 5), None, hidden_size=H, layers=2, dropout=0.0, truncation=None, density="gaussian")
     nothing, cell = torch.zeros(1, H), torch.full((1, H), 1e6)
-    for weight_ih, weight_hh, bias_ih, bias_hh in ours.stack.all_weights:
-        _, cells = LSTMLayer.apply(nothing[None], nothing, cell, weight_ih, weight_hh, bias_ih + bias_hh)
-        torch.testing.assert_close(cells[0] / 1e6, torch.full((1, H), 1.0).sigmoid(), rtol=1e-5, atol=1e-5)
+    for weights in ours.stack.all_weights:
+        _, (_, after) = ours.layer(nothing[None], (nothing, cell), weights)
+        torch.testing.assert_close(after / 1e6, torch.full((1, H), 1.0).sigmoid(), rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_acts_in_training_alone(make: Make) -> None:
@@ -192,14 +184,13 @@ def test_dropout_acts_in_training_alone(make: Make) -> None:
     torch.testing.assert_close(ours.eval().body(h), ours.body(h), rtol=0, atol=0)
 
 
-def test_autocast_keeps_the_recurrence_in_float32(make: Make) -> None:
-    """Only the large products are rounded, so the error does not grow with length."""
+def test_bfloat16_errs_no_more_at_the_end_than_at_the_start(make: Make) -> None:
+    """Of the GRU only the large products are rounded, of the LSTM, in torch's kernel, each step's output as well."""
     ours = make(1)
     h = torch.randn(4, 200, H)
     exact = ours.body(h)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = ours.body(h)
-    assert rounded.dtype == torch.float32
     assert all(g.dtype == torch.float32 for g in torch.autograd.grad(rounded.sum(), list(ours.stack.parameters())))
     error = (rounded - exact).abs().mean(dim=(0, 2))
     assert error[100:].mean() < 3 * error[:100].mean() < 0.03

@@ -44,8 +44,9 @@ class GRU(Recurrent):
         )
 
     @staticmethod
-    def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return (GRULayer.apply(x, *state, *weights),)
+    def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, State]:
+        states: Tensor = GRULayer.apply(x, *state, *weights)
+        return states, (states[-1],)
 
 
 class GRULayer(torch.autograd.Function):

@@ -41,9 +41,10 @@ class RNN(Recurrent):
         )
 
     @staticmethod
-    def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, State]:
         weight_ih, weight_hh, bias_ih, bias_hh = weights
-        return (TanhLayer.apply(x, *state, weight_ih, weight_hh, bias_ih + bias_hh),)
+        states: Tensor = TanhLayer.apply(x, *state, weight_ih, weight_hh, bias_ih + bias_hh)
+        return states, (states[-1],)
 
 
 class TanhLayer(torch.autograd.Function):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from seqlab.data.sequences import Space
 from seqlab.families.gradient.ends import Density, SymbolEnds
@@ -17,8 +18,9 @@ from seqlab.families.gradient.model import GradientFamily, State
 class Recurrent(GradientFamily):
     """A body of recurrent layers whose parameters lie in `stack`, one of torch's own recurrent modules.
 
-    On CUDA the stack runs itself (cuDNN). Elsewhere `layer` runs it, which a subclass writes for its cell: torch's CPU
-    loop makes an autograd node of every operation of every step, and a weight gradient of every step.
+    On CUDA the stack runs itself (cuDNN). Elsewhere `layer` trains it, which a subclass writes for its cell: where
+    torch has no kernel of a whole layer, its CPU loop makes an autograd node of every operation of every step, and a
+    weight gradient of every step.
 
     A cell's state is a tuple of (B, H) tensors, the first of which is also its output.
 
@@ -52,8 +54,8 @@ class Recurrent(GradientFamily):
 
     @staticmethod
     @abstractmethod
-    def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """One layer over time: inputs (T, B, D) and the state before -> the state's parts after each step, (T, B, H).
+    def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, State]:
+        """One layer over time: inputs (T, B, D) and the state before -> outputs (T, B, H) and the state after.
 
         weights: in torch's order and layout, weight_ih (G H, D), weight_hh (G H, H), bias_ih and bias_hh (G H,).
         """
@@ -66,11 +68,11 @@ class Recurrent(GradientFamily):
         # Vectors of few channels: the first layer's product with the embeddings, half of all arithmetic, is one with
         # the vectors themselves once the two maps are multiplied.
         parts, basis = ends.factors(x)
-        return self.unroll(parts.transpose(0, 1), self.start(len(x)), basis)[-1][0].transpose(0, 1)
+        return self.unroll(parts.transpose(0, 1), basis).transpose(0, 1)
 
     def body(self, h: Tensor) -> Tensor:
         x = h.transpose(0, 1)
-        outputs = self.run_stack(x) if x.is_cuda else self.unroll(x, self.start(len(h)))[-1][0]
+        outputs = self.run_stack(x) if x.is_cuda else self.unroll(x)
         return F.dropout(outputs.transpose(0, 1), self.dropout, self.training)
 
     def run_stack(self, x: Tensor) -> Tensor:
@@ -83,39 +85,43 @@ class Recurrent(GradientFamily):
             outputs.append(output)
         return torch.cat(outputs)
 
-    def unroll(self, x: Tensor, state: State, basis: Tensor | None = None) -> list[tuple[Tensor, ...]]:
-        """(T, B, D) and the state before -> for each layer the parts of its state after each step, (T, B, H).
-
-        basis: (K, D), where x is (T, B, K) and the inputs are x @ basis.
-        """
-        trace: list[tuple[Tensor, ...]] = []
+    def unroll(self, x: Tensor, basis: Tensor | None = None) -> Tensor:
+        """(T, B, D) -> (T, B, H), layer by layer. basis: (K, D), where x is (T, B, K) and the inputs are x @ basis."""
         for i, (weight_ih, *others) in enumerate(self.stack.all_weights):
             weights = (weight_ih if i or basis is None else weight_ih @ basis.t(), *others)
             x = F.dropout(x, self.dropout, self.training)
-            before = tuple(part[:, i] for part in state)
-            segments = []
+            state = tuple(part[:, i] for part in self.start(x.shape[1]))
+            outputs = []
             # Cutting each layer at the same steps is cutting the whole stack there: layers meet within a step alone.
             for segment in x.split(self.truncation or len(x)):
-                segments.append(self.layer(segment, before, weights))
-                before = tuple(part[-1].detach() for part in segments[-1])
-            trace.append(segments[0] if len(segments) == 1 else tuple(map(torch.cat, zip(*segments, strict=True))))
-            x = trace[-1][0]
-        return trace
+                output, state = self.layer(segment, state, weights)
+                state = tuple(part.detach() for part in state)
+                outputs.append(output)
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return x
 
     def start(self, batch_size: int) -> State:
         """`state_parts` zeros of (B, layers, H)."""
         return (self.ends.start.new_zeros(batch_size, self.stack.num_layers, self.width),) * self.state_parts
 
     def step(self, state: State, h: Tensor) -> tuple[State, Tensor]:
-        trace = self.unroll(h[None], state)
-        return tuple(torch.stack(parts, 2)[0] for parts in zip(*trace, strict=True)), trace[-1][0][0]
+        after = self.advance(h[None], state)
+        return after, after[0][:, -1]
 
     def prefill(self, h: Tensor, lengths: Tensor) -> tuple[State, Tensor]:
-        trace = self.unroll(h.transpose(0, 1), self.start(len(h)))
-        rows = torch.arange(len(h), device=h.device)
-        # (T, B, layers, H), of which each row's last real step is kept.
-        state = tuple(torch.stack(parts, 2)[lengths - 1, rows] for parts in zip(*trace, strict=True))
-        return state, trace[-1][0][lengths - 1, rows]
+        packed = pack_padded_sequence(h, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        after = self.advance(packed, self.start(len(h)))
+        return after, after[0][:, -1]
+
+    def advance(self, x: Tensor | PackedSequence, state: State) -> State:
+        """The state after inputs (T, B, D), or as many of them as each row has, by torch's own module.
+
+        In the parameters' precision: under autocast torch would round the state at every step.
+        """
+        before = tuple(part.transpose(0, 1).contiguous() for part in state)
+        with torch.autocast(self.device.type, enabled=False):
+            _, after = self.stack(x.to(before[0].dtype), before if len(before) > 1 else before[0])
+        return tuple(part.transpose(0, 1) for part in (after if isinstance(after, tuple) else (after,)))
 
     def body_groups(self) -> list[list[nn.Parameter]]:
         return [list(weights) for weights in self.stack.all_weights]
