@@ -55,6 +55,8 @@ def test_a_registered_model_translates(tmp_path: Path, monkeypatch: pytest.Monke
     root = Path(".seqlab/tracking")
     with Run(root, tracking, experiment="translation", name="compare", tags={}, params={}) as run:
         run.model(folder, "seqlab-translation")
+    with Run(root, tracking, experiment="translation", name="compare", tags={}, params={}) as run:
+        run.model(folder, "seqlab-translation")  # the same model, which is not another version
         expected = saved.load(folder, TRAINER, DECODING).translate(TEXTS)
         shutil.rmtree(folder)
     upload.Uploader(tmp_path / root).deliver_all()

@@ -26,6 +26,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from seqlab.artifacts import sha256
 from seqlab.tracking.spool import Journal, State, journals, read_status, uploader_lock, write_json
 
 log = logging.getLogger(__name__)
@@ -406,11 +407,16 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any], lo
 
 
 def _register(client: MlflowClient, run_id: str, files: Path, name: str) -> None:
-    """Make a pyfunc model of a translator's folder, with the code that it needs, and a version of `name` of it."""
+    """Make a pyfunc model of a translator's folder, with the code that it needs, and a version of `name` of it.
+
+    Nothing is done where that is what the newest version holds: after a delivery that was cut off, or when another
+    comparison found the same model best.
+    """
     import mlflow.pyfunc
 
-    # Versions carry their run: a delivery that was cut off after the registration registers nothing twice.
-    if any(found.run_id == run_id for found in _versions(client, name)):
+    digest = sha256(files / "model")
+    newest = max(_versions(client, name), key=lambda found: int(found.version), default=None)
+    if newest is not None and newest.tags.get("sha256") == digest:
         return
     fit = json.loads((files / "model/model.json").read_text(encoding="utf-8"))["fit"]
     needed = (*SERVING, *SERVING_RULES) if fit == "rules" else SERVING
@@ -426,7 +432,7 @@ def _register(client: MlflowClient, run_id: str, files: Path, name: str) -> None
     with contextlib.suppress(MlflowException):
         client.create_registered_model(name)
     source = f"{client.get_run(run_id).info.artifact_uri}/{SERVED}"
-    client.create_model_version(name, source, run_id)
+    client.create_model_version(name, source, run_id, tags={"sha256": digest})
 
 
 def _versions(client: MlflowClient, name: str) -> list[Any]:
