@@ -19,11 +19,11 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.data.vocabulary import CONTROLS, END, PAD, START
 from seqlab.errors import UserError
 from seqlab.families import saved
+from seqlab.families.attention import attend, rotated
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Memory, Seq2Seq, State, beam_search
 from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
-from seqlab.families.seq2seq_transformer import attend, rotated
 from seqlab.training.gradient.train import train
 from seqlab.training.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
 
@@ -199,33 +199,36 @@ def test_additive_attention_equals_loops() -> None:
                 assert (weights[row, k, len(ids) :] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])  # by torch's kernel, and by plain products
 @pytest.mark.parametrize("causal", [True, False])
-def test_dot_product_attention_equals_loops(causal: bool) -> None:
+def test_dot_product_attention_equals_loops(causal: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    q, k, v = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)
+    q, k, v = (torch.randn(2, 3, 5, 4, dtype=dtype) for _ in range(3))
     real = [5, 3]
     bias = torch.zeros(2, 1, 1, 5)
     bias[1, ..., 3:] = float("-inf")
-    found = attend(q, k, v, None, causal=True) if causal else attend(q, k, v, bias)
+    found = (attend(q, k, v, causal=True) if causal else attend(q, k, v, bias)).float()
+    q, k, v = q.float(), k.float(), v.float()
+    exact = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.03, "atol": 0.03}
     for b, h, t in itertools.product(range(2), range(3), range(5)):
         seen = range(t + 1) if causal else range(real[b])
         scores = [float(q[b, h, t] @ k[b, h, s]) / 2 for s in seen]
         total = sum(np.exp(score) for score in scores)
         expected = sum(np.exp(score) / total * v[b, h, s] for score, s in zip(scores, seen, strict=True))
-        torch.testing.assert_close(found[b, h, t], expected)
+        torch.testing.assert_close(found[b, h, t], expected, **exact)
 
 
 def test_positions_are_turns_of_the_plane() -> None:
-    """Su et al. (2021), eq. 34, where a pair of channels is a complex number."""
-    model, x = build("seq2seq_transformer"), torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    """Su et al. (2021), eq. 13 and 15."""
+    model, x = build("seq2seq_transformer"), torch.randn(2, 5, 24, dtype=torch.float64)
     model.width, model.heads = 24, 3
-    found = rotated(x, model.turns(7, 5))
-    angles = (7 + torch.arange(5.0))[:, None] / 10_000 ** (2 * torch.arange(4.0) / 8)
-    expected = torch.complex(x[..., :4], x[..., 4:]) * torch.exp(1j * angles)
-    torch.testing.assert_close(found, torch.cat([expected.real, expected.imag], -1), rtol=1e-5, atol=1e-5)
+    found = rotated(x, model.rotation(7, 5).to(torch.complex128))
+    angles = (7 + torch.arange(5.0, dtype=torch.float64))[:, None] / 10_000 ** (2 * torch.arange(4.0) / 8)
+    expected = torch.complex(x[..., ::2], x[..., 1::2]) * torch.exp(1j * angles).repeat(1, 3)
+    torch.testing.assert_close(found, torch.view_as_real(expected).flatten(-2), rtol=1e-6, atol=1e-6)
     # What two positions have to do with each other depends on their distance alone.
-    later = rotated(x, model.turns(20, 5))
-    torch.testing.assert_close(later @ later.transpose(2, 3), found @ found.transpose(2, 3), rtol=1e-5, atol=1e-5)
+    later = rotated(x, model.rotation(20, 5).to(torch.complex128))
+    torch.testing.assert_close(later @ later.transpose(1, 2), found @ found.transpose(1, 2), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["seq2seq_attention", "seq2seq_transformer"])

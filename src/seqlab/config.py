@@ -433,8 +433,9 @@ def built_on(target: str) -> str:
     assert path is not None  # or the section would not have been checked
     tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = [n.module or "" for n in tree.body if isinstance(n, ast.ImportFrom)]
-    kits = [m.split(".")[2] for m in modules if m.startswith("seqlab.families.") and m != "seqlab.families.base"]
-    return kits[0] if kits else ""
+    names = (module.split(".")[2] for module in modules if module.startswith("seqlab.families."))
+    packages = Path(__file__).parent / "families"
+    return next((name for name in names if (packages / name).is_dir()), "")
 
 
 @cache

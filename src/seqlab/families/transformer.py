@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
+from seqlab.families.attention import attend, rotated, rotation, weights
 from seqlab.families.gradient import Density, GradientFamily, State
 
 # Slots of a fresh cache of keys and values; it doubles when full.
@@ -60,28 +61,24 @@ class Transformer(GradientFamily):
 
     def rotation(self, positions: Tensor) -> Tensor:
         """(...) -> (..., D) complex: by how much each pair of queries' and keys' channels turns."""
-        size = self.width // self.heads
-        # In float64: in float32 the angle of a position in the thousands is off in its third decimal.
-        exponents = torch.arange(0, size, 2, device=self.device, dtype=torch.float64) / size
-        angles = positions[..., None] * self.rotary_base**-exponents
-        turn = torch.polar(torch.ones_like(angles), angles).to(self.ends.start.dtype.to_complex())
+        turn = rotation(positions, self.width // self.heads, self.rotary_base, self.ends.start.dtype)
         # The same for each head, of queries and of keys.
         return turn.repeat(*[1] * positions.ndim, 2 * self.heads)
 
     def body(self, h: Tensor) -> Tensor:
-        rotation = self.rotation(torch.arange(h.shape[1], device=h.device))
+        turn = self.rotation(torch.arange(h.shape[1], device=h.device))
         h = F.dropout(h, self.dropout, self.training)
         for block in self.blocks:
-            q, k, v = block.project(h, rotation)
-            h = block.finish(h, attend(q, k, v))
+            q, k, v = block.project(h, turn)
+            h = block.finish(h, attend(q, k, v, causal=True))
         return self.norm(h)
 
     def around(self, h: Tensor, exists: Tensor) -> Tensor:
         """`body` with both sides in view: (B, T, D) -> (B, T, D), where `exists` (B, T) keeps padding out of sight."""
-        rotation = self.rotation(torch.arange(h.shape[1], device=h.device))
+        turn = self.rotation(torch.arange(h.shape[1], device=h.device))
         h = F.dropout(h, self.dropout, self.training)
         for block in self.blocks:
-            q, k, v = block.project(h, rotation)
+            q, k, v = block.project(h, turn)
             h = block.finish(h, F.scaled_dot_product_attention(q, k, v, attn_mask=exists[:, None, None]))
         return self.norm(h)
 
@@ -105,11 +102,11 @@ class Transformer(GradientFamily):
         slot, rows, copies = int(taken.max()), len(h), len(h) // len(lengths)
         if slot == keys.shape[3]:
             keys, values = (F.pad(cache, (0, 0, 0, max(slot, SLOTS))) for cache in (keys, values))
-        rotation = self.rotation(lengths.repeat_interleave(copies) + taken)[:, None]
+        turn = self.rotation(lengths.repeat_interleave(copies) + taken)[:, None]
         beyond = torch.arange(prefix_keys.shape[3], device=h.device) >= lengths[:, None, None, None]
         h = h[:, None]
         for i, block in enumerate(self.blocks):
-            q, k, v = block.project(h, rotation)
+            q, k, v = block.project(h, turn)
             keys[:, i, :, slot] = k[:, :, 0].to(keys.dtype)
             values[:, i, :, slot] = v[:, :, 0].to(values.dtype)
             recent_keys, recent_values = (cache[:, i, :, : slot + 1].to(q.dtype) for cache in (keys, values))
@@ -129,13 +126,13 @@ class Transformer(GradientFamily):
         return (prefix_keys, prefix_values, lengths, keys, values, taken + 1), self.norm(h)[:, 0]
 
     def prefill(self, h: Tensor, lengths: Tensor) -> tuple[State, Tensor]:
-        rotation = self.rotation(torch.arange(h.shape[1], device=h.device))
+        turn = self.rotation(torch.arange(h.shape[1], device=h.device))
         keys, values = [], []
         for block in self.blocks:
-            q, k, v = block.project(h, rotation)
+            q, k, v = block.project(h, turn)
             keys.append(k)
             values.append(v)
-            h = block.finish(h, attend(q, k, v))
+            h = block.finish(h, attend(q, k, v, causal=True))
         last = h[torch.arange(len(h), device=h.device), lengths - 1]
         prefix = (torch.stack(cache, 1).to(self.ends.start.dtype) for cache in (keys, values))
         return (*prefix, lengths, *self.start(len(h))[3:]), self.norm(last)
@@ -151,11 +148,11 @@ class Transformer(GradientFamily):
         Rows of prefixes that do not exist are 0.
         """
         h = self.ends.inputs(x)
-        rotation = self.rotation(torch.arange(h.shape[1], device=h.device))
+        turn = self.rotation(torch.arange(h.shape[1], device=h.device))
         maps = []
         for block in self.blocks:
-            q, k, v = block.project(h, rotation)
-            maps.append(weights(q, k))
+            q, k, v = block.project(h, turn)
+            maps.append(weights(q, k, causal=True))
             h = block.finish(h, maps[-1] @ v)
         exists = F.pad(mask, (1, 0), value=True)
         return torch.stack(maps, 1).masked_fill(~exists[:, None, None, :, None], 0)
@@ -174,32 +171,14 @@ class Block(nn.Module):
         self.up = nn.Linear(width, feedforward)
         self.down = nn.Linear(feedforward, width)
 
-    def project(self, h: Tensor, rotation: Tensor) -> list[Tensor]:
+    def project(self, h: Tensor, turn: Tensor) -> list[Tensor]:
         """(B, T, D), (T, D) complex -> queries, keys and values, each (B, heads, T, D / heads)."""
         width = h.shape[-1]
         qk, v = self.qkv(self.norm_attention(h)).split([2 * width, width], -1)
-        # Neighbouring channels are the two parts of a complex number, so that a rotation is one multiplication.
-        turned = torch.view_as_complex(qk.to(rotation.real.dtype).unflatten(-1, (width, 2))) * rotation
-        q, k = torch.view_as_real(turned).flatten(-2).to(v.dtype).chunk(2, -1)
+        q, k = rotated(qk, turn).chunk(2, -1)
         return [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)]
 
     def finish(self, h: Tensor, mixed: Tensor) -> Tensor:
         """The residual stream (B, T, D) and what attention gathered for it, (B, heads, T, D / heads) -> (B, T, D)."""
         h = h + F.dropout(self.mix(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
         return h + F.dropout(self.down(F.gelu(self.up(self.norm_mlp(h)))), self.dropout, self.training)
-
-
-def weights(q: Tensor, k: Tensor) -> Tensor:
-    """Causal attention weights, (B, heads, T, d) twice -> (B, heads, T, T), rows summing to one."""
-    steps = q.shape[2]
-    future = torch.full((steps, steps), float("-inf"), device=q.device, dtype=q.dtype).triu(1)
-    scores = torch.baddbmm(future, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=q.shape[-1] ** -0.5)
-    return scores.softmax(-1).unflatten(0, q.shape[:2])
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention of (B, heads, T, d)."""
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
-        # The backward pass of the CPU's fused kernel is several times slower in bfloat16 than these plain products.
-        return weights(q, k) @ v
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)

@@ -29,7 +29,7 @@ def export(translator: Translator, folder: Path, quantization: Literal["int8", "
     if not isinstance(model, Seq2SeqTransformer):
         raise UserError(f"CTranslate2 takes a seq2seq_transformer, found {type(model).__name__}")
     names = [translator.vocabulary.tokenizer.id_to_token(i) or f"<none-{i}>" for i in range(model.space.size)]
-    sizes = {"rotary_dim": model.width // model.heads, "rotary_interleave": False, "rotary_base": ROTARY_BASE}
+    sizes = {"rotary_dim": model.width // model.heads, "rotary_interleave": True, "rotary_base": ROTARY_BASE}
     spec = TransformerSpec(
         TransformerEncoderSpec(len(model.encoder), model.heads, qk_norm=True, **sizes),
         TransformerDecoderSpec(len(model.decoder), model.heads, qk_norm=True, **sizes),
@@ -62,11 +62,14 @@ def export(translator: Translator, folder: Path, quantization: Literal["int8", "
 
 def shared(layer: Any, block: Block) -> None:
     """Self-attention and MLP."""
+    from ctranslate2.specs.common_spec import LayerNormSpec
+
     normed(layer.self_attention.layer_norm, block.self_norm)
     linear(layer.self_attention.linear[0], block.self_q, block.self_k, block.self_v)
     linear(layer.self_attention.linear[1], block.self_mix)
-    layer.self_attention.q_norm.gamma = array(block.query_norm.weight)
-    layer.self_attention.k_norm.gamma = array(block.key_norm.weight)
+    for name, module in (("q_norm", block.query_norm), ("k_norm", block.key_norm)):
+        setattr(layer.self_attention, name, LayerNormSpec())  # in place of CTranslate2's default, a root mean square
+        normed(getattr(layer.self_attention, name), module)
     normed(layer.ffn.layer_norm, block.mlp_norm)
     linear(layer.ffn.linear_0, block.up)
     linear(layer.ffn.linear_1, block.down)
@@ -79,7 +82,9 @@ def linear(spec: Any, *modules: nn.Linear) -> None:
 
 
 def normed(spec: Any, module: nn.LayerNorm) -> None:
-    spec.gamma, spec.beta = array(module.weight), array(module.bias)
+    """A module without a bias has one of zeros."""
+    bias = torch.zeros_like(module.weight) if module.bias is None else module.bias
+    spec.gamma, spec.beta = array(module.weight), array(bias)
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
@@ -100,7 +105,8 @@ def translate(engine: Any, translator: Translator, texts: list[str]) -> list[str
             beam_size=decoding.beam_size,
             patience=1 if decoding.patience is None else decoding.patience,
             length_penalty=decoding.length_penalty,
-            max_decoding_length=max(translator.limit(len(row)) for row in part),
+            # Without the END for which a limit has room.
+            max_decoding_length=max(translator.limit(len(row)) for row in part) - 1,
             suppress_sequences=SUPPRESSED,
         )
         found += words.decode([[numbers[piece] for piece in one.hypotheses[0]] for one in results])
