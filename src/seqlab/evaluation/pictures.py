@@ -147,6 +147,8 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
     """Values with 95% intervals of each system by the length of the source; tables: rows by bucket, shortest first."""
     rows = [row for table in tables.values() for row in table if not row.control]
     systems = sorted({(row.family, not row.from_scratch, row.strategy) for row in rows})
+    families = sorted({family for family, *_ in systems})
+    strategies = list(dict.fromkeys(strategy for *_, strategy in sorted(systems, key=lambda system: system[1:])))
     with _figure(path, 7.2, 4.0) as figure:
         axes = figure.add_subplot()
         for k, (family, _, strategy) in enumerate(systems):
@@ -154,12 +156,13 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
                    for row in table if (row.family, row.strategy) == (family, strategy)]  # fmt: skip
             values = np.array([row.value for _, row in own])
             bounds = np.array([(row.low, row.high) for _, row in own]).T
+            colour, line = families.index(family), strategies.index(strategy)  # a family is a colour, a strategy a line
             axes.errorbar(
                 [x + 0.4 * ((k + 0.5) / len(systems) - 0.5) for x, _ in own],  # side by side, not on top of each other
                 values,
                 yerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
-                fmt=f"{MARKERS[k % len(MARKERS)]}{LINES[k % len(LINES)]}",
-                color=CYCLE[k % len(CYCLE)],
+                fmt=f"{MARKERS[colour % len(MARKERS)]}{LINES[line % len(LINES)]}",
+                color=CYCLE[colour % len(CYCLE)],
                 markersize=4,
                 capsize=2,
                 label=own[0][1].system,
@@ -170,7 +173,7 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
             metric = rows[0].metric.partition("@")[0]
             axes.set_ylabel(f"{label_of(metric)} ({_better(metric)})")
             axes.set_title(f"{rows[0].domain}: {rows[0].task}, by length")
-            figure.legend(loc="outside lower center", ncols=min(3, len(systems)))
+            figure.legend(loc="outside lower center", ncols=min(4, len(families)))
 
 
 def gains(rows: Sequence[Row], path: Path) -> None:
@@ -238,7 +241,7 @@ def label_curves(points: Sequence[Point], path: Path) -> None:
     families = sorted({point.family for point in points})
     strategies = [name for _, name in sorted({(point.strategy != "scratch", point.strategy) for point in points})]
     with _figure(path, 3.4 * len(families) + 1.0, 4.2) as figure:
-        panels = np.ravel(figure.subplots(1, len(families), sharey=True, squeeze=False))
+        panels = np.ravel(figure.subplots(1, len(families), sharex=True, sharey=True, squeeze=False))
         for axes, family in zip(panels, families, strict=True):
             for k, strategy in enumerate(strategies):
                 own = sorted((p for p in points if (p.family, p.strategy) == (family, strategy)), key=_fraction)
