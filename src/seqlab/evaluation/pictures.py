@@ -35,7 +35,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
 )
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "black")
 MARKERS = "osD^vPX"
-LINES = ("-", "--", "-.", ":")
+LINES: Sequence[Literal["-", "--", "-.", ":"]] = ("-", "--", "-.", ":")
 GREY = "#777777"
 FEW = 5  # examples that a bin needs to be drawn
 STYLE: Any = {
@@ -145,6 +145,8 @@ def _view(families: Sequence[Row], controls: Sequence[Row]) -> tuple[float, floa
 
 def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
     """Values with 95% intervals of each system by the length of the source; tables: rows by bucket, shortest first."""
+    from matplotlib.lines import Line2D
+
     rows = [row for table in tables.values() for row in table if not row.control]
     systems = sorted({(row.family, not row.from_scratch, row.strategy) for row in rows})
     families = sorted({family for family, *_ in systems})
@@ -165,7 +167,6 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
                 color=CYCLE[colour % len(CYCLE)],
                 markersize=4,
                 capsize=2,
-                label=own[0][1].system,
             )
         axes.set_xticks(range(len(tables)), [f"{name}\n({table[0].examples})" for name, table in tables.items()])
         axes.set_xlabel("words of the source (sentences)")
@@ -173,7 +174,15 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
             metric = rows[0].metric.partition("@")[0]
             axes.set_ylabel(f"{label_of(metric)} ({_better(metric)})")
             axes.set_title(f"{rows[0].domain}: {rows[0].task}, by length")
-            figure.legend(loc="outside lower center", ncols=min(4, len(families)))
+            colours = [
+                Line2D([], [], color=CYCLE[k % len(CYCLE)], marker=MARKERS[k % len(MARKERS)], markersize=4, label=name)
+                for k, name in enumerate(families)
+            ]
+            styles = [
+                Line2D([], [], color=GREY, linestyle=LINES[k % len(LINES)], label=name)
+                for k, name in enumerate(strategies)
+            ]
+            figure.legend(handles=[*colours, *styles], loc="outside lower center", ncols=3)
 
 
 def gains(rows: Sequence[Row], path: Path) -> None:
