@@ -380,11 +380,13 @@ def gradients(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], 
     with _figure(path, 7.2, 3.4) as figure:
         for axes, moment in zip(figure.subplots(1, len(moments), sharey=True, squeeze=False)[0], moments, strict=True):
             for k, (family, parts) in enumerate(found.items()):
-                for cut, style in (("full", "-"), ("truncated", ":")):
+                # As far as truncation lets it, the one is the other: a band under a line.
+                for cut, width, strength in (("full", 1.3, 1.0), ("truncated", 6.0, 0.3)):
                     norms = np.array(parts[moment][cut])
                     known = norms > 0
                     lags, shares = np.flatnonzero(known), norms[known] / norms[0]
-                    axes.plot(lags, shares, style, color=CYCLE[k % len(CYCLE)], label=f"{family}, {cut}")
+                    style: Any = {"color": CYCLE[k % len(CYCLE)], "linewidth": width, "alpha": strength}
+                    axes.plot(lags, shares, label=f"{family}, {cut}", solid_capstyle="butt", **style)
             axes.set_yscale("log")
             axes.set_title({"start": "before training", "trained": "after training"}.get(moment, moment))
             axes.set_xlabel("steps back, k")
