@@ -1,11 +1,13 @@
-"""Translation against Hugging Face Marian and CTranslate2: training tokens/s, and decoding sentences/s with beam 5.
+"""Translation beside other libraries: training tokens/s (Hugging Face Marian, eole, JoeyNMT), and decoding sentences/s
+with beam 5 (Marian, CTranslate2).
 
     python bench/translation.py data/prepared/translation [--steps 20] [--sentences 100]
 
-Peers that are not installed are left out (`pip install transformers ctranslate2`, best in an environment of their own).
-One process, one thread, in turn. Training: equal sizes and batches, fused AdamW, each precision against the same;
-target tokens, padding excluded. Decoding: the same weights for CTranslate2; for Marian, whose layers are another
-model's, its own weights as initialised, and translations of a fixed length for all, so that none ends earlier.
+Peers that are not installed are left out (`pip install transformers ctranslate2 eole joeynmt`, best in an environment
+of their own). One process, one thread, in turn. Training: equal sizes, batches and places of dropout, fused AdamW, each
+precision against the same; target tokens, padding excluded. Decoding: the same weights for CTranslate2; for Marian,
+whose layers are another model's, its own weights as initialised, and translations of a fixed length for all, so that
+none ends earlier.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -76,23 +79,127 @@ def marian(size: int) -> Any:
     )
 
 
+def eole(size: int) -> Any:
+    from eole.config.models import TransformerModelConfig  # type: ignore[import-not-found]
+    from eole.constants import DefaultTokens  # type: ignore[import-not-found]
+    from eole.models.model import EncoderDecoderModel  # type: ignore[import-not-found]
+
+    p = yaml.safe_load(CONF.read_text(encoding="utf-8"))
+    config = TransformerModelConfig(
+        layers=p["layers"],
+        hidden_size=p["hidden_size"],
+        heads=p["heads"],
+        transformer_ff=p["feedforward_size"],
+        word_vec_size=p["hidden_size"],
+        share_embeddings=True,
+        add_qkvbias=True,
+        add_final_linear_bias=True,
+        add_ffnbias=True,
+        mlp_activation_fn="relu",
+        embeddings={"word_vec_size": p["hidden_size"], "position_encoding_type": "SinusoidalInterleaved"},
+    )
+    running = SimpleNamespace(
+        dropout=[p["dropout"]],
+        attention_dropout=[0.0],
+        self_attn_backend="pytorch",
+        optim="adamw",
+        parallel_gpu=1,
+        parallel_mode="data_parallel",
+        use_ckpting=[],
+        compute_dtype=torch.float32,
+    )
+    words = {DefaultTokens.PAD: PAD} | {str(i): i for i in range(size) if i != PAD}
+    vocabularies = {"src": words, "tgt": words, "specials": {"pad_token": DefaultTokens.PAD}}
+    torch.manual_seed(0)
+    model = EncoderDecoderModel.build_blocks(config, vocabularies, running_config=running)
+    for name, part in model.named_modules():
+        if name.endswith("dropout_1"):  # inside the MLP
+            part.p = 0.0
+    return model
+
+
+def joey(size: int) -> Any:
+    from joeynmt.model import build_model  # type: ignore[import-not-found]
+
+    class Words:
+        pad_index, bos_index, eos_index = PAD, START, END
+        unk_index = sep_index = PAD  # that no loss reads
+        specials: tuple[str, ...] = ()
+        lang_tags: tuple[str, ...] = ()
+
+        def __len__(self) -> int:
+            return size
+
+    p = yaml.safe_load(CONF.read_text(encoding="utf-8"))
+    words, width = Words(), p["hidden_size"]
+    stack = {
+        "type": "transformer",
+        "num_layers": p["layers"],
+        "num_heads": p["heads"],
+        "embeddings": {"embedding_dim": width, "scale": True, "dropout": p["dropout"]},
+        "hidden_size": width,
+        "ff_size": p["feedforward_size"],
+        "dropout": p["dropout"],
+        "layer_norm": "pre",
+    }
+    torch.manual_seed(0)
+    config = {"encoder": stack, "decoder": stack, "tied_embeddings": True, "tied_softmax": True}
+    model = build_model(config, words, words)
+    for name, part in model.named_modules():
+        if name.endswith(("att.dropout", "pwff_layer.2")):  # of attention's weights, and inside the MLP
+            part.p = 0.0
+    return model
+
+
 def our_loss(model: Seq2Seq, batch: TensorBatch) -> torch.Tensor:
     return model.loss(batch.source, batch.x) / batch.mask.sum()  # type: ignore[arg-type]
 
 
-def marian_loss(model: Any, batch: TensorBatch) -> torch.Tensor:
-    assert batch.source is not None
-    inputs = torch.cat([batch.x.new_full((len(batch.x), 1), START), batch.x[:, :-1]], 1)
-    logits = model(input_ids=batch.source, attention_mask=(batch.source != PAD).long(), decoder_input_ids=inputs).logits
+def shifted(batch: TensorBatch) -> torch.Tensor:
+    return torch.cat([batch.x.new_full((len(batch.x), 1), START), batch.x[:, :-1]], 1)
+
+
+def smoothed(logits: torch.Tensor, batch: TensorBatch) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1), batch.x.flatten(), ignore_index=PAD, label_smoothing=0.1
     )
+
+
+def marian_loss(model: Any, batch: TensorBatch) -> torch.Tensor:
+    assert batch.source is not None
+    mask = (batch.source != PAD).long()
+    return smoothed(model(input_ids=batch.source, attention_mask=mask, decoder_input_ids=shifted(batch)).logits, batch)
+
+
+def eole_loss(model: Any, batch: TensorBatch) -> torch.Tensor:
+    assert batch.source is not None
+    target = torch.cat([batch.x.new_full((len(batch.x), 1), START), batch.x], 1)
+    found = model(batch.source, target, (batch.source != PAD).sum(1)).dec_out
+    # eole's generator, which the trainer builds apart, tied to the embedding.
+    return smoothed(torch.nn.functional.linear(found, model.tgt_emb.embeddings.weight), batch)
+
+
+def joey_loss(model: Any, batch: TensorBatch) -> torch.Tensor:
+    assert batch.source is not None
+    mask, length = (batch.source != PAD)[:, None], (batch.source != PAD).sum(1)
+    logits, *_ = model._encode_decode(
+        src=batch.source,
+        trg_input=shifted(batch),
+        src_mask=mask,
+        src_length=length,
+        trg_mask=(batch.x != PAD)[:, None],
+    )
+    return smoothed(logits, batch)
 
 
 def training(data: Pairs, size: int, tokens: int, steps: int) -> None:
     peers: dict[str, tuple[Any, Callable[[Any, TensorBatch], torch.Tensor]]] = {"seqlab": (ours(size), our_loss)}
     if importlib.util.find_spec("transformers"):
         peers["Marian"] = (marian(size), marian_loss)
+    if importlib.util.find_spec("eole"):
+        peers["eole"] = (eole(size), eole_loss)
+    if importlib.util.find_spec("joeynmt"):
+        peers["JoeyNMT"] = (joey(size), joey_loss)
     for model, _ in peers.values():
         model.train()
     batches = list(itertools.islice(Stream(data, tokens, seed=0), steps))
