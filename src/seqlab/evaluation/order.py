@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seqlab.artifacts import write_text
 from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import ALPHA, Cell, System, csv_text, field, systems
+from seqlab.evaluation.leaderboard import ALPHA, Entry, System, csv_text, field, systems
 from seqlab.evaluation.metrics import NEXT, label_of, metric_of
 
 
@@ -36,7 +36,7 @@ class Worth:
 
 
 def build(
-    cells: Sequence[Cell],
+    cells: Sequence[Entry],
     controls: Mapping[str, str],
     headlines: Mapping[str, Mapping[str, str]],
     replicates: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqlab.data.sequences import Space
-from seqlab.families.closed_form import ByKind, SuffixModel, WholePast
+from seqlab.families.closed_form.by_kind import ByKind
 
 
 class Naive(ByKind):
@@ -12,6 +12,11 @@ class Naive(ByKind):
     `mixings` serve symbols (see SuffixModel), the others vectors (see WholePast). The report of a fit shows under
     `growth` what the regression, or table, on t past steps costs and how few data there are for it.
     """
+
+    on = {
+        "symbols": "seqlab.families.closed_form.suffix.SuffixModel",
+        "vectors": "seqlab.families.closed_form.whole_past.WholePast",
+    }
 
     def __init__(
         self,
@@ -23,10 +28,9 @@ class Naive(ByKind):
         supports: list[int],
         regressors: int,
     ):
-        self.space = space
         if space.symbols:
-            self.model = SuffixModel(space, mixings=mixings)
+            super().__init__(space, mixings=mixings)
         else:
-            self.model = WholePast(
+            super().__init__(
                 space, ridges=ridges, prior_weights=prior_weights, supports=supports, regressors=regressors
             )

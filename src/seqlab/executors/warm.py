@@ -1,8 +1,8 @@
 """A process that has imported what stages import, and forks itself for each stage that is handed over to it.
 
-Importing torch and Lightning takes five seconds, which is more than most stages work. `repro.py` starts such a process
-and names its socket in SEQLAB_WARM for the stages it runs. Each script of a stage imports this module first: where
-the variable is set, the script, its arguments, environment, working folder and standard streams go to the warm process,
+Importing torch and Lightning takes five seconds, which is more than most stages work. A repro starts such a process
+and names its socket in SEQLAB_WARM for the stages it runs. Each script of a stage calls `hand_over` first: where the
+variable is set, the script, its arguments, environment, working folder and standard streams go to the warm process,
 and its child does the work. The results are those of a process of its own. Linux only: elsewhere stages start by
 themselves.
 """
@@ -29,10 +29,13 @@ VARIABLE = "SEQLAB_WARM"
 STREAMS = 3  # standard input, output and error
 SIZE = 4  # bytes that hold the length of a request
 SUPPORTED = sys.platform == "linux"
+SRC = str(Path(__file__).resolve().parents[2])  # of this checkout, whatever is installed
 
 
 def hand_over() -> None:
     """Have the warm process do what this one was started for, and end with its status; return if there is none."""
+    if VARIABLE not in os.environ:
+        return
     with socket.socket(socket.AF_UNIX) as link:
         try:
             link.connect(os.environ[VARIABLE])
@@ -62,8 +65,16 @@ class Warm:
             with socket.socket(socket.AF_UNIX) as door:
                 door.bind(path)
                 door.listen()
-                command = [sys.executable, __file__, str(door.fileno()), *modules]
-                self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[door.fileno()]))
+                command = [sys.executable, "-m", __name__, str(door.fileno()), *modules]
+                path_of_code = os.pathsep.join([SRC, *filter(None, [os.environ.get("PYTHONPATH")])])
+                self.processes.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.PIPE,
+                        pass_fds=[door.fileno()],
+                        env=os.environ | {"PYTHONPATH": path_of_code},
+                    )
+                )
         return {VARIABLE: self.doors[modules]}
 
     def leave(self) -> None:
@@ -185,5 +196,3 @@ def main(door: int, modules: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2:])
-elif VARIABLE in os.environ:
-    hand_over()
