@@ -133,8 +133,8 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
 def summary(failed: dict[str, Path], lost: set[str], told: Progress, keep_going: bool) -> str:
     if len(failed) == 1 and not keep_going:
         [(name, log)] = failed.items()
-        return f"stage {name} failed; {log} has all of its output"
-    names = ", ".join(f"{name} ({log})" for name, log in failed.items())
+        return f"stage {name} failed; {os.path.relpath(log)} has all of its output"
+    names = ", ".join(f"{name} ({os.path.relpath(log)})" for name, log in failed.items())
     follow = f"; {len(lost)} stages that follow from them did not run" if lost else ""
     return f"{len(failed)} stages failed: {names}{follow}; {told.done} of {told.total} are done"
 

@@ -174,6 +174,7 @@ def become(request: dict[str, Any]) -> None:
     del os.environ[VARIABLE]
     os.chdir(request["cwd"])
     sys.argv[:] = request["argv"]
+    sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

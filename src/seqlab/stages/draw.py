@@ -13,11 +13,13 @@ from seqlab.tasks.judging import Shown, draw_of
 
 
 def draw(cells: Iterable[str], models: Path, scored: Path, shown: Path, out: Path) -> None:
-    """Pictures of every cell, named by its path below the folders of models, of scores and of what was shown."""
+    """Pictures of every cell of a domain, named by its path below the folders of models, of scores and of what was shown;
+    a folder FAMILY/STRATEGY/SEED each.
+    """
     with replacing(out) as made:
         made.mkdir()
         for cell in cells:
-            folder = made / cell
+            folder = made / cell.partition("/")[2]
             folder.mkdir(parents=True)
             draw_cell(cell, read_json(models / cell / "report.json"), scored / cell, shown / cell, folder)
 
