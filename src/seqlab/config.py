@@ -85,7 +85,8 @@ class Domain:
     @property
     def pretraining(self) -> str | None:
         """The task on the source, where its kind of data and not the objective says what that is."""
-        return schema.stated(self.prepare.target, "pretraining")
+        found: str | None = schema.stated(self.prepare.target, "pretraining")
+        return found
 
 
 @dataclass(frozen=True)

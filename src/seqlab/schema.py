@@ -75,8 +75,13 @@ def value(kind: Any, found: Any, where: str) -> Any:
 def hint(found: str, known: Iterable[Any]) -> str:
     """What was probably meant, or what there is."""
     names = sorted(map(str, known))
-    close = difflib.get_close_matches(found, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}" if names else ""
+    meant = close(found, names)
+    return f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(names)}" if names else ""
+
+
+def close(found: str, known: Iterable[str]) -> str | None:
+    """The known name that is nearest, if one is near."""
+    return next(iter(difflib.get_close_matches(found, list(known), n=1)), None)
 
 
 # What classes say of themselves, read from their source.

@@ -233,7 +233,7 @@ class Family:
     """A model family as configured, and what its class states of itself.
 
     fit: the package under training/ that fits it. kinds: of spaces that it models. tasks: that it can be trained for or
-    judged by. objectives: what it can be pretrained to predict. adapts: names of linear maps that an adapter may change.
+    judged by. objectives: what it can be pretrained to predict. adapts: linear maps that an adapter may change.
     """
 
     name: str

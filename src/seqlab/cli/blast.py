@@ -1,6 +1,6 @@
 """What an edit would rerun: for every file of the library and every key of params.yaml, its stages and trainings.
 
-Computed from dvc.yaml and the imports. Stages whose inputs would turn out to be other bits follow; these are not counted.
+Computed from dvc.yaml and the imports. Stages whose inputs would turn out to be other bits follow, and are not counted.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def layout(checked: Experiment, home: Path) -> dict[str, Any]:
             source = {"domain": cell.domain, "family": cell.family, "seed": cell.seed, "fit": family.fit}
             trainings[name] = source
     own = {name: own_files(checked.domains[name], home) for name in checked.domains}
-    whole = {name: {} for name, files in own.items() if not files}
+    whole: dict[str, Any] = {name: {} for name, files in own.items() if not files}
     return {
         "acquire": whole,
         "packages": {

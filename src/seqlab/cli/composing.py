@@ -40,9 +40,11 @@ def parsed(overrides: list[str]) -> list[Any]:
     for word in overrides:
         try:
             found += OverridesParser.create().parse_overrides([word])
-        except HydraException as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "not understood")
-            raise UserError(f"override {word!r}: {reason.lower()}; expected KEY=VALUE, quoted as Hydra does") from None
+        except HydraException:
+            raise UserError(
+                f"override {word!r}: not understood; expected KEY=VALUE, with quotes around a value that holds quotes, "
+                """commas, braces or line ends: "KEY='VALUE'" """
+            ) from None
     return found
 
 
@@ -95,7 +97,9 @@ def unknown_key(key: str, name: str, overrides: list[str]) -> str:
         known = list(flat(compose(name, kept)[0])) if kept != overrides else []
     except UserError:
         known = []
-    return f"{key}: unknown key{schema.hint(key, known) if known else ''}".replace("; there are", "; such as")
+    group = key.rpartition(".")[0]
+    siblings = [other for other in known if other.rpartition(".")[0] == group]
+    return f"{key}: unknown key{schema.hint(key, known if schema.close(key, known) else siblings)}"
 
 
 def refuse_unknown(name: str, overrides: list[str]) -> None:

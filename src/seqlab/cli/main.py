@@ -113,7 +113,9 @@ def main(arguments: list[str] | None = None) -> None:
     elif words[:1] == ["export"]:
         errors_in_one_line(lambda: _export(words[1:]))
     else:
-        given = parser().parse_args(words or ["--help"])
+        from seqlab.cli.words import words_of
+
+        given = parser().parse_args(words_of(words) or ["--help"])
         if given.version:
             from seqlab import __version__
 
@@ -125,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def of_this_checkout(words: list[str]) -> None:
-    """Start again with the library of the checkout that the current folder belongs to, where another one is installed."""
+    """Start again with the library of the checkout that the current folder is in, where another one is installed."""
     here = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / "src/seqlab/cli/main.py").is_file()), None)
     own = Path(__file__).resolve().parents[2]
     if here is None or (here / "src").resolve() == own:

@@ -186,7 +186,7 @@ def warmed(experiment: Experiment, command: str) -> str | None:
 
 
 class Progress:
-    """A line a stage, with the time that is left: from what each stage took when it last ran here, or what its like took.
+    """A line a stage, with the time that is left, from what each stage took when it last ran here, or its like.
 
     durations.json keeps seconds by stage.
     """

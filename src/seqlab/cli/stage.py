@@ -12,6 +12,7 @@ from seqlab.cli.composing import alternatives, compose, refuse_unknown
 from seqlab.cli.failing import errors_in_one_line, one_line
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.verbs import VERBS, Verb
+from seqlab.cli.words import words_of
 from seqlab.cli.work import Work, from_overrides, from_pipeline
 from seqlab.errors import UserError
 
@@ -26,8 +27,9 @@ def main(verb: str, arguments: list[str]) -> None:
 
 
 def start(verb: str, arguments: list[str]) -> None:
-    found = VERBS[verb]
-    labelled = len(arguments) == 1 and "=" not in arguments[0] and not arguments[0].startswith(("-", "~", "+"))
+    found, arguments = VERBS[verb], words_of(arguments)
+    labelled = bool(found.needs) and len(arguments) == 1 and "=" not in arguments[0]
+    labelled = labelled and not arguments[0].startswith(("-", "~", "+"))
     if labelled or (not arguments and not found.needs):
         workspace = Workspace.current()
         os.chdir(workspace.home)
@@ -38,8 +40,8 @@ def start(verb: str, arguments: list[str]) -> None:
         print(usage(verb, found))
         return
     if "domain" not in found.needs:
-        what = "FAMILY" if found.needs else "nothing: it works on the whole suite"
-        raise UserError(f"{' '.join(arguments)!r}: {verb} takes {what}")
+        what = "a family" if found.needs else "nothing: it works on the whole suite"
+        raise UserError(f"{' '.join(arguments) or 'nothing'!r}: {verb} takes {what}")
     by_hand(verb, found, arguments)
 
 
@@ -65,7 +67,7 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
     from omegaconf import DictConfig, OmegaConf
 
     shows = any(word.split("=")[0] in SHOWING for word in arguments)
-    overrides = [word for word in arguments if not word.startswith("-")]
+    overrides = [word for word in arguments if ("=" in word and not word.startswith("-")) or word.startswith("~")]
     hidden = [] if "family" in found.needs else ["~family"]  # conf/cell.yaml asks for one
     workspace = Workspace(ROOT)
     sweeps = any(word in ("-m", "--multirun") for word in arguments)
@@ -95,8 +97,10 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
 
     # With it Hydra raises what a job raised, instead of printing it and ending the process.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [f"{verb}.py", *arguments, *hidden, f"hydra.job.name={verb}"]
-    began = {path for path in Path("outputs").glob(f"*/*/*/{FAILED}")}
+    # Overrides stand together, before flags: a flag whose value is left out would take one for it.
+    flags = [word for word in arguments if word not in overrides]
+    sys.argv = [f"{verb}.py", *overrides, *hidden, f"hydra.job.name={verb}", *flags]
+    began = set(Path("outputs").glob(f"*/*/*/{FAILED}"))
     try:
         hydra.main(version_base=None, config_path=str(ROOT / "conf"), config_name="cell")(task)()
     except UserError as error:

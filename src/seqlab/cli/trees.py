@@ -27,7 +27,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
 
 def merged(tree: dict[str, Any], changed: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     """A copy of the tree with the second values of `changed`; an ABSENT one takes the key away."""
-    found = _copied(tree)
+    found: dict[str, Any] = _copied(tree)
     for key, (_, value) in changed.items():
         *parents, last = key.split(".")
         node = found

@@ -1,1 +1,1 @@
-"""Where stages run. An executor has two methods; the graph, the lock file and the order are nobody's but the scheduler's."""
+"""Where stages run. An executor has two methods; graph, order and lock file are none of its business."""

@@ -19,7 +19,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Finished:
-    """entry: what dvc.lock shall say of the stage; {} where it says so already; None where it failed. log: its output."""
+    """entry: what dvc.lock shall say of it; {} where it says so already; None where it failed. log: its output."""
 
     stage: Submitted
     entry: dict[str, Any] | None

@@ -1,8 +1,8 @@
 """Every private contract with DVC in one place: its graph, one stage brought up to date, and its lock file.
 
 DVC runs one stage at a time, and reads and writes the whole of dvc.lock around each. Here it is loaded once; stages are
-brought up to date by DVC's own `Stage.reproduce`, under DVC's own locks; and what dvc.lock says of those that finished is
-written every few seconds, under a temporary name that takes the place of the old file when it is whole.
+brought up to date by DVC's own `Stage.reproduce`, under DVC's own locks; and what dvc.lock says of those that finished
+is written every few seconds, under a temporary name that takes the place of the old file when it is whole.
 
 tests/test_dvc.py holds each of these contracts, and fails by name when DVC changes one.
 """
@@ -51,7 +51,7 @@ class Pipeline:
             return bool(stage.status())
 
     def reproduced(self, name: str, force: bool) -> dict[str, Any]:
-        """Do what `dvc repro --single-item` does; what dvc.lock shall say of the stage, nothing where it says so already.
+        """Do what `dvc repro --single-item` does; what dvc.lock shall say of it, nothing where it says so already.
 
         Raises SystemExit with DVC's words when the command fails.
         """
@@ -89,7 +89,7 @@ def check_lock(path: Path) -> None:
         return
     import yaml
 
-    remedy = f"`git checkout {path}` brings the committed one back; without it (`rm {path}`) results are found in DVC's cache"
+    remedy = f"`git checkout {path}` brings the committed one back; after `rm {path}` results are found in DVC's cache"
     text = path.read_text(encoding="utf-8", errors="replace")
     conflict = next(
         (n for n, line in enumerate(text.splitlines(), 1) if line.startswith(("<<<<<<< ", ">>>>>>> "))), None
@@ -149,7 +149,8 @@ def look_often(lock: Any) -> None:
     def take() -> None:
         while True:
             try:
-                return lock._do_lock()
+                lock._do_lock()
+                return
             except LockError:
                 time.sleep(POLLING)
 

@@ -50,8 +50,8 @@ class Child:
 
 
 class Local:
-    """slots: stages at a time. fit_of: how the family of a stage's command is fitted, which says what is imported ahead;
-    None: nothing is, and the stage starts by itself. logs: a file a stage goes there.
+    """slots: stages at a time. logs: a file a stage goes there. fit_of: how the family of a stage's command is fitted,
+    which says what is imported ahead; None: nothing is, and the stage starts by itself.
     """
 
     def __init__(self, pipeline: Pipeline, slots: int, force: bool, fit_of: Callable[[str], str | None], logs: Path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
@@ -15,7 +15,7 @@ class AR(ByKind):
     `prior_weights` both.
     """
 
-    on = {
+    on: ClassVar = {
         "symbols": "seqlab.families.closed_form.ngram.KneserNey",
         "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",
     }

@@ -5,7 +5,7 @@ A hidden Markov model on symbols, a linear-Gaussian state space on vectors.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
@@ -19,7 +19,7 @@ class LatentAR(ByKind):
     (see LinearGaussian), and the rest both.
     """
 
-    on = {
+    on: ClassVar = {
         "symbols": "seqlab.families.closed_form.hmm.HiddenMarkov",
         "vectors": "seqlab.families.closed_form.kalman.LinearGaussian",
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
@@ -14,7 +14,7 @@ class Markov(ByKind):
     `concentrations` serve symbols (see Bigram), `prior_weights` vectors too (see VectorAutoregression).
     """
 
-    on = {
+    on: ClassVar = {
         "symbols": "seqlab.families.closed_form.ngram.Bigram",
         "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",
     }

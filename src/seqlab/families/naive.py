@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
 
@@ -13,7 +15,7 @@ class Naive(ByKind):
     `growth` what the regression, or table, on t past steps costs and how few data there are for it.
     """
 
-    on = {
+    on: ClassVar = {
         "symbols": "seqlab.families.closed_form.suffix.SuffixModel",
         "vectors": "seqlab.families.closed_form.whole_past.WholePast",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,7 +15,7 @@ from seqlab.diagnostics.tasks import Task
 from seqlab.settings import Component, Diagnostics
 from seqlab.watch import NOBODY, Watch
 
-NAMES = ("copy", "adding")
+NAMES: tuple[Literal["copy", "adding"], ...] = ("copy", "adding")
 
 
 def diagnose(
@@ -28,7 +28,7 @@ def diagnose(
     threads: int,
     watch: Watch = NOBODY,
 ) -> dict[str, Any]:
-    """Write memory.json to `out`. component: the family's, whose size `settings` replaces. steps: a factor of theirs."""
+    """Write memory.json to `out`. component: the family's, whose size `settings` sets. steps: a factor of theirs."""
     own = {"hidden_size": settings.hidden_size, "layers": 1, "truncation": None}
     budget = max(2, round(settings.steps * steps))
     torch.set_num_threads(threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from seqlab.tasks.judging import Shown, draw_of
 
 
 def draw(cells: Iterable[str], models: Path, scored: Path, shown: Path, out: Path) -> None:
-    """Pictures of every cell of a domain, named by its path below the folders of models, of scores and of what was shown;
-    a folder FAMILY/STRATEGY/SEED each.
+    """Pictures of every cell of a domain, a folder FAMILY/STRATEGY/SEED each.
+
+    cells: their paths below the folders of models, of scores and of what was shown.
     """
     with replacing(out) as made:
         made.mkdir()
@@ -24,7 +26,7 @@ def draw(cells: Iterable[str], models: Path, scored: Path, shown: Path, out: Pat
             draw_cell(cell, read_json(models / cell / "report.json"), scored / cell, shown / cell, folder)
 
 
-def draw_cell(label: str, report: dict, scored: Path, shown: Path, folder: Path) -> None:
+def draw_cell(label: str, report: dict[str, Any], scored: Path, shown: Path, folder: Path) -> None:
     """How training went, and what each task shows."""
     found = scores.read(scored)
     for part in sorted(shown.iterdir()):

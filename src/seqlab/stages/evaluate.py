@@ -59,7 +59,8 @@ def evaluate(
     )
     report = read_json(model / "report.json")
     decoding: Any = getattr(settings, "decoding", None)
-    found, speeds = Scores(), {}
+    found = Scores()
+    speeds: dict[str, Mapping[str, float]] = {}
     loaded: dict[str, Any] = {}
     with replacing(shown) as made:
         made.mkdir()

@@ -94,8 +94,8 @@ class Judged:
 class JudgedTask(ABC):
     """A task's scores. tasks/NAME/judge.py calls its own Judge, and states as literals:
 
-    models: the trained tasks whose model answers it, the first that a cell has. tables: of scores; (): one, of the task's
-    own name.
+    models: the trained tasks whose model answers it, the first that a cell has. tables: of scores; (): one, of the
+    task's own name.
     """
 
     models: tuple[str, ...]

@@ -21,8 +21,8 @@ Log = Callable[[dict[str, float], int], None]
 class Job:
     """What every kind of fitting is given; each reads what has a meaning for it.
 
-    prepared: the domain's folder, for what is learned from its texts. start: the folder of the source's model, or a file
-    of its tensors. teacher: the folder of the model that gives soft targets. objective: of pretraining.
+    prepared: the domain's folder, for what is learned from its texts. start: the folder of the source's model, or a
+    file of its tensors. teacher: the folder of the model that gives soft targets. objective: of pretraining.
     """
 
     recipe: Recipe

@@ -16,8 +16,8 @@ def draw(scores: Scores, shown: Shown, label: str, folder: Path) -> None:
     if forecasts := parted(shown.part("forecast")):
         nothing = np.empty(0)
         made = [
-            Forecast(*map(int, name.split("/")), one["truth"], one["quantiles"], nothing, nothing)
-            for name, one in forecasts.items()
+            Forecast(int(series), int(origin), one["truth"], one["quantiles"], nothing, nothing)
+            for (series, origin), one in ((name.split("/"), one) for name, one in forecasts.items())
         ]
         past = [one["past"] for one in forecasts.values()]
         pictures.forecasts(made, past, [f"series {one.series}" for one in made], folder / "forecasts.png")

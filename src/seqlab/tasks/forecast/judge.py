@@ -36,7 +36,7 @@ def longest(made: list[Forecast], test: Sequences, transform: str) -> dict[str, 
     by_series = {one.series: one for one in sorted(made, key=lambda one: len(one.truth))}
     chosen = [by_series[k] for k in sorted(by_series)][:: max(1, len(by_series) // SERIES)][:SERIES]
     raw = judge.INVERSE[transform] or (lambda values: values)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for one in chosen:
         past = raw(np.asarray(test[one.series][: one.origin], np.float64))
         parts = {"truth": one.truth, "quantiles": one.quantiles, "past": past[-3 * len(one.truth) :]}

@@ -23,7 +23,7 @@ class Teaching(distil.SoftTargets):
             hard = F.cross_entropy(ours.flatten(0, 1), batch.x.flatten(), reduction="none").view(batch.x.shape)
         else:
             channels, last = batch.x.shape[2], lagged(batch.x)[:, :-1]
-            ends = cast(VectorEnds, model.ends).predictive(student, last)
+            ends = model.ends.predictive(student, last)
             drawn = cast(VectorEnds, self.model.ends).predictive(teacher, last).draw()
             soft, hard = -ends.log_prob(drawn), -ends.log_prob(batch.x)
         total = self.mixed(soft, hard).masked_fill(~batch.scored, 0).sum()

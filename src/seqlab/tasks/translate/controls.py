@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from seqlab.data.pairs import TESTS, TextPairs
 from seqlab.evaluation import translation
@@ -13,7 +13,10 @@ from seqlab.tasks.judging import Test
 
 def controls(test: Test) -> Mapping[str, Scores]:
     train = TextPairs.load(test.prepared.folder / "pairs/train.jsonl")
-    systems = {"copy": list[str], "word_for_word": WordForWord(train).translate}
+    systems: dict[str, Callable[[list[str]], list[str]]] = {
+        "copy": list[str],
+        "word_for_word": WordForWord(train).translate,
+    }
     scorers = translation.Scorers.of(test.settings.tokenize)
     found: dict[str, Scores] = {}
     for table, file in TESTS.items():

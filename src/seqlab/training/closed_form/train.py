@@ -22,7 +22,7 @@ from seqlab.training.trained import Trained
 
 
 def train(job: Job) -> Trained:
-    """Fit what the recipe builds, with the source's model in the folder `start` as prior unless the strategy is scratch.
+    """Fit what the recipe builds, with the source's model in the folder `start` as prior unless it starts from scratch.
 
     Budget, optimiser, seed and checkpoint mean nothing here. Raises UserError when a set is empty, when the prior is
     missing or of another family, and what the family's fit raises.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, cast
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.gradient.loss import Loss, LossFunction
 
 
-class Teaching(ABC):
+class Teaching:
     """A teacher for one task. tasks/NAME/distil.py calls its own Teaching.
 
     teacher: the model as it is used once it is trained.

@@ -39,7 +39,8 @@ class TaskLoss(ABC):
     def __call__(self, model: Any, batch: TensorBatch) -> Loss: ...
 
     def attach(self, model: Any) -> None:
-        """Give the model what the loss needs of it beside what the family has."""
+        """Give the model what the loss needs of it beside what the family has: most need nothing."""
+        return
 
 
 def loss_of(task: str, objective: Objective | None = None) -> TaskLoss:
