@@ -20,7 +20,7 @@ import yaml
 from seqlab.artifacts import write_text
 from seqlab.cells import Cell
 from seqlab.cli import fingerprint
-from seqlab.cli.composing import compose, refuse_unknown
+from seqlab.cli.composing import compose
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.trees import changes, merged
 from seqlab.config import Domain, Experiment, experiment, read_params
@@ -45,7 +45,6 @@ def composed(workspace: Workspace, arguments: list[str]) -> Experiment:
         tree = experimental(read_params(params), overrides)
     else:
         overrides = [] if arguments == [RESET] else arguments or before.get("overrides", [])
-        refuse_unknown("config", overrides)
         tree = compose("config", overrides)[0]
         # What changes nothing is not worth remembering: `suite=default` is a reset.
         if overrides and tree == compose("config", [])[0]:

@@ -100,10 +100,3 @@ def unknown_key(key: str, name: str, overrides: list[str]) -> str:
     group = key.rpartition(".")[0]
     siblings = [other for other in known if other.rpartition(".")[0] == group]
     return f"{key}: unknown key{schema.hint(key, known if schema.close(key, known) else siblings)}"
-
-
-def refuse_unknown(name: str, overrides: list[str]) -> None:
-    """Raises UserError where `+KEY=` adds a key that nothing reads. (A section's own keys are checked with it.)"""
-    for override, word in zip(parsed(overrides), overrides, strict=True):
-        if override.is_add() and not word.lstrip("+").startswith("hydra"):
-            raise UserError(unknown_key(override.key_or_group, name, overrides))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab import config
-from seqlab.cli.composing import alternatives, compose, refuse_unknown
+from seqlab.cli.composing import alternatives, compose
 from seqlab.cli.failing import errors_in_one_line, one_line
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.verbs import VERBS, Verb
@@ -72,7 +72,6 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
     workspace = Workspace(ROOT)
     sweeps = any(word in ("-m", "--multirun") for word in arguments)
     if not shows:
-        refuse_unknown("cell", overrides)
         for chosen in alternatives([*overrides, *hidden]):
             tree = compose("cell", chosen)[0]
             try:

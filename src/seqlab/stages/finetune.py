@@ -16,8 +16,8 @@ from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.settings import Family, Strategy, TaskBudget, TrainerSettings, named
 from seqlab.stages.fitting import Fitting
-from seqlab.tasks.training import trained_task
 from seqlab.training.resume import Checkpoint
+from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained
 from seqlab.watch import NOBODY, Watch
 

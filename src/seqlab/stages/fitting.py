@@ -15,10 +15,10 @@ from seqlab.data.sequences import Data
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.settings import Budget, Family, Objective, Strategy, TrainerSettings
-from seqlab.tasks.training import trained_task
 from seqlab.training import job
 from seqlab.training.job import Job
 from seqlab.training.resume import Checkpoint
+from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained
 from seqlab.watch import Watch
 

@@ -10,8 +10,8 @@ from seqlab.data.prepared import Prepared
 from seqlab.data.subsets import within
 from seqlab.settings import Family, Objective, SourceBudget, Strategy, TrainerSettings
 from seqlab.stages.fitting import Fitting
-from seqlab.tasks.training import trained_task
 from seqlab.training.resume import Checkpoint
+from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained
 from seqlab.watch import NOBODY, Watch
 

@@ -9,7 +9,7 @@ import numpy as np
 from seqlab.data.prepared import LABELLED, Prepared
 from seqlab.data.sequences import Sequences
 from seqlab.settings import Budget
-from seqlab.tasks.training import TrainedTask
+from seqlab.training.task import TrainedTask
 
 TOKENS = 1 << 16  # positions in a batch of validation
 

@@ -7,7 +7,7 @@ from typing import Any
 from seqlab.data.prepared import SOURCE, TARGET, Prepared
 from seqlab.data.sequences import Sequences
 from seqlab.settings import Budget
-from seqlab.tasks.training import TrainedTask
+from seqlab.training.task import TrainedTask
 
 TOKENS = 1 << 16  # positions in a batch of validation
 

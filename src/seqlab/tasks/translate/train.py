@@ -12,7 +12,7 @@ from seqlab.data.sequences import Sequences
 from seqlab.data.vocabulary import NAME as VOCABULARY
 from seqlab.errors import UserError
 from seqlab.settings import Budget
-from seqlab.tasks.training import TrainedTask
+from seqlab.training.task import TrainedTask
 
 
 class Train(TrainedTask):

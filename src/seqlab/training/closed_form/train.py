@@ -15,9 +15,9 @@ from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import TrainerSettings
-from seqlab.tasks.training import trained_task
 from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.job import Job
+from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained
 
 
