@@ -22,7 +22,7 @@ from seqlab.artifacts import read_json, write_json
 from seqlab.cli import freshness
 from seqlab.cli.compose import CELLS, PARAMS, composed, remembered
 from seqlab.cli.composing import compose
-from seqlab.cli.places import ROOT, Workspace
+from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import Experiment, read_params
 from seqlab.errors import UserError
 
@@ -43,18 +43,32 @@ class Options:
 def repro(options: Options) -> None:
     """Raises UserError naming the stages that failed."""
     signal.signal(signal.SIGTERM, _interrupted)
+    if not (options.force or options.only) and nothing_changed(options.overrides):
+        print("seqlab: all stages are up to date")
+        return
     workspace = workspace_of(options.overrides)
     os.chdir(workspace.home)
     with workspace.locked():
         experiment = composed(workspace, options.overrides)
-        own_files = [item["path"] for item in (remembered(workspace.home / CELLS).get("files") or {}).values()]
-        if not (options.force or options.only) and freshness.is_fresh(workspace, own_files):
-            print("seqlab: all stages are up to date")
-            return
+        own_files = own_files_of(remembered(workspace.home / CELLS))
         freshness.forget(workspace)
         whole = run(workspace, experiment, options)
         if whole:
             freshness.keep(workspace, own_files)
+
+
+def nothing_changed(overrides: list[str]) -> bool:
+    """Whether the workspace that these overrides name was composed of them, and every file is as it was left then."""
+    suite = next((word.partition("=")[2] for word in reversed(overrides) if word.startswith("suite=")), None)
+    workspace = Workspace(ROOT if suite is None else ROOT / SUITES / suite)
+    if not (workspace.home / CELLS).exists():
+        return False
+    kept = remembered(workspace.home / CELLS)
+    return overrides in ([], kept.get("overrides")) and freshness.is_fresh(workspace, own_files_of(kept))
+
+
+def own_files_of(cells: dict[str, Any]) -> list[str]:
+    return [item["path"] for item in (cells.get("files") or {}).values()]
 
 
 def _interrupted(signum: int, frame: object) -> None:

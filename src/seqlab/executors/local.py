@@ -16,29 +16,10 @@ from typing import Any, Self
 
 from seqlab.executors.base import Finished, Submitted
 from seqlab.executors.dvc import Pipeline
-from seqlab.executors.warm import SUPPORTED, Warm
+from seqlab.executors.warm import MODULES, SUPPORTED, Warm
 
 CONTEXT: Any = multiprocessing.get_context("fork")
 GRACE = 3.0  # seconds that a stage has to keep what it did, when the run is interrupted
-
-# What stages import that takes long, by the way that the family they work on is fitted.
-LIGHT = (
-    "seqlab.cli.stage",
-    "seqlab.stages.evaluate",
-    "seqlab.stages.draw",
-    "seqlab.stages.compare",
-    "seqlab.stages.finetune",
-    "numba",
-    "matplotlib.pyplot",
-    "scipy.stats",
-    "pyarrow.parquet",
-    "pandas",
-)
-MODULES = {
-    "closed_form": (*LIGHT, "seqlab.families.closed_form.bayes", "seqlab.training.closed_form.train"),
-    "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.families.seq2seq", "seqlab.training.gradient.train"),
-    "rules": (*LIGHT, "spacy", "kiwipiepy", "seqlab.training.rules.train"),
-}
 
 
 @dataclass(frozen=True)
