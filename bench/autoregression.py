@@ -18,7 +18,7 @@ import numpy as np
 from statsmodels.tsa.ar_model import AutoReg
 
 from seqlab.data.sequences import Sequences
-from seqlab.families.closed_form import fit_each
+from seqlab.families.closed_form.autoregression import fit_each
 
 ORDER, STEPS = 8, 200
 

@@ -27,7 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from seqlab.data.sequences import Sequences, Space
-from seqlab.families.closed_form import KneserNey, SuffixModel
+from seqlab.families.closed_form.ngram import KneserNey
+from seqlab.families.closed_form.suffix import SuffixModel
 from seqlab.families.closed_form.whole_past import Evidence, regress
 
 BYTES = Space("symbols", 256)

@@ -13,8 +13,9 @@ from scipy.special import log_softmax, logsumexp
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form import BayesClassifier, ClosedForm, VectorAutoregression
-from seqlab.families.closed_form.bayes import HOTTEST, fit_temperature
+from seqlab.families.closed_form.autoregression import VectorAutoregression
+from seqlab.families.closed_form.bayes import HOTTEST, BayesClassifier, fit_temperature
+from seqlab.families.closed_form.family import ClosedForm
 
 SYMBOLS = Space("symbols", 3)
 

@@ -28,7 +28,7 @@ CONF = Path(__file__).parents[1] / "conf" / "family"
 FAMILIES = [
     path.stem
     for path in sorted(CONF.glob("*.yaml"))
-    if not config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))).translates
+    if "pairs" not in config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))).kinds
 ]
 SPACES = {"symbols": Space("symbols", 11), "series": Space("vectors", 1), "vectors": Space("vectors", 3)}
 LENGTHS = np.array([12, 7, 1, 0, 9])

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from seqlab.artifacts import sha256
 from seqlab.data import readers
 from seqlab.data.archive import Archive
-from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Prepared, split_of
+from seqlab.data.domains.base import split_of
 from seqlab.data.domains.series import Series
 from seqlab.data.domains.strings import Digests, Strings
 from seqlab.data.packages import acquire
+from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Prepared
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
 from seqlab.evaluation.metrics import rolling_origin

@@ -19,10 +19,12 @@ from scipy.linalg import solve_toeplitz
 
 from seqlab.artifacts import read_tensors
 from seqlab.data.domains import base, motion, speech, stocks, video
-from seqlab.data.prepared import Prepared
+from seqlab.data.prepared import LABELLED, TARGET, Prepared
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation import metrics
+from seqlab.settings import Budget
+from seqlab.training.task import trained_task
 
 # Raw files, small and synthetic
 
@@ -205,11 +207,11 @@ def test_a_prepared_domain_is_whole(recipe: Callable[..., base.DomainRecipe], tm
     assert found.meta.kind == "vectors"
     for task in found.meta.tasks:
         for split in ("train", "valid", "test"):
-            part = found.split(base.task_set(task), split)
+            part = trained_task(task).data(found, split, Budget(steps=1, tokens=1, evaluations=1))
             assert part.values.shape[1] == found.meta.size
             assert part.values.dtype == np.float32
             assert np.isfinite(part.values).all()
-            assert found.meta.counts[base.task_set(task)][split] == len(part)
+            assert found.meta.counts[LABELLED if task == "classify" else TARGET][split] == len(part)
             assert (part.labels is not None) == (task == "classify")
             if part.first is not None:
                 assert (part.first < part.lengths).all()

@@ -15,10 +15,10 @@ from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form import HiddenMarkov, LinearGaussian, hmm, kalman
+from seqlab.families.closed_form import hmm, kalman
 from seqlab.families.closed_form.em import climb, total
-from seqlab.families.closed_form.hmm import Chain, Counts
-from seqlab.families.closed_form.kalman import Gains, Panel, StateSpace
+from seqlab.families.closed_form.hmm import Chain, Counts, HiddenMarkov
+from seqlab.families.closed_form.kalman import Gains, LinearGaussian, Panel, StateSpace
 
 # ----------------------------------------------------------------------------------------------------------- symbols
 

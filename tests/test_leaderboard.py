@@ -11,7 +11,7 @@ import pytest
 from seqlab.artifacts import read_json
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, metrics, pictures
-from seqlab.evaluation.leaderboard import COLUMNS, Cell, Cost, Row
+from seqlab.evaluation.leaderboard import COLUMNS, Cost, Entry, Row
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST, LEVELS, Forecast
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 
@@ -39,7 +39,7 @@ REQUIRED = [
 HEADLINES = {"series": {FORECAST: "mase@4", CLASSIFY: "accuracy"}}
 
 
-def cell(family: str, strategy: str, seed: int, error: float, skill: float) -> Cell:
+def cell(family: str, strategy: str, seed: int, error: float, skill: float) -> Entry:
     """A cell whose MASE is about `error` and whose accuracy rises with `skill`."""
     rng = np.random.default_rng([seed, *map(ord, family + strategy)])
     example, one = np.arange(EXAMPLES), np.ones(EXAMPLES)
@@ -55,7 +55,7 @@ def cell(family: str, strategy: str, seed: int, error: float, skill: float) -> C
         {CLASSIFY: Predictions(example, labels, logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))},
     )
     known = (None, None, None) if strategy == leaderboard.CONTROL else (1000, 50, 1.5e12)
-    return Cell("series", family, strategy, seed, scores, *known)
+    return Entry("series", family, strategy, seed, scores, *known)
 
 
 CELLS = [

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form import BayesClassifier, KneserNey, SuffixModel, WholePast, suffix, whole_past
-from seqlab.families.closed_form.ngram import discounts
+from seqlab.families.closed_form import suffix, whole_past
+from seqlab.families.closed_form.bayes import BayesClassifier
+from seqlab.families.closed_form.ngram import KneserNey, discounts
+from seqlab.families.closed_form.suffix import SuffixModel
+from seqlab.families.closed_form.whole_past import WholePast
 
 # ----------------------------------------------------------------------------------------------------------- symbols
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form import ClosedForm
+from seqlab.families.closed_form.family import ClosedForm
 from seqlab.families.closed_form.ngram import Bigram, KneserNey, discounts
 
 BEGIN = -1

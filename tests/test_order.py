@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab import config
-from seqlab.data.order import arranged, shuffled
+from seqlab.data.order import shuffled
 from seqlab.data.sequences import Sequences, Space
+from seqlab.data.subsets import arranged
 from seqlab.errors import UserError
 from seqlab.evaluation import controls, metrics, order, pictures
-from seqlab.evaluation.leaderboard import Cell
+from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.order import Worth
 from seqlab.evaluation.scores import Ratio, Scores
 from seqlab.evaluation.significance import holm, paired_bootstrap
@@ -34,10 +35,10 @@ def losses(family: str, strategy: str, seed: int) -> np.ndarray:
     return hard + noise + (EFFECT if strategy == "shuffled" and family != "memoryless" else 0)
 
 
-def cell(family: str, strategy: str, seed: int, domain: str = "speech") -> Cell:
+def cell(family: str, strategy: str, seed: int, domain: str = "speech") -> Entry:
     metric = HEADLINES[domain]["next_step"]
     ratio = Ratio(np.arange(EXAMPLES), losses(family, strategy, seed), np.ones(EXAMPLES))
-    return Cell(domain, family, strategy, seed, Scores({("next_step", metric): ratio}))
+    return Entry(domain, family, strategy, seed, Scores({("next_step", metric): ratio}))
 
 
 CELLS = [
@@ -92,7 +93,7 @@ def test_p_values_are_holms_over_the_families_of_a_domain(built: dict) -> None:
 
 def test_other_examples_are_refused() -> None:
     ratio = Ratio(np.arange(1, EXAMPLES + 1), losses("gru", "shuffled", 0), np.ones(EXAMPLES))
-    other = Cell("speech", "gru", "shuffled", 0, Scores({("next_step", "nll"): ratio}))
+    other = Entry("speech", "gru", "shuffled", 0, Scores({("next_step", "nll"): ratio}))
     with pytest.raises(UserError, match="not the same"):
         order.build([cell("gru", "scratch", 0), other], SHUFFLING, HEADLINES, replicates=10, seed=0)
 
@@ -164,7 +165,7 @@ def test_the_unigram_does_not_see_order_and_a_chain_does() -> None:
     for name, predictor in (("unigram", (unigram, unigram)), ("chain", (Cycle(space), unigram))):
         for strategy, model, part in zip(("scratch", "shuffled"), predictor, (data, mixed), strict=True):
             scores = metrics.next_symbols(model, part, np.ones(3, np.int64), 1000)
-            cells.append(Cell("strings", name, strategy, 0, scores))
+            cells.append(Entry("strings", name, strategy, 0, scores))
     found = {one.family: one for one in order.build(cells, SHUFFLING, HEADLINES, replicates=100, seed=0)}
     assert found["unigram"].value == pytest.approx(0, abs=1e-12)
     assert found["chain"].value == pytest.approx(np.log2(3) * 39 / 40, abs=0.01)

@@ -25,6 +25,8 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.families.rnn import RNN
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.fit import fit
+from seqlab.training.gradient.loss import loss_of
+from seqlab.training.resume import Checkpoint
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 
 torch.set_num_threads(1)
@@ -44,11 +46,11 @@ def train(name, kill_at=None, pause=0.0):
         if step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
     report, cost = fit(
-        model, "next_step", *data,
+        model, loss_of("next_step"), *data,
         budget=Budget(steps=steps, tokens=150, evaluations=steps),
         optimizer=Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=1.0, warmup=0.2, floor=0.1),
-        settings=TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=0.0),
-        seed=5, checkpoint=folder / name, log=log,
+        trainer=TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None),
+        seed=5, checkpoint=Checkpoint(folder / name, 0.0), log=log,
     )
     weights = b"".join(part.numpy().tobytes() for part in model.state_dict().values())
     result = {"sha": hashlib.sha256(weights).hexdigest(), "report": repr(report), "seen": seen, "sum": cost.seconds}

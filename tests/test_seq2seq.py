@@ -26,6 +26,8 @@ from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
 from seqlab.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
 from seqlab.training.gradient.train import train
+from seqlab.training.job import Job
+from seqlab.training.resume import Checkpoint
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
 FAMILIES = ["seq2seq_rnn", "seq2seq_attention", "seq2seq_transformer"]
@@ -352,22 +354,26 @@ def test_denoising_learns_whatever_the_objective_and_moves_to_translation_by_nam
     recipe = recipe_of(name)
     sources, targets = (Sequences.from_arrays([np.array(row) for row in part]) for part in (SOURCES, TARGETS))
     common: dict[str, Any] = {
+        "recipe": recipe,
+        "prepared": tmp_path,
         "teacher": None,
         "optimizer": Optimizer(1e-2, 0.0, [0.9, 0.99], clip=1.0, warmup=0.1, floor=0.1),
-        "trainer": TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=60.0),
+        "trainer": TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None),
         "seed": 0,
         "log": lambda *_: None,
     }
     text = Denoising(targets.subset(np.flatnonzero(targets.lengths > 2)), Noise(masked=0.3, span=2.0, shuffled=3.0))
-    pretrained = train(
-        recipe, "denoise", text, text, start=None, strategy=Strategy("scratch", 1.0), checkpoint=tmp_path / "p",
-        budget=Budget(steps=20, tokens=60, evaluations=4), objective=Objective("hidden", Hiding(0.15, 3)), **common,
-    )  # fmt: skip
+    pretrained = train(Job(
+        task="denoise", train=text, valid=text, start=None, strategy=Strategy("scratch", 1.0),
+        checkpoint=Checkpoint(tmp_path / "p", 60.0), budget=Budget(steps=20, tokens=60, evaluations=4),
+        objective=Objective("hidden", Hiding(0.15, 3)), **common,
+    ))  # fmt: skip
     assert pretrained.validation < pretrained.report["curves"][0]["valid_loss"]
     saved.save(tmp_path / "source", recipe, pretrained.tensors)
     pairs = Pairs(sources, targets)
-    tuned = train(
-        recipe, "translate", pairs, pairs, start=tmp_path / "source", strategy=Strategy("pretrained", 1.0),
-        budget=Budget(steps=2, tokens=60, evaluations=1), checkpoint=tmp_path / "t", **common,
-    )  # fmt: skip
+    tuned = train(Job(
+        task="translate", train=pairs, valid=pairs, start=tmp_path / "source", strategy=Strategy("pretrained", 1.0),
+        budget=Budget(steps=2, tokens=60, evaluations=1), checkpoint=Checkpoint(tmp_path / "t", 60.0), objective=None,
+        **common,
+    ))  # fmt: skip
     assert tuned.report["transfer"]["new"] == tuned.report["transfer"]["left"] == []

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.data.sequences import FULL_ENOUGH, OPTIONAL, WASTE, Sequences, SequenceWriter, buckets
+from seqlab.data.sequences import FULL_ENOUGH, OPTIONAL, WASTE, Sequences, buckets
+from seqlab.data.writing import SequenceWriter
 from seqlab.errors import UserError
 
 

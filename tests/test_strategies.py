@@ -17,34 +17,37 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seqlab.training.gradient.masked import Hidden, hidden_log_prob
-from seqlab.training.gradient.task import classify_loss, next_step_loss
 from test_domains_vectors import RECIPES, prepared, video_recipe
-from test_training import CPU, OPTIMIZER, rnn, run, symbols, transformer, vectors
+from test_training import OPTIMIZER, classify_loss, job, next_step_loss, rnn, run, symbols, transformer, vectors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqlab import config
+from seqlab import config, schema
 from seqlab.artifacts import write_tensors
-from seqlab.data.domains.base import task_set
+from seqlab.cells import Cell, split_arm
 from seqlab.data.domains.strings import Strings
 from seqlab.data.pairs import Pairs
+from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences, Space
-from seqlab.data.subsets import joined, share, within
+from seqlab.data.subsets import share, within
 from seqlab.errors import UserError
 from seqlab.families import saved
-from seqlab.families.gradient import GradientFamily
+from seqlab.families.gradient import GradientFamily, TorchPredictor
 from seqlab.families.rnn import RNN
 from seqlab.families.transformer import Transformer
-from seqlab.settings import Adapters, Budget, Distillation, Hiding, Objective, PseudoLabels, Slanted, Strategy
+from seqlab.settings import Adapters, Budget, Distillation, Family, Hiding, Objective, PseudoLabels, Slanted, Strategy
+from seqlab.tasks.masked.loss import Hidden, hidden_log_prob
+from seqlab.tasks.translate.distil import taught
 from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient import train as gradient
 from seqlab.training.gradient.batches import Stream, TensorBatch
-from seqlab.training.gradient.distil import Distilled, soft_loss, taught
+from seqlab.training.gradient.distil import SoftTargets, soft_loss, teaching
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.optim import build_optimizer, slanted_factor
 from seqlab.training.gradient.tuning import LowRank, attach, merge, tuning_of
-from seqlab.training.pseudo_labels import pseudo_labelled
+from seqlab.training.pseudo_labels import joined, pseudo_labelled
+from seqlab.training.resume import Checkpoint
+from seqlab.training.task import trained_task
 
 ROOT = Path(__file__).resolve().parent.parent
 STRATEGIES = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf/strategy").glob("*.yaml")}
@@ -104,9 +107,9 @@ def test_without_freezing_the_statistics_do_move(tmp_path: Path) -> None:
 def test_what_is_frozen_costs_no_gradient() -> None:
     model = transformer(SYMBOLS)
     stream = Stream(symbols(20, 0), 200, 0)
-    whole = train_flops(model, "next_step", stream, 10)
-    assert train_flops(model, "next_step", stream, 10, tuning_of(model, FROZEN, ())) < 0.5 * whole
-    gradual = train_flops(transformer(SYMBOLS), "next_step", stream, 10, tuning_of(transformer(SYMBOLS), GRADUAL, ()))
+    whole = train_flops(model, next_step_loss, stream, 10)
+    assert train_flops(model, next_step_loss, stream, 10, tuning_of(model, FROZEN, ())) < 0.5 * whole
+    gradual = train_flops(transformer(SYMBOLS), next_step_loss, stream, 10, tuning_of(transformer(SYMBOLS), GRADUAL, ()))
     assert gradual < whole or gradual == pytest.approx(whole)
 
 
@@ -130,7 +133,7 @@ def test_gradual_unfreezing_adds_a_group_at_a_time_from_the_top(make: Any, tmp_p
         return classify_loss(model, batch)
 
     before = copied(model)
-    run(model, symbols(40, 0), symbols(20, 1), tmp_path, "classify", budget=BUDGET, tuning=tuning, loss=loss)
+    run(model, symbols(40, 0), symbols(20, 1), tmp_path, "classify", budget=BUDGET, tuning=tuning, training_loss=loss)
     steps = [seen for seen in trained if seen]
     # Groups of a model of two layers: head, layer2, layer1, input. They join over 60% of 20 steps: at 0, 4, 8 and 12.
     wanted = [{"head"}, {"head", "layer2"}, {"head", "layer2", "layer1"}, {"head", "layer2", "layer1", "input"}]
@@ -199,6 +202,13 @@ def test_adapters_go_where_the_family_says() -> None:
 # Teachers
 
 
+def taught_by(teacher: GradientFamily, task: str, settings: Distillation) -> SoftTargets:
+    """The loss of a student of this teacher, which is used as evaluation uses it."""
+    found = teaching(task, TorchPredictor(teacher, "cpu", "fp32"), settings).loss()
+    assert isinstance(found, SoftTargets)
+    return found
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), temperature=st.floats(0.5, 8.0))
 def test_the_gradient_of_soft_targets_is_the_closed_form(seed: int, temperature: float) -> None:
@@ -217,7 +227,7 @@ def test_no_weight_on_the_teacher_is_the_labels_loss(task: Any) -> None:
         batch = TensorBatch.of(labelled.batch(np.arange(6)))
         student, teacher = rnn(space, 2), transformer(space, 2)
         plain = {"next_step": next_step_loss, "classify": classify_loss}[task](student, batch)
-        mixed = Distilled(teacher, task, Distillation(temperature=3.0, weight=0.0))(student, batch)
+        mixed = taught_by(teacher, task, Distillation(temperature=3.0, weight=0.0))(student, batch)
         torch.testing.assert_close(mixed.mean, plain.mean)
         assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
 
@@ -230,7 +240,7 @@ def test_soft_targets_of_a_density_are_its_cross_entropy_on_average() -> None:
         teacher.ends.coupling += 0.5
     batch = TensorBatch.of(vectors(3, 0, channels=2).batch(np.arange(3)))
     torch.manual_seed(0)
-    loss = Distilled(teacher, "next_step", Distillation(temperature=1.0, weight=1.0))
+    loss = taught_by(teacher, "next_step", Distillation(temperature=1.0, weight=1.0))
     drawn = np.mean([loss(student, batch).mean.item() for _ in range(400)])
     with torch.no_grad():
         predictives = [
@@ -281,17 +291,16 @@ def test_a_student_follows_its_teacher(tmp_path: Path) -> None:
     )  # fmt: skip
     saved.save(tmp_path / "teacher", recipe, {name: part.numpy() for name, part in teacher.state_dict().items()})
     small = replace(recipe, parameters=recipe.parameters | {"hidden_size": 8})
-    trained = gradient.train(
-        small, "next_step", data, data, start=None, teacher=tmp_path / "teacher",
+    trained = gradient.train(job(
+        small, "next_step", data, data, teacher=tmp_path / "teacher", checkpoint=Checkpoint(tmp_path / "c", 1e9),
         strategy=Strategy("scratch", 1.0, teacher="full", distillation=Distillation(1.0, 1.0)),
-        budget=replace(BUDGET, steps=60), optimizer=OPTIMIZER, trainer=CPU, seed=0, checkpoint=tmp_path / "c",
-        log=lambda *_: None,
-    )  # fmt: skip
+        budget=replace(BUDGET, steps=60),
+    ))  # fmt: skip
     student = small.build()
     untrained = small.build()
     student.load_state_dict({name: torch.from_numpy(part) for name, part in trained.tensors.items()})
     batch = TensorBatch.of(data.batch(np.arange(20)))
-    soft = Distilled(teacher, "next_step", Distillation(1.0, 1.0))
+    soft = taught_by(teacher, "next_step", Distillation(1.0, 1.0))
     assert soft(student, batch).mean < 0.5 * soft(untrained, batch).mean
 
 
@@ -304,11 +313,11 @@ def test_own_weights_are_taken_by_name_and_a_misfit_is_named(tmp_path: Path) -> 
     data, path = symbols(20, 0), tmp_path / "own.safetensors"
 
     def trained(recipe: saved.Recipe) -> Any:
-        return gradient.train(
-            recipe, "next_step", data, data, start=path, teacher=None, strategy=Strategy(str(path), 1.0),
+        return gradient.train(job(
+            recipe, "next_step", data, data, start=path, strategy=Strategy(str(path), 1.0),
             budget=replace(BUDGET, steps=2, evaluations=1), optimizer=replace(OPTIMIZER, learning_rate=0.0),
-            trainer=CPU, seed=0, checkpoint=tmp_path / "c", log=lambda *_: None,
-        )  # fmt: skip
+            checkpoint=Checkpoint(tmp_path / "c", 1e9),
+        ))  # fmt: skip
 
     own = {name: part.numpy() for name, part in recipe.build().state_dict().items()}
     write_tensors(path, own | {"extra": np.zeros(3, np.float32)})
@@ -322,22 +331,22 @@ def test_own_weights_are_taken_by_name_and_a_misfit_is_named(tmp_path: Path) -> 
 
 def test_own_tensors_become_the_prior_of_a_closed_form(tmp_path: Path) -> None:
     parameters = {"lags": [1], "criterion": "valid", "prior_weights": [0.0, 0.9]}
-    target = "seqlab.families.closed_form.VectorAutoregression"
+    target = "seqlab.families.closed_form.autoregression.VectorAutoregression"
     recipe = saved.Recipe(target, parameters, "closed_form", "vectors", 2, None)
     source, few, valid = vectors(60, 0), vectors(1, 1), vectors(20, 2)
     model = recipe.build()
     model.fit(source, valid)
     path = tmp_path / "own.safetensors"
     write_tensors(path, model.state())
-    how = {"start": path, "strategy": Strategy(str(path), 1.0), "trainer": CPU}
-    alone = closed_form.train(recipe, "next_step", few, valid, **how | {"strategy": Strategy("scratch", 1.0)})
-    tuned = closed_form.train(recipe, "next_step", few, valid, **how)
+    how = {"start": path, "strategy": Strategy(str(path), 1.0)}
+    alone = closed_form.train(job(recipe, "next_step", few, valid, start=path))
+    tuned = closed_form.train(job(recipe, "next_step", few, valid, **how))
     assert tuned.validation < alone.validation
     with pytest.raises(UserError, match=r"writes for 3 vectors; it has"):
-        closed_form.train(replace(recipe, size=3), "next_step", vectors(1, 1, 3), vectors(9, 2, 3), **how)
+        closed_form.train(job(replace(recipe, size=3), "next_step", vectors(1, 1, 3), vectors(9, 2, 3), **how))
     write_tensors(path, {"other": np.zeros(2)})
     with pytest.raises(UserError, match=r"own\.safetensors: not what .*writes for 2 vectors; it has other \(2,\)"):
-        closed_form.train(recipe, "next_step", few, valid, **how)
+        closed_form.train(job(recipe, "next_step", few, valid, **how))
 
 
 # Hidden positions
@@ -399,22 +408,21 @@ def test_masked_pretraining_learns_and_moves_to_the_next_step_by_name(tmp_path: 
     parameters = {"hidden_size": 16, "layers": 1, "heads": 2, "feedforward_size": 32, "rotary_base": 1e4}
     parameters |= {"dropout": 0.0, "density": "gaussian"}
     recipe = saved.Recipe("seqlab.families.transformer.Transformer", parameters, "gradient", "symbols", 9, None)
-    data, common = symbols(60, 0), {"optimizer": OPTIMIZER, "trainer": CPU, "seed": 0, "log": lambda *_: None}
-    pretrained = gradient.train(
-        recipe, "masked", data, data, start=None, teacher=None, strategy=Strategy("scratch", 1.0),
-        budget=replace(BUDGET, steps=60), checkpoint=tmp_path / "p", objective=Objective("hidden", Hiding(0.15, 1)),
-        **common,
-    )  # fmt: skip
+    data = symbols(60, 0)
+    pretrained = gradient.train(job(
+        recipe, "masked", data, data, budget=replace(BUDGET, steps=60), checkpoint=Checkpoint(tmp_path / "p", 1e9),
+        objective=Objective("hidden", Hiding(0.15, 1)),
+    ))  # fmt: skip
     curves = pretrained.report["curves"]
     assert pretrained.validation < curves[0]["valid_loss"]
     saved.save(tmp_path / "source", recipe, pretrained.tensors)
-    tuned = gradient.train(
-        recipe, "next_step", data, data, start=tmp_path / "source", teacher=None, strategy=Strategy("pretrained", 1.0),
-        budget=replace(BUDGET, steps=2, evaluations=1), checkpoint=tmp_path / "t", **common,
-    )  # fmt: skip
+    tuned = gradient.train(job(
+        recipe, "next_step", data, data, start=tmp_path / "source", strategy=Strategy("pretrained", 1.0),
+        budget=replace(BUDGET, steps=2, evaluations=1), checkpoint=Checkpoint(tmp_path / "t", 1e9),
+    ))  # fmt: skip
     assert tuned.report["transfer"]["left"] == ["hidden.vector"]
     assert tuned.report["transfer"]["new"] == []
-    assert config.stated(recipe.target, "objectives") == ("next", "hidden")
+    assert schema.stated(recipe.target, "objectives") == ("next", "hidden")
 
 
 # Shares of the target
@@ -492,6 +500,12 @@ def test_joined_sets_keep_every_part() -> None:
     assert found.first is not None
 
 
+def data_of(domain: Prepared, task: str, split: str) -> Sequences:
+    found = trained_task(task).data(domain, split, BUDGET)
+    assert isinstance(found, Sequences)
+    return found
+
+
 def hashes(data: Sequences) -> set[bytes]:
     return {hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest() for row in data}
 
@@ -515,12 +529,12 @@ def strings_recipe(raw: Path) -> Strings:
 @pytest.mark.parametrize("recipe", [strings_recipe, *(recipe for recipe in RECIPES if recipe is not video_recipe)])
 def test_no_test_example_is_seen_by_pretraining_or_pseudo_labels(recipe: Any, tmp_path: Path) -> None:
     domain = prepared(recipe(tmp_path / "raw"), tmp_path)
-    held = set().union(*(hashes(domain.split(task_set(task), "test")) for task in domain.meta.tasks))
+    held = set().union(*(hashes(data_of(domain, task, "test")) for task in domain.meta.tasks))
     assert held
     for split in ("train", "valid"):
         assert not held & hashes(domain.split("source", split))
         for task in domain.meta.tasks:
-            assert not held & hashes(domain.split(task_set(task), split))
+            assert not held & hashes(data_of(domain, task, split))
     if "classify" in domain.meta.tasks:
         whole = domain.split("labelled", "train")
         taken, rest = share(whole, 0.25, 0)
@@ -542,7 +556,7 @@ def test_every_strategy_yaml_is_typed(name: str) -> None:
     config.strategy(STRATEGIES[name])
 
 
-def family(name: str) -> config.Family:
+def family(name: str) -> Family:
     return config.family(name, yaml.safe_load((ROOT / f"conf/family/{name}.yaml").read_text()))
 
 
@@ -573,8 +587,8 @@ def domain(name: str) -> config.Domain:
         ("translation", "rule_based", "distill", 1.0, "no size called"),
         ("translation", "rule_based", "full", 1.0, None),
         ("translation", "rule_based", "full", 0.1, "does not shrink"),
-        ("translation", "gru", "full", 1.0, "does not translate"),
-        ("strings", "rule_based", "full", 1.0, "no pairs"),
+        ("translation", "gru", "full", 1.0, "models symbols and vectors, the domain has pairs"),
+        ("strings", "rule_based", "full", 1.0, "models pairs, the domain has symbols"),
     ],
 )
 def test_where_a_strategy_has_no_meaning_one_place_says_why(
@@ -588,14 +602,14 @@ def test_where_a_strategy_has_no_meaning_one_place_says_why(
 
 
 def test_a_fraction_is_named_where_it_is_not_all() -> None:
-    whole = config.Cell("strings", "rnn", "full", 0)
+    whole = Cell("strings", "rnn", "full", 0)
     part = replace(whole, fraction=0.05)
     assert (str(whole), whole.path) == ("strings-rnn-full-s0", "strings/rnn/full/0")
     assert (str(part), part.path) == ("strings-rnn-full-0.05-s0", "strings/rnn/full-0.05/0")
-    assert config.split_arm(part.arm) == ("full", 0.05)
-    assert config.split_arm("full") == ("full", 1.0)
+    assert split_arm(part.arm) == ("full", 0.05)
+    assert split_arm("full") == ("full", 1.0)
     with pytest.raises(UserError, match="expected STRATEGY or STRATEGY-FRACTION"):
-        config.split_arm("full-half")
+        split_arm("full-half")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seqlab.training.gradient.task import TaskName, classify_loss, next_step_loss
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
@@ -31,12 +30,18 @@ from seqlab.training.gradient.batches import Stream, TensorBatch, validation_bat
 from seqlab.training.gradient.callbacks import amount, clock
 from seqlab.training.gradient.fit import FitReport, fit
 from seqlab.training.gradient.flops import train_flops
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer, build_schedule, learning_rate_factor
 from seqlab.training.gradient.train import lag_one
+from seqlab.training.job import Job
+from seqlab.training.resume import Checkpoint
 
 OPTIMIZER = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=0.5, warmup=0.2, floor=0.1)
-CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)
+CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
 BUDGET = Budget(steps=20, tokens=200, evaluations=1)
+SCRATCH, FULL = Strategy("scratch", 1.0), Strategy("pretrained", 0.5)
+NEVER = 1e9  # seconds between checkpoints
+next_step_loss, classify_loss = loss_of("next_step"), loss_of("classify")
 
 
 def symbols(count: int, seed: int, size: int = 9, first: int | None = None) -> Sequences:
@@ -83,21 +88,42 @@ def run(
     train: Sequences,
     valid: Sequences,
     folder: Path,
-    task: TaskName = "next_step",
+    task: str = "next_step",
     **changes: Any,
 ) -> FitReport:
     arguments: dict[str, Any] = {
         "budget": BUDGET,
         "optimizer": OPTIMIZER,
-        "settings": CPU,
+        "trainer": CPU,
         "seed": 3,
         "log": lambda *_: None,
     }
-    report, cost = fit(model, task, train, valid, checkpoint=folder, **(arguments | changes))
+    report, cost = fit(
+        model, loss_of(task), train, valid, checkpoint=Checkpoint(folder, NEVER), **(arguments | changes)
+    )
     assert cost.seconds > 0
     assert cost.symbols_per_second > cost.sequences_per_second > 0
     assert cost.peak_memory_mb > 1
     return report
+
+
+def job(recipe: saved.Recipe, task: str, train: Sequences, valid: Sequences, **changes: Any) -> Job:
+    """One training from scratch, without what a test does not ask for."""
+    nowhere = Path("nowhere")
+    how: dict[str, Any] = {
+        "prepared": nowhere,
+        "start": None,
+        "teacher": None,
+        "objective": None,
+        "strategy": SCRATCH,
+        "budget": BUDGET,
+        "optimizer": OPTIMIZER,
+        "trainer": CPU,
+        "seed": 0,
+        "checkpoint": Checkpoint(nowhere, NEVER),
+        "log": lambda *_: None,
+    }
+    return Job(recipe=recipe, task=task, train=train, valid=valid, **(how | changes))
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -257,13 +283,13 @@ def test_flops_are_six_a_weight_and_position_and_attention() -> None:
     model: GradientFamily = rnn(Space("symbols", 9))
     matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "enter" not in n)
     # Of the first layer's inputs and of the last steps' states some products are not needed.
-    assert train_flops(model, "next_step", stream, steps) == pytest.approx(6 * matrices * positions, rel=0.06)
+    assert train_flops(model, next_step_loss, stream, steps) == pytest.approx(6 * matrices * positions, rel=0.06)
 
     model = transformer(Space("symbols", 9))
     matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "enter" not in n)
     attention = 2 * 12 * 16 * length  # layers x (QK' and AV: 4 D T forward, twice that back), a position
     # The fused kernel recomputes QK' going back: one product of five more.
-    assert train_flops(model, "next_step", stream, steps) == pytest.approx(
+    assert train_flops(model, next_step_loss, stream, steps) == pytest.approx(
         (6 * matrices + attention * 7 / 6) * positions, rel=0.03
     )
     assert all(p.grad is None for p in model.parameters())
@@ -275,7 +301,7 @@ def test_flops_are_six_a_weight_and_position_and_attention() -> None:
 @pytest.mark.parametrize(
     ("task", "kind"), [("next_step", "symbols"), ("next_step", "vectors"), ("classify", "symbols")]
 )
-def test_trainer_equals_a_plain_loop_bit_for_bit(task: TaskName, kind: str, tmp_path: Path) -> None:
+def test_trainer_equals_a_plain_loop_bit_for_bit(task: str, kind: str, tmp_path: Path) -> None:
     train, valid = (symbols(60, 0), symbols(20, 1)) if kind == "symbols" else (vectors(60, 0), vectors(20, 1))
     space = Space(kind, 9 if kind == "symbols" else 2)
     classes = 2 if task == "classify" else None
@@ -400,13 +426,13 @@ def test_impossible_requests(tmp_path: Path) -> None:
         run(model, data, symbols(5, 0, first=99), tmp_path)
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"trainer\.accelerator: 'gpu', but torch finds no CUDA device"):
-            run(model, data, data, tmp_path, settings=replace(CPU, accelerator="gpu"))
+            run(model, data, data, tmp_path, trainer=replace(CPU, accelerator="gpu"))
 
 
 def test_bfloat16_trains_like_float32(tmp_path: Path) -> None:
     train, valid = symbols(60, 0), symbols(20, 1)
     reports = [
-        run(rnn(Space("symbols", 9)), train, valid, tmp_path / precision, settings=replace(CPU, precision=precision))
+        run(rnn(Space("symbols", 9)), train, valid, tmp_path / precision, trainer=replace(CPU, precision=precision))
         for precision in ("32-true", "bf16-mixed")
     ]
     assert reports[0].best_loss != reports[1].best_loss
@@ -416,23 +442,19 @@ def test_bfloat16_trains_like_float32(tmp_path: Path) -> None:
 # Closed form
 
 
-FIXED = {"trainer": CPU}
-
-
 def recipe(classes: int | None) -> saved.Recipe:
     parameters = {"lags": [1, 2], "criterion": "valid", "prior_weights": [0.5]}
     return saved.Recipe(
-        "seqlab.families.closed_form.VectorAutoregression", parameters, "closed_form", "vectors", 2, classes
+        "seqlab.families.closed_form.autoregression.VectorAutoregression", parameters, "closed_form", "vectors", 2, classes
     )
 
 
 def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
     source, train, valid = vectors(50, 0), vectors(4, 1), vectors(10, 2)
-    scratch, full = Strategy("scratch", 1.0), Strategy("pretrained", 0.5)
-    pretrained = closed_form.train(recipe(None), "next_step", source, valid, start=None, strategy=scratch, **FIXED)
+    pretrained = closed_form.train(job(recipe(None), "next_step", source, valid))
     saved.save(tmp_path, recipe(None), pretrained.tensors)
-    alone = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=scratch, **FIXED)
-    tuned = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=full, **FIXED)
+    alone = closed_form.train(job(recipe(None), "next_step", train, valid, start=tmp_path))
+    tuned = closed_form.train(job(recipe(None), "next_step", train, valid, start=tmp_path, strategy=FULL))
     # Both are the same random walk, of which four sequences say little.
     assert tuned.validation < alone.validation
     assert (tuned.steps, tuned.flops) == (0, None)
@@ -444,15 +466,13 @@ def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
     assert tuned.validation == pytest.approx(-total / valid.values.size)
 
     with pytest.raises(UserError, match="run the pretrain stage first"):
-        closed_form.train(recipe(None), "next_step", train, valid, start=None, strategy=full, **FIXED)
+        closed_form.train(job(recipe(None), "next_step", train, valid, strategy=FULL))
     with pytest.raises(UserError, match=r"on 2 vectors, expected .* on 3 vectors"):
         closed_form.train(
-            replace(recipe(None), size=3), "next_step", train, valid, start=tmp_path, strategy=full, trainer=CPU
+            job(replace(recipe(None), size=3), "next_step", train, valid, start=tmp_path, strategy=FULL)
         )
     with pytest.raises(UserError, match="training set: it is empty"):
-        closed_form.train(
-            recipe(None), "next_step", train.subset(np.arange(0)), valid, start=None, strategy=scratch, trainer=CPU
-        )
+        closed_form.train(job(recipe(None), "next_step", train.subset(np.arange(0)), valid))
 
 
 def test_closed_form_classifies() -> None:
@@ -460,9 +480,7 @@ def test_closed_form_classifies() -> None:
     values = np.concatenate([np.diff(still.values, axis=0, prepend=still.values[:1]), moving.values])
     offsets = np.concatenate([still.offsets, moving.offsets[1:] + still.offsets[-1]])
     data = Sequences(values, offsets, labels=np.repeat([0, 1], 20))
-    trained = closed_form.train(
-        recipe(2), "classify", data, data, start=None, strategy=Strategy("scratch", 1.0), trainer=CPU
-    )
+    trained = closed_form.train(job(recipe(2), "classify", data, data))
     assert 0 < trained.validation < math.log(2) / 2
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from seqlab.evaluation import pictures, transfer
-from seqlab.evaluation.leaderboard import Cell
+from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.scores import Ratio, Scores
 from seqlab.evaluation.significance import holm, paired_bootstrap
-from seqlab.evaluation.transfer import Training, log_weights, reached
+from seqlab.evaluation.transfer import Spent, log_weights, reached
 
 HEADLINES = {"speech": {"next_step": "nll"}}
 CONTROLS = {"scratch": "scratch", "full": "scratch", "student": "scratch", "distill": "student"}
@@ -33,15 +33,15 @@ def losses(strategy: str, k: int, seed: int) -> np.ndarray:
     return LOSSES[strategy][k] + 0.5 * common + 0.05 * draw.normal(size=80)
 
 
-def cell(strategy: str, k: int, seed: int) -> tuple[Cell, float]:
+def cell(strategy: str, k: int, seed: int) -> tuple[Entry, float]:
     ratio = Ratio(np.arange(80), losses(strategy, k, seed), np.ones(80))
-    return Cell("speech", "gru", strategy, seed, Scores({("next_step", "nll"): ratio})), SHARES[k]
+    return Entry("speech", "gru", strategy, seed, Scores({("next_step", "nll"): ratio})), SHARES[k]
 
 
-def training(strategy: str) -> Training:
+def training(strategy: str) -> Spent:
     # Scratch reaches its best, 1.0, at step 100; full is there at step 20. A step costs 10 FLOPs.
     curve = [(0, 3.0), (20, 2.0), (100, 1.0)] if strategy == "scratch" else [(0, 2.0), (20, 0.9), (100, 0.95)]
-    return Training(100, 1000.0, 300 if strategy == "full" else 0, 3210.0 if strategy == "full" else 0.0, curve)
+    return Spent(100, 1000.0, 300 if strategy == "full" else 0, 3210.0 if strategy == "full" else 0.0, curve)
 
 
 @pytest.fixture(scope="module")

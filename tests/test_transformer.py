@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluate import draw_attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqlab.data.prepared import Meta, Prepared
+from seqlab.data.prepared import TARGET, Meta, Prepared
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
+from seqlab.evaluation.scores import Scores
 from seqlab.families.gradient import TorchPredictor
 from seqlab.families.transformer import SLOTS, Transformer, attend, weights
+from seqlab.settings import SequenceEvaluation
+from seqlab.tasks import judging
+from seqlab.tasks.judging import Shown
+from seqlab.tasks.next_step.draw import draw
+from seqlab.tasks.next_step.judge import Judge
 
 WIDTH, HEADS, BASE = 24, 3, 100.0
 
@@ -132,9 +137,17 @@ def test_heads_must_divide_into_even_parts(hidden_size: int, heads: int) -> None
 @pytest.mark.parametrize("characters", [True, False])
 def test_attention_is_drawn_for_the_longest_examples(tmp_path: Path, characters: bool) -> None:
     predictor = TorchPredictor(model(), "cpu", "fp32")
-    rows = [np.full(n, n % 7, np.uint16) for n in (3, 9, 5)]
-    prepared = Prepared(tmp_path, Meta("symbols", 7, ["next_step"], [], characters=characters))
-    paths = draw_attention(predictor, prepared, Sequences.from_arrays(rows), tmp_path)
+    test = Sequences.from_arrays([np.full(n, n % 7, np.uint16) for n in (3, 9, 5)])
+    shown = shown_of(predictor, test, tmp_path / "prepared", characters)
+    maps = shown.part("attention")
+    assert {example: part.shape for example, part in maps.items()} == {"1": (2, 3, 10, 10), "2": (2, 3, 6, 6)}
+    x = np.asarray(test[1], np.int64)[None]
+    np.testing.assert_array_equal(maps["1"], predictor.attention_maps(x, np.ones_like(x, bool))[0].astype(np.float32))
+    # What stands at each position, the start included, where it can be written.
+    assert [len(shown.texts[f"positions/{i}"]) for i in (1, 2)] == ([10, 6] if characters else [0, 0])
+    shown.write(tmp_path / "shown")
+    draw(Scores(), Shown.read(tmp_path / "shown"), "one", tmp_path)
+    paths = sorted(tmp_path.glob("*.png"))
     assert [path.name for path in paths] == ["attention-1.png", "attention-2.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
@@ -144,6 +157,17 @@ def test_a_family_that_does_not_attend_has_no_picture_of_it(tmp_path: Path) -> N
         def attention_maps(self, x: np.ndarray, mask: np.ndarray) -> None:
             return None
 
-    prepared = Prepared(tmp_path, Meta("symbols", 7, ["next_step"], []))
     test = Sequences.from_arrays([np.full(4, 1, np.uint16)])
-    assert draw_attention(Blind(model(), "cpu", "fp32"), prepared, test, tmp_path) == []
+    shown = shown_of(Blind(model(), "cpu", "fp32"), test, tmp_path / "prepared", characters=False)
+    assert not shown.arrays
+    draw(Scores(), shown, "one", tmp_path)
+    assert not list(tmp_path.glob("*.png"))
+
+
+def shown_of(predictor: TorchPredictor, test: Sequences, folder: Path, characters: bool) -> Shown:
+    """What judging the next step leaves to be drawn."""
+    test.save(folder / TARGET / "test")
+    prepared = Prepared(folder, Meta("symbols", 7, ["next_step"], [], characters=characters))
+    settings = SequenceEvaluation(headline={}, horizons=[], origins=0, samples=0, period=1)
+    asked = judging.Test(prepared=prepared, settings=settings, domain="own", name="own/0", seed=0, examples=None)
+    return Judge().judge(predictor, asked).shown

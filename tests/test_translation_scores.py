@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab.config import TranslationEvaluation
 from seqlab.data.pairs import TESTS, TextPairs
-from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, translation, translation_report
-from seqlab.evaluation.leaderboard import Cell
+from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, translation
+from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.scores import Scores
-from seqlab.evaluation.transfer import Training
-from seqlab.settings import Decoding
+from seqlab.evaluation.transfer import Spent
+from seqlab.settings import Decoding, PairEvaluation
+from seqlab.tasks.translate import report
 
 WORDS = ["나는", "이", "영화를", "사랑한다", ".", "그는", "은행에서", "일한다", "OK", "(예)", "a"]
 SENTENCE = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
@@ -107,9 +107,9 @@ def test_leaderboard_ranks_translations() -> None:
         return translation.scores("in_domain", made, test, SCORERS)
 
     cells = [
-        Cell("translation", "good", "scratch", 0, system(0.8)),
-        Cell("translation", "poor", "scratch", 0, system(0.4)),
-        Cell("translation", "copy", leaderboard.CONTROL, 0, system(0.0)),
+        Entry("translation", "good", "scratch", 0, system(0.8)),
+        Entry("translation", "poor", "scratch", 0, system(0.4)),
+        Entry("translation", "copy", leaderboard.CONTROL, 0, system(0.0)),
     ]
     rows = leaderboard.build(cells, 200, seed=0)
     table = [row for row in rows if row.metric == "chrf++"]
@@ -123,15 +123,15 @@ def test_leaderboard_ranks_translations() -> None:
 def test_transfer_is_measured_on_translations_and_order_is_not() -> None:
     rng = np.random.default_rng(3)
     test = test_set(rng, 80)
-    cells: list[tuple[Cell, float]] = []
-    trainings: dict[tuple[transfer.Key, float], list[Training]] = {}
+    cells: list[tuple[Entry, float]] = []
+    trainings: dict[tuple[transfer.Key, float], list[Spent]] = {}
     for strategy, right in (("scratch", 0.3), ("full", 0.6)):
         for fraction in (0.1, 1.0):
             made = [r[0] if rng.random() < right + fraction / 4 else drawn(rng) for r in test.references]
             scored = translation.scores("in_domain", made, test, SCORERS)
-            cells.append((Cell("translation", "rnn", strategy, 0, scored), fraction))
-            key = "translation", "translate", "rnn", strategy
-            trainings[key, fraction] = [Training(10, 100.0, 5, 50.0, [(5, 2.0), (10, 1.0)])]
+            cells.append((Entry("translation", "rnn", strategy, 0, scored), fraction))
+            key = "translation", "in_domain", "rnn", strategy
+            trainings[key, fraction] = [Spent(10, 100.0, 5, 50.0, [(5, 2.0), (10, 1.0)])]
     headlines = {"translation": {"in_domain": "chrf++"}}
     controls = {"scratch": "scratch", "full": "scratch"}
     points, curves = transfer.build(cells, headlines, controls, trainings, 200, seed=0)
@@ -152,10 +152,10 @@ def test_a_report_shows_lengths_pairs_samples_and_what_limits_them() -> None:
     test = test_set(rng, 60)
     signatures = list(SCORERS.signatures(test).values())
 
-    def system(family: str, strategy: str, right: float) -> Cell:
+    def system(family: str, strategy: str, right: float) -> Entry:
         made = [r[0] if rng.random() < right else drawn(rng) for r in test.references]
         found = translation.scores("everyday", made, test, SCORERS)
-        return Cell("translation", family, strategy, 0, found)
+        return Entry("translation", family, strategy, 0, found)
 
     kept = {"everyday": test.sources, "everyday:references": ["r"] * 60, "everyday:signatures": signatures}
     copied = system("copy", leaderboard.CONTROL, 0.0)
@@ -166,8 +166,8 @@ def test_a_report_shows_lengths_pairs_samples_and_what_limits_them() -> None:
     ]
     decoding = Decoding(1, 1.0, 1.0, 1.0, 1, 1)
     registers, headline = dict.fromkeys(TESTS, "polite"), dict.fromkeys(TESTS, "chrf++")
-    options = TranslationEvaluation(decoding, "char", 20, registers, headline)
-    text = translation_report.markdown("translation", cells, {("everyday", "good", "scratch"): 12.5}, options, 100)
+    options = PairEvaluation(headline, decoding, "char", 20, registers)
+    text = report.markdown("translation", cells, {("everyday", "good", "scratch"): 12.5}, options, 100)
     assert all(f"`{one}`" in text for one in signatures)
     assert "kept for testing alone" in text
     assert "12.5" in text
@@ -176,7 +176,7 @@ def test_a_report_shows_lengths_pairs_samples_and_what_limits_them() -> None:
     assert all(f"| {one} |" in text for one in ("good · scratch | poor · full", "good · scratch | copy"))
     assert "| poor · full | copy |" in text
     rows = leaderboard.build(cells, 100, seed=0)
-    tables = translation_report.by_length(rows, "translation", "everyday", "chrf++")
+    tables = report.by_length(rows, "translation", "everyday", "chrf++")
     assert list(tables) == ["1-5", "6-10", "11-20", "21+"]
     assert sum(table[0].examples for table in tables.values()) == 60
 

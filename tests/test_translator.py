@@ -23,6 +23,7 @@ from seqlab.data.sequences import Sequences
 from seqlab.data.vocabulary import END, FIRST_PIECE, MASK, TO_ENGLISH, TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
 from seqlab.families import saved
+from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Translator
 from seqlab.families.seq2seq.translator import LONGEST, pieces
@@ -30,6 +31,8 @@ from seqlab.settings import Budget, Decoding, Noise, Optimizer, TrainerSettings
 from seqlab.training import resume
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.fit import fit
+from seqlab.training.gradient.loss import loss_of
+from seqlab.training.resume import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = {
@@ -44,7 +47,7 @@ NUMBERS = {
 }
 NOISE = Noise(masked=0.3, span=2.0, shuffled=3.0)
 DECODING = Decoding(4, 1.0, 1.0, 2.0, 10, 16)
-TRAINER = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, None, 1e9)
+TRAINER = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, None)
 
 
 def korean(english: str) -> str:
@@ -213,19 +216,19 @@ def train(prepared: Path, folder: Path, name: str) -> Translator:
     data = [pairs(prepared, split) for split in ("train", "valid")]
     fit(
         model,
-        "translate",
+        loss_of("translate"),
         *data,
         budget=Budget(220, 600, 2),
         optimizer=Optimizer(5e-3, optimizer.weight_decay, optimizer.betas, 1.0, 0.1, 0.0),
-        settings=TRAINER,
+        trainer=TRAINER,
         seed=0,
-        checkpoint=folder / "checkpoint",
+        checkpoint=Checkpoint(folder / "checkpoint", 1e9),
         log=lambda *_: None,
     )
     resume.finish(folder / "checkpoint")
     saved.save(folder, recipe, {k: v.numpy() for k, v in model.state_dict().items()})
     (folder / "tokenizer.json").write_bytes((prepared / "tokenizer.json").read_bytes())
-    return saved.load(folder, TRAINER, DECODING)
+    return saved.load(folder, Use(TRAINER, DECODING))
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +240,7 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def translator(folder: Path) -> Translator:
-    return saved.load(folder, TRAINER, DECODING)
+    return saved.load(folder, Use(TRAINER, DECODING))
 
 
 def test_it_learns_to_translate(prepared: Path, translator: Translator) -> None:
