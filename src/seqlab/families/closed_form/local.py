@@ -65,10 +65,19 @@ class LocalForecaster(ClosedForm):
         return {}
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
-        batch, _, channels = prefix.shape
+        shape = (len(prefix), samples, steps, self.space.size)
+        return drawn(self._predictions(prefix, mask, steps), shape, seed)
+
+    def point(self, prefix: np.ndarray, mask: np.ndarray, steps: int) -> np.ndarray:
+        """(B, steps, C) float64: the mean, and median, of the paths."""
+        means = [found.mean for found in self._predictions(prefix, mask, steps)]
+        return np.array(means).reshape(len(prefix), self.space.size, steps).swapaxes(1, 2)
+
+    def _predictions(self, prefix: np.ndarray, mask: np.ndarray, steps: int) -> list[Prediction]:
+        """Of every channel of every row."""
         predictions, defeated = [], 0
         for row, length in enumerate(mask.sum(axis=1)):
-            for channel in range(channels):
+            for channel in range(self.space.size):
                 past = prefix[row, :length, channel].astype(np.float64)
                 found = self.predict(past, steps) if self._fits(past) else None
                 if found is None or not found.finite:
@@ -77,11 +86,11 @@ class LocalForecaster(ClosedForm):
                 predictions.append(found)
         if defeated:
             warnings.warn(
-                f"{type(self).__name__}: {defeated} of {batch * channels} pasts are shorter than {self.shortest} steps, "
-                "do not vary or cannot be fitted; their last value is carried on",
+                f"{type(self).__name__}: {defeated} of {len(predictions)} pasts are shorter than {self.shortest} "
+                "steps, do not vary or cannot be fitted; their last value is carried on",
                 stacklevel=2,
             )
-        return drawn(predictions, (batch, samples, steps, channels), seed)
+        return predictions
 
     def _fits(self, past: np.ndarray) -> bool:
         return len(past) >= self.shortest and np.ptp(past) > LEAST_RANGE * np.abs(past).max()
