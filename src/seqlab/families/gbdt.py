@@ -1,8 +1,8 @@
 """Boosted trees on lags and differences (LightGBM; Ke et al. 2017), direct or recursive.
 
 Trees cannot extrapolate, so what they predict is a change: from the value one period before the step that is forecast,
-or from the last value where there is no period. Direct: one model of all horizons, which is told the horizon. Recursive:
-one model of the next step, fed with its own forecasts. Validation chooses between them.
+or from the last value where there is no period. Direct: one model of all horizons, which is told the horizon.
+Recursive: one model of the next step, fed with its own forecasts. Validation chooses between them.
 """
 
 from __future__ import annotations

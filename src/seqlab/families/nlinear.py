@@ -6,13 +6,14 @@ every penalty and every share of the source.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.direct import DirectForecaster, pairs, usable
+from seqlab.families.closed_form.direct import DirectForecaster, Pairs, pairs, usable
 from seqlab.families.closed_form.family import check_source
 
 
@@ -52,6 +53,17 @@ class Ridge:
         return self.covariance[y, y] - cross - cross.T + linear.slopes.T @ self.covariance[x, x] @ linear.slopes
 
 
+class Fit(NamedTuple):
+    """A map with its validation loss and residuals (N, H), the covariance (H, H) of the training split's, and what was
+    tried for it."""
+
+    loss: float
+    linear: Linear
+    residual: np.ndarray
+    covariance: np.ndarray
+    tried: list[dict[str, Any]]
+
+
 class NLinear(DirectForecaster):
     """windows: candidate lengths L. penalties: of the ridge, shares of the regressors' mean variance. prior_weights:
     the source's share in the evidence (0 ignores the source, 1 the target), as a power prior. Validation chooses each,
@@ -89,30 +101,40 @@ class NLinear(DirectForecaster):
         """Raises UserError when no window length leaves anything to fit or to validate on."""
         check_source(self.space, prior)
         self.carry(train)
-        self.moments = {length: self._moments(train, length) for length in self.windows}
-        counts = {length: int(moments[0, 0]) for length, moments in self.moments.items()}
-        self.lengths, held_out = usable(valid, self.period, self.steps, [n for n in self.windows if counts[n] > n])
-        self.maps, residuals, covariances, tried = [], [], [], []
-        for length in self.lengths:
-            shapes, futures = held_out.read(length, self.period)
-            best = np.inf
-            for weight in self.prior_weights if prior is not None else [0.0]:
-                ridge = Ridge(self._mixed(prior, length, weight), length - 1)
-                for penalty in self.penalties:
-                    linear = ridge.fit(penalty)
-                    residual = futures - linear(shapes[:, :-1])
-                    loss = held_out.loss(residual, length, self.period)
-                    tried.append({"window": length, "prior_weight": weight, "penalty": penalty, "valid_loss": loss})
-                    if loss < best:
-                        best, found = loss, (linear, residual, ridge.residual_covariance(linear))
-            for part, kept in zip(found, (self.maps, residuals, covariances), strict=True):
-                kept.append(part)
-        chosen = min(tried, key=lambda one: one["valid_loss"])
-        rungs = self.lengths.index(chosen["window"]) + 1
-        self.lengths = self.needed = self.lengths[:rungs]
-        self.maps = self.maps[:rungs]
-        self.calibrate([(residual, held_out.known) for residual in residuals[:rungs]], covariances[rungs - 1])
-        return {"windows": {str(n): count for n, count in counts.items()}, "candidates": tried, "chosen": chosen}
+        self.evidence = {length: self._moments(train, length) for length in self.windows}
+        counts = {length: int(moments[0, 0]) for length, moments in self.evidence.items()}
+        lengths, held_out = usable(valid, self.period, self.steps, [n for n in self.windows if counts[n] > n])
+        weights = self.prior_weights if prior is not None else [0.0]
+        fits = {length: self._fit(held_out, prior, length, weights) for length in lengths}
+        chosen = min(fits, key=lambda length: fits[length].loss)
+        kept = [fit for length, fit in fits.items() if length <= chosen]
+        self._take([length for length in fits if length <= chosen], [fit.linear for fit in kept])
+        self.calibrate([(fit.residual, held_out.known) for fit in kept], fits[chosen].covariance)
+        return {
+            "windows": {str(length): count for length, count in counts.items()},
+            "candidates": [one for fit in fits.values() for one in fit.tried],
+            "chosen": min(fits[chosen].tried, key=itemgetter("valid_loss")),
+        }
+
+    def _fit(self, held_out: Pairs, prior: Self | None, length: int, weights: list[float]) -> Fit:
+        """The best map from the last `length` steps."""
+        shapes, futures = held_out.read(length, self.period)
+        best, tried = None, []
+        for weight in weights:
+            ridge = Ridge(self._mixed(prior, length, weight), length - 1)
+            for penalty in self.penalties:
+                linear = ridge.fit(penalty)
+                residual = futures - linear(shapes[:, :-1])
+                loss = held_out.loss(residual, length, self.period)
+                tried.append({"window": length, "prior_weight": weight, "penalty": penalty, "valid_loss": loss})
+                if best is None or loss < best.loss:
+                    best = Fit(loss, linear, residual, ridge.residual_covariance(linear), tried)
+        assert best is not None
+        return best
+
+    def _take(self, lengths: list[int], maps: list[Linear]) -> None:
+        self.lengths = self.needed = lengths
+        self.maps = maps
 
     def _moments(self, sequences: Sequences, length: int) -> np.ndarray:
         """Of (1, shape, future) over all whole windows that change."""
@@ -125,8 +147,8 @@ class NLinear(DirectForecaster):
 
     def _mixed(self, prior: Self | None, length: int, weight: float) -> np.ndarray:
         """Evidence of which the source's is a share (Ibrahim and Chen 2000, The power prior)."""
-        moments = self.moments[length]
-        source = None if prior is None else prior.moments.get(length)
+        moments = self.evidence[length]
+        source = None if prior is None else prior.evidence.get(length)
         if source is None or source[0, 0] == 0 or weight == 0:
             return moments
         return (1 - weight) * moments / moments[0, 0] + weight * source / source[0, 0]
@@ -139,13 +161,13 @@ class NLinear(DirectForecaster):
         arrays = super().state() | {"lengths": np.array(self.lengths)}
         for length, linear in zip(self.lengths, self.maps, strict=True):
             arrays |= {f"{length}.{name}": part for name, part in linear._asdict().items()}
-        return arrays | {f"{length}.moments": moments for length, moments in self.moments.items()}
+        return arrays | {f"{length}.moments": moments for length, moments in self.evidence.items()}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         super().load_state(state)
-        self.lengths = self.needed = state["lengths"].tolist()
-        self.maps = [Linear(*(np.array(state[f"{n}.{name}"]) for name in Linear._fields)) for n in self.lengths]
-        self.moments = {n: np.array(state[f"{n}.moments"]) for n in self.windows if f"{n}.moments" in state}
+        lengths = state["lengths"].tolist()
+        self._take(lengths, [Linear(*(np.array(state[f"{n}.{name}"]) for name in Linear._fields)) for n in lengths])
+        self.evidence = {n: np.array(state[f"{n}.moments"]) for n in self.windows if f"{n}.moments" in state}
 
     @property
     def parameters(self) -> int:

@@ -19,7 +19,8 @@ def backtest(point: PointForecast, valid: Sequences, period: int, steps: int) ->
     """Mean absolute error of the first `steps` steps that are scored, scaled as MASE is, over all sequences and channels.
 
     The origin is a sequence's first scored position; where all of it is scored, its middle. A channel that its naive
-    forecast explains without error before the origin has no scale and is left out. Raises UserError when nothing is left.
+    forecast explains without error before the origin has no scale and is left out. Raises UserError when nothing is
+    left.
     """
     errors: list[np.ndarray] = []
     for indices, batch in valid.batches(BATCH_STEPS):

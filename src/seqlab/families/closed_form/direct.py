@@ -204,8 +204,8 @@ class DirectForecaster(ClosedForm):
         table = np.where(lengths == 0, MARGINAL, rung + 2)
         if defeated := int((rung < 0).sum()):
             warnings.warn(
-                f"{type(self).__name__}: {defeated} of {batch} pasts are shorter than {self.needed[0]} steps, the shortest "
-                "window; their last value is carried on",
+                f"{type(self).__name__}: {defeated} of {batch} pasts are shorter than {self.needed[0]} steps, the "
+                "shortest window; their last value is carried on",
                 stacklevel=3,
             )
         for used in np.unique(table):

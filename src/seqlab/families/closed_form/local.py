@@ -1,7 +1,7 @@
 """Local forecasters: a model of one series alone, fitted anew at each origin on what is seen there.
 
-Each channel is a series of its own. What a subclass predicts of one is linear in its innovations (`Prediction`), so that
-all share how paths are drawn. A past that no model can be fitted to is carried on from its last value.
+Each channel is a series of its own. What a subclass predicts of one is linear in its innovations (`Prediction`), so
+that all share how paths are drawn. A past that no model can be fitted to is carried on from its last value.
 """
 
 from __future__ import annotations
