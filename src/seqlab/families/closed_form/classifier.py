@@ -86,21 +86,22 @@ def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def sharpness(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The s from 0 to SHARPEST with the least mean log loss of softmax(s scores), (N, K); Guo et al. (2017) call 1 / s
-    the temperature.
+    """The s from 0 to SHARPEST with the least mean log loss of softmax(s scores), (N, K); 1 / s is the temperature of
+    Guo et al. (2017).
 
-    The loss is convex in s, so its slope is bisected. Scores that mislead get 0, which leaves every class equal.
+    Labels count as certain to (N + 1) / (N + 2) (Platt 1999), so that scores that separate the classes of a split do not
+    ask for certainty. The loss is convex in s: its slope is bisected. Scores that mislead get 0, every class alike.
     """
-    observed = scores[np.arange(len(scores)), labels]
+    number, classes = scores.shape
+    truth = np.full((number, classes), 1 / (number + 2) / max(classes - 1, 1))
+    truth[np.arange(number), labels] = (number + 1) / (number + 2)
 
     def slope(s: float) -> float:
-        return float(np.mean((np.exp(log_softmax(s * scores)) * scores).sum(axis=1) - observed))
+        return float(((np.exp(log_softmax(s * scores)) - truth) * scores).sum(axis=1).mean())
 
     low, high = 0.0, SHARPEST
     if slope(low) >= 0:
         return low
-    if slope(high) <= 0:
-        return high
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return high
