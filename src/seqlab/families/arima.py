@@ -22,6 +22,7 @@ QUANTILE = ndtri(0.5 + LEVEL / 200)
 class ARIMA(LocalForecaster):
     """order, seasonal_order: the most autoregressive or moving-average terms, and of seasonal ones. differences,
     seasonal_differences: the most of each. criterion: chooses the orders. models: the most that the search tries.
+    approximation: whether it fits them by conditional sums of squares; the chosen one is fitted by maximum likelihood.
     """
 
     fitted_by = "closed_form"
@@ -41,6 +42,7 @@ class ARIMA(LocalForecaster):
         seasonal_differences: int,
         criterion: Literal["aic", "aicc", "bic"],
         models: int,
+        approximation: bool,
     ):
         super().__init__(space, period)
         self.limits = {
@@ -56,6 +58,7 @@ class ARIMA(LocalForecaster):
             "max_D": seasonal_differences,
             "ic": criterion,
             "nmodels": models,
+            "approximation": approximation,
         }
 
     def predict(self, past: np.ndarray, steps: int) -> Prediction:

@@ -14,7 +14,6 @@ from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.local import LocalForecaster, Prediction
 
-LONGEST_SIMULATED = 24  # steps of a period that the library can simulate, and so of a multiplicative form
 SIMULATIONS = 500  # pairs of opposite paths behind the spread of a multiplicative form
 
 
@@ -52,13 +51,12 @@ class ETS(LocalForecaster):
             model=self.form if 1 < self.period < len(past) else self.form[:2] + "N",
             damped=self.damped,
             ic=self.criterion,
-            additive_only=self.period > LONGEST_SIMULATED,
         )
         mean, sigma = forecast_ets(model, steps)["mean"], float(np.sqrt(model["sigma2"]))
         response = responses(model, steps)
         if model["components"][0] == "A":
             return Prediction.of(mean, sigma, response)
-        return Prediction(mean, simulated_deviation(model, mean, sigma), response)
+        return Prediction(mean, simulated_deviation(model, steps, sigma), response)
 
 
 def responses(model: dict[str, Any], steps: int) -> np.ndarray:
@@ -77,18 +75,30 @@ def responses(model: dict[str, Any], steps: int) -> np.ndarray:
     return response
 
 
-def simulated_deviation(model: dict[str, Any], mean: np.ndarray, sigma: float) -> np.ndarray:
-    """(H,) root mean square distance from the point forecasts of paths with normal errors, drawn in opposite pairs."""
-    from statsforecast.ets import etssimulate, switch
-
-    error, trend, season = (switch(letter) for letter in model["components"][:3])
+def simulated(model: dict[str, Any], states: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Paths (N, H) that begin at `states`, as the library keeps them, and meet errors (N, H): of an additive form the
+    innovations, else their shares of what was expected (Hyndman et al. 2008, table 2.2-2.3)."""
+    error, trend, season, damped = model["components"]
     alpha, beta, gamma, phi = np.nan_to_num(model["par"][:4])
-    phi = phi if model["components"][3] == "D" else 1.0
-    half = sigma * np.random.default_rng(0).standard_normal((SIMULATIONS, len(mean)))
-    path, square = np.empty(len(mean)), np.zeros(len(mean))
-    for errors in (*half, *-half):
-        etssimulate(
-            model["states"][-1], model["m"], error, trend, season, alpha, beta, gamma, phi, len(mean), path, errors
-        )
-        square += (path - mean) ** 2
-    return np.sqrt(square / (2 * SIMULATIONS))
+    level, slope = np.full(len(errors), states[0]), np.full(len(errors), states[1] if trend != "N" else 0.0)
+    seasons = np.tile(states[1 + (trend != "N") :][: model["m"]], (len(errors), 1)) if season != "N" else None
+    paths = np.empty_like(errors)
+    for h in range(errors.shape[1]):
+        slope = slope * (phi if damped == "D" else 1.0)
+        before = level + slope
+        now = 0.0 if seasons is None else seasons[:, -1]
+        expected = before * now if season == "M" else before + now
+        paths[:, h] = expected + errors[:, h] * (1.0 if error == "A" else expected)
+        level = before + alpha * ((paths[:, h] / now if season == "M" else paths[:, h] - now) - before)
+        slope = slope + beta / alpha * (level - before)
+        if seasons is not None:
+            found = paths[:, h] / before if season == "M" else paths[:, h] - before
+            seasons = np.column_stack([now + gamma * (found - now), seasons[:, :-1]])
+    return paths
+
+
+def simulated_deviation(model: dict[str, Any], steps: int, sigma: float) -> np.ndarray:
+    """(steps,) root mean square distance of paths with normal errors, drawn in opposite pairs, from one without any."""
+    half = sigma * np.random.default_rng(0).standard_normal((SIMULATIONS, steps))
+    paths = simulated(model, model["states"][-1], np.concatenate([np.zeros((1, steps)), half, -half]))
+    return np.asarray(np.sqrt(((paths[1:] - paths[0]) ** 2).mean(axis=0)))

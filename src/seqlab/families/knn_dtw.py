@@ -13,8 +13,14 @@ from numba import njit
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.classifier import DirectClassifier, labels_of, log_loss, log_softmax, sharpness
-from seqlab.families.minirocket import standardised
+from seqlab.families.closed_form.classifier import (
+    DirectClassifier,
+    labels_of,
+    log_loss,
+    log_softmax,
+    sharpness,
+    standardised,
+)
 
 LEAST_DISTANCE = 1e-12  # squared; an equal sequence is as good as certain
 
@@ -41,10 +47,11 @@ class KnnDtw(DirectClassifier):
         self.labels, held_out = labels_of(train, "training", self.classes), labels_of(valid, "validation", self.classes)
         self._keep(standardised(train))
         other, found = standardised(valid), []
-        for self.window in self.windows:
+        for window in self.windows:
+            self.window = window
             scores = self._scores(other)
             power = sharpness(scores, held_out)
-            found.append((log_loss(log_softmax(power * scores), held_out), self.window, power))
+            found.append((log_loss(log_softmax(power * scores), held_out), window, power))
         loss, self.window, self.power = min(found)
         return {
             "candidates": [{"window": window, "power": p, "valid_log_loss": one} for one, window, p in found],

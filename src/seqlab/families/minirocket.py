@@ -1,7 +1,7 @@
 """MiniRocket (Dempster, Schmidt and Webb 2021): dilated convolutions with 84 fixed kernels, then ridge regression.
 
-Each of about 10,000 features is the proportion of positive values (PPV) of a convolution with a bias: how often a pattern
-occurs. Sequences may be of any length; a position outside a sequence is zero.
+Each of about 10,000 features is the proportion of positive values (PPV) of a convolution with a bias: how often a
+pattern occurs. Sequences may be of any length; a position outside a sequence is zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from numba import njit
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.classifier import DirectClassifier, labels_of, log_loss, log_softmax, sharpness
+from seqlab.families.closed_form.classifier import (
+    DirectClassifier,
+    labels_of,
+    log_loss,
+    log_softmax,
+    sharpness,
+    standardised,
+)
 
 LENGTH = 9  # of a kernel: three weights are 2, six are -1
 KERNELS = np.array(list(combinations(range(LENGTH), 3)), np.int64)  # (84, 3), where the weights are 2
@@ -25,8 +32,8 @@ PENALTIES = np.logspace(-3, 3, 10)  # of the ridge, from which leave-one-out cho
 
 
 class Transform(NamedTuple):
-    """D dilations, each with all kernels. features: (D,), biases of a kernel at each. biases: (F,), by dilation, then by
-    kernel. channels: those that each (dilation, kernel) sums over, one after the other; counts: (D, 84), how many."""
+    """D dilations, each with all kernels. features: (D,), biases of a kernel at each. biases: (F,), by dilation, then
+    by kernel. channels: those that each (dilation, kernel) sums over, one after another; counts: (D, 84), how many."""
 
     dilations: np.ndarray
     features: np.ndarray
@@ -108,15 +115,9 @@ class MiniRocket(DirectClassifier):
 
     @property
     def parameters(self) -> int:
-        """Biases, the features' means and deviations, coefficients and intercepts (two classes have one set), sharpness."""
+        """Biases, means and deviations of features, coefficients and intercepts (of two classes one set), sharpness."""
         rows = 1 if self.classes == 2 else self.classes
         return 3 * len(self.mean) + rows * (len(self.mean) + 1) + 1
-
-
-def standardised(sequences: Sequences) -> list[np.ndarray]:
-    """Each sequence (T, C) in the units of the batches."""
-    whole = [sequences.batch(np.array([i])) for i in range(len(sequences))]
-    return [batch.x[0] for batch in whole]
 
 
 def fit_transform(train: list[np.ndarray], features: int, seed: int) -> Transform:
@@ -145,7 +146,7 @@ def fit_transform(train: list[np.ndarray], features: int, seed: int) -> Transfor
 
 
 def spread(length: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dilations from 1 to where a kernel spans the length, evenly in their logarithm, and each one's biases a kernel."""
+    """Dilations from 1 to where a kernel spans the length, even in their logarithm, and the biases a kernel of each."""
     candidates = min(features, MOST_DILATIONS)
     most = np.log2(max((length - 1) / (LENGTH - 1), 1))
     dilations, counts = np.unique(np.logspace(0, most, candidates, base=2).astype(np.int64), return_counts=True)

@@ -76,19 +76,21 @@ class Mixture:
     def fit(self, valid: Sequences) -> dict[str, Any]:
         """Estimate the weights from the scored positions of `valid`. Returns a JSON-able report."""
         log_probs, entropies, sequence = self._read(valid)
-        half = sequence % 2 == 0
-        tried = []
-        for bins in self.bins if len(self.bins) > 1 and half.any() and not half.all() else self.bins[:1]:
-            losses = []
+        half = np.unique(sequence, return_inverse=True)[1] % 2 == 0
+        if half.all():
+            raise UserError("validation split: one sequence; cross-validation of a mixture needs two")
+        losses = {}
+        for bins in self.bins:
+            parts = []
             for part in (half, ~half):
                 self._estimate(log_probs[part], entropies[part], bins)
-                losses.append(-self._mixed(log_probs[~part], entropies[~part]))
-            tried.append({"bins": bins, "valid_loss": float(np.concatenate(losses).mean()) if half.any() else None})
-        chosen = min(tried, key=lambda one: one["valid_loss"])["bins"] if len(tried) > 1 else tried[0]["bins"]
+                parts.append(-self._mixed(log_probs[~part], entropies[~part]))
+            losses[bins] = float(np.concatenate(parts).mean())
+        chosen = min(losses, key=losses.__getitem__)
         self._estimate(log_probs, entropies, chosen)
         overall = em(log_probs, self.passes, self.tolerance)
         return {
-            "candidates": tried,
+            "candidates": [{"bins": bins, "valid_loss": loss} for bins, loss in losses.items()],
             "bins": chosen,
             "weights": dict(zip(self.members, overall.tolist(), strict=True)),
             "members_valid_loss": dict(zip(self.members, (-log_probs.mean(axis=0)).tolist(), strict=True)),
@@ -182,8 +184,8 @@ def entropy(log_probs: np.ndarray) -> np.ndarray:
 def em(log_probs: np.ndarray, passes: int, tolerance: float, prior: np.ndarray | float = 0.0) -> np.ndarray:
     """(K,) weights of the mixture with the largest likelihood of (N, K) members' log-probabilities.
 
-    prior: (K,) positions that each member is worth beforehand. Every pass raises the likelihood, times that of the prior
-    (Dempster, Laird and Rubin 1977).
+    prior: (K,) positions that each member is worth beforehand. Every pass raises the likelihood, times that of the
+    prior (Dempster, Laird and Rubin 1977).
     """
     pseudo = np.broadcast_to(prior, log_probs.shape[1:])
     weights = pseudo / pseudo.sum() if pseudo.any() else np.full(log_probs.shape[1], 1 / log_probs.shape[1])

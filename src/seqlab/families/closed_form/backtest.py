@@ -16,7 +16,7 @@ PointForecast = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def backtest(point: PointForecast, valid: Sequences, period: int, steps: int) -> float:
-    """Mean absolute error of the first `steps` steps that are scored, scaled as MASE is, over all sequences and channels.
+    """Mean absolute error of the first `steps` scored steps, scaled as MASE is, over all sequences and channels.
 
     The origin is a sequence's first scored position; where all of it is scored, its middle. A channel that its naive
     forecast explains without error before the origin has no scale and is left out. Raises UserError when nothing is

@@ -74,6 +74,11 @@ def labels_of(sequences: Sequences, split: str, classes: int) -> np.ndarray:
     return sequences.labels.astype(np.int64)
 
 
+def standardised(sequences: Sequences) -> list[np.ndarray]:
+    """Each sequence, (T, C) float32, in the units of the batches."""
+    return [sequences.batch(np.array([i])).x[0] for i in range(len(sequences))]
+
+
 def log_softmax(scores: np.ndarray) -> np.ndarray:
     """Along the last axis."""
     shifted = scores - scores.max(axis=-1, keepdims=True)
@@ -89,8 +94,8 @@ def sharpness(scores: np.ndarray, labels: np.ndarray) -> float:
     """The s from 0 to SHARPEST with the least mean log loss of softmax(s scores), (N, K); 1 / s is the temperature of
     Guo et al. (2017).
 
-    Labels count as certain to (N + 1) / (N + 2) (Platt 1999), so that scores that separate the classes of a split do not
-    ask for certainty. The loss is convex in s: its slope is bisected. Scores that mislead get 0, every class alike.
+    Labels count as certain to (N + 1) / (N + 2) (Platt 1999), so that scores that separate the classes of a split do
+    not ask for certainty. The loss is convex in s: its slope is bisected. Scores that mislead get 0, every class alike.
     """
     number, classes = scores.shape
     truth = np.full((number, classes), 1 / (number + 2) / max(classes - 1, 1))
