@@ -1,4 +1,4 @@
-"""Models of one series, fitted at each origin: beside statsforecast, beside simulation, and where nothing can be fitted."""
+"""Models of one series, fitted at each origin: beside statsforecast, beside simulation, and where none is possible."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def median(model: LocalForecaster, past: np.ndarray, steps: int, samples: int = 
     return np.asarray(np.quantile(paths[0, :, :, 0], 0.5, axis=0, method="weibull"))
 
 
-# The library says on each fit that its search has a limit, which is what it was asked for.
-pytestmark = pytest.mark.filterwarnings("ignore:Stepwise search was stopped early")
+# What the library says of single candidates when it is called as a reference.
+pytestmark = pytest.mark.filterwarnings("ignore:Stepwise search was stopped", "ignore:possible convergence problem")
 
 FAMILIES = ("ets", "theta", "arima", "local_ar")
 over_families = pytest.mark.parametrize("name", FAMILIES)
@@ -120,7 +120,7 @@ FORMS = [("ANN", False), ("AAN", True), ("ANA", False), ("AAA", True), ("MNM", F
 def test_ets_simulation_is_the_librarys_recursion(form: str, damped: bool) -> None:
     """From the first states the residuals lead through the series; from the last, no errors give the point forecast.
 
-    That of a damped trend is the library's alone: it sums phi, phi, phi², ... where the recursion sums phi, phi², phi³, ...
+    That of a damped trend is the library's alone: it sums phi, phi, phi², ... and the recursion phi, phi², phi³, ...
     """
     from statsforecast.ets import ets_f, forecast_ets
 
@@ -236,9 +236,9 @@ def test_paths_have_the_marginals_and_hang_together() -> None:
 
 @over_families
 def test_intervals_cover_what_comes(name: str) -> None:
-    """An AR(1) with a season, one to four steps ahead, 60 times."""
+    """An AR(1) with a season, one to four steps ahead, 30 times."""
     model, futures = build(name), 4
-    series = np.stack([seasonal(100, seed) for seed in range(100, 160)])[..., None]
+    series = np.stack([seasonal(100, seed) for seed in range(100, 130)])[..., None]
     past = series[:, :-futures]
     paths = model.forecast(past, np.ones(past.shape[:2], bool), futures, 39, 0)
     truth = series[:, -futures:]
