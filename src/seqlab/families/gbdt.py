@@ -35,7 +35,6 @@ class GBDT(DirectForecaster):
     tasks = ("forecast",)
     bound = ("period", "horizons")
     objectives = ()
-    candidates = ("ways",)
 
     def __init__(
         self,

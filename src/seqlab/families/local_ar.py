@@ -31,7 +31,6 @@ class LocalAR(LocalForecaster):
     kinds = ("vectors",)
     tasks = ("forecast",)
     bound = ("period", "horizons")
-    candidates = ("differences",)
 
     def __init__(
         self,
