@@ -1,0 +1,177 @@
+"""Boosted trees on lags and differences (LightGBM; Ke et al. 2017), direct or recursive.
+
+Trees cannot extrapolate, so what they predict is a change: from the value one period before the step that is forecast,
+or from the last value where there is no period. Direct: one model of all horizons, which is told the horizon.
+Recursive: one model of the next step, fed with its own forecasts. Validation chooses between them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from seqlab.data.sequences import Sequences, Space
+from seqlab.errors import UserError
+from seqlab.families.closed_form.direct import DirectForecaster, Pairs, normalised, pairs, usable
+
+if TYPE_CHECKING:
+    import lightgbm
+
+Way = Literal["direct", "recursive"]
+PATIENCE = 20  # trees without gain on validation after which no more are grown
+SEASONS = 3  # periods back at which the step that is forecast is looked up
+
+
+class GBDT(DirectForecaster):
+    """window: steps that are read. ways: candidates. trees: the most; validation says how many are kept. leaves: of a
+    tree, each of at least `leaf_rows` rows. features: share of them that a tree may use. rows: the most (window,
+    horizon) pairs that are trained and validated on, evenly spread over all.
+    """
+
+    fitted_by = "closed_form"
+    kinds = ("vectors",)
+    tasks = ("forecast",)
+    bound = ("period", "horizons")
+    objectives = ()
+
+    def __init__(
+        self,
+        space: Space,
+        period: int,
+        horizons: list[int],
+        *,
+        window: int,
+        ways: list[Way],
+        trees: int,
+        learning_rate: float,
+        leaves: int,
+        leaf_rows: int,
+        features: float,
+        rows: int,
+    ):
+        super().__init__(space, period, horizons)
+        if not ways:
+            raise UserError("ways: none; expected at least one of direct, recursive")
+        if window < 3:
+            raise UserError(f"window: {window}; expected at least 3 steps")
+        self.window, self.ways, self.trees, self.rows = window, ways, trees, rows
+        self.lengths = self.needed = [window]
+        self.settings = {
+            "objective": "l1",  # whose forecast is the median, as the paths' is
+            "learning_rate": learning_rate,
+            "num_leaves": leaves,
+            "min_data_in_leaf": leaf_rows,
+            "feature_fraction": features,
+            "seed": 0,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbose": -1,
+        }
+
+    def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
+        """Raises UserError when too few windows fit into either split."""
+        self.carry(train)
+        _, held_out = usable(valid, self.period, self.steps, [self.window])
+        held_out = held_out.thinned(max(self.rows // self.steps, 1))
+        found = [part.moving(self.period) for part in pairs(train, self.window, self.steps, whole=False)]
+        if not sum(len(part.windows) for part in found):
+            raise UserError(f"training split: no sequence has {self.window} steps, the window, and one after it")
+        known = Pairs(*(np.concatenate(part) for part in zip(*found, strict=True)))
+        shape, future = held_out.read(self.window, self.period)
+        tried, fitted = [], []
+        for way in self.ways:
+            self._take(way, self._boosted(way, known, held_out))
+            residual = future - self.predict(0, shape, held_out.channel)
+            loss = held_out.loss(residual, self.window, self.period)
+            tried.append({"way": way, "trees": self.booster.num_trees(), "valid_loss": loss})
+            fitted.append((self.booster, residual))
+        best = min(range(len(tried)), key=lambda i: tried[i]["valid_loss"])
+        self._take(self.ways[best], fitted[best][0])
+        self.calibrate([(fitted[best][1], held_out.known)], self._covariance(known))
+        return {"windows": len(known.windows), "candidates": tried, "chosen": tried[best]}
+
+    def _take(self, way: Way, booster: lightgbm.Booster) -> None:
+        self.way, self.booster = way, booster
+
+    def _boosted(self, way: Way, train: Pairs, valid: Pairs) -> lightgbm.Booster:
+        import lightgbm
+
+        most = self.steps if way == "direct" else 1
+        inputs, targets = self._examples(train, most)
+        data = lightgbm.Dataset(inputs, targets, params={"verbose": -1})
+        held_out = lightgbm.Dataset(*self._examples(valid, most), reference=data)
+        stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
+        grown = lightgbm.train(self.settings, data, self.trees, valid_sets=[held_out], callbacks=[stopping])
+        # What was grown and what is read back from its text are then the same to the bit.
+        return lightgbm.Booster(model_str=grown.model_to_string(num_iteration=grown.best_iteration))
+
+    def _examples(self, found: Pairs, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features and changes of at most `rows` known pairs of a window and a horizon up to `most`, evenly spread."""
+        window, step = np.nonzero(found.known[:, :most])
+        if len(window) > self.rows:
+            taken = np.linspace(0, len(window) - 1, self.rows).astype(np.int64)
+            window, step = window[taken], step[taken]
+        shape, future = found.read(self.window, self.period)
+        inputs, anchor = self._features(shape[window], step + 1, found.channel[window])
+        return inputs, future[window, step] - anchor
+
+    def _features(self, shape: np.ndarray, horizon: np.ndarray, channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, F), and the value from which the change is counted, (N,). shape: (N, L), horizon: (N,), from 1."""
+        season, rows = self.period, np.arange(len(shape))
+        at = shape.shape[1] - 1 + horizon - season * -(-horizon // season)
+        back = at[:, None] - season * np.arange(SEASONS)
+        aligned = np.where(back >= 0, shape[rows[:, None], np.maximum(back, 0)], np.nan)
+        recent = shape[:, ::-1]
+        changes = [recent[:, 0] - recent[:, lag] for lag in (season, 2 * season) if lag < shape.shape[1]]
+        means = [
+            recent[:, k * season : (k + 1) * season].mean(axis=1)
+            for k in range(SEASONS)
+            if season > 1 and (k + 1) * season <= shape.shape[1]
+        ]
+        columns = [recent[:, 1:], np.diff(aligned, axis=1), aligned, *(part[:, None] for part in (*changes, *means))]
+        return np.concatenate([*columns, horizon[:, None], channel[:, None]], axis=1), np.nan_to_num(aligned[:, 0])
+
+    def predict(self, rung: int, shape: np.ndarray, channel: np.ndarray) -> np.ndarray:
+        if self.way == "direct":
+            steps = np.arange(1, self.steps + 1)
+            inputs, anchor = self._features(
+                np.repeat(shape, self.steps, axis=0), np.tile(steps, len(shape)), np.repeat(channel, self.steps)
+            )
+            return (anchor + self._raw(inputs)).reshape(len(shape), self.steps)
+        grown = shape
+        for _ in range(self.steps):
+            read = normalised(grown[:, -self.window :], self.period)
+            inputs, anchor = self._features(read.shape, np.ones(len(shape), np.int64), channel)
+            grown = np.concatenate([grown, read.to_values((anchor + self._raw(inputs))[:, None])], axis=1)
+        return grown[:, self.window :]
+
+    def _raw(self, inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(self.booster.predict(inputs, num_threads=1))
+
+    def _covariance(self, known: Pairs) -> np.ndarray:
+        """(H, H), of the residuals of training windows with all steps known; none: steps are taken for independent."""
+        whole = Pairs(*(part[known.known.all(axis=1)] for part in known)).thinned(max(self.rows // self.steps, 1))
+        if len(whole.windows) < 2:
+            return np.eye(self.steps)
+        shape, future = whole.read(self.window, self.period)
+        return np.atleast_2d(np.cov(future - self.predict(0, shape, whole.channel), rowvar=False))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The trees as LightGBM's text, its bytes."""
+        text = np.frombuffer(self.booster.model_to_string().encode(), np.uint8)
+        return super().state() | {"booster": text, "recursive": np.array([self.way == "recursive"])}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        import lightgbm
+
+        super().load_state(state)
+        text = state["booster"].tobytes().decode()
+        self._take("recursive" if state["recursive"].item() else "direct", lightgbm.Booster(model_str=text))
+
+    @property
+    def parameters(self) -> int:
+        """Leaves of all trees."""
+        return sum(map(int, re.findall(r"^num_leaves=(\d+)", self.booster.model_to_string(), re.MULTILINE)))
