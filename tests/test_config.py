@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from stage import CELL_KEYS, from_overrides
-from stage import compose as composed
 
-from seqlab import config
+from seqlab import config, schema
+from seqlab.cli.composing import compose
+from seqlab.cli.places import Workspace
+from seqlab.cli.work import CELL, DOMAIN, CellWork, from_overrides
 from seqlab.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +51,6 @@ def run(heavy: Path, script: str, *arguments: str) -> subprocess.CompletedProces
         (["family=rnn", "domain=strings", "family._target_=os.system"], ["family._target_", "refused"]),
         (["family=rnn", "domain=strings", "family._target_=seqlab.families.rnn.Rnn"], ["Rnn", "RNN"]),
         (["family=rnn", "domain=strings", "strategy=none"], ["strategy", "none", "scratch"]),
-        (["-m", "family=rnn,transformer", "domain=strings", "family.layers=1,two"], ["family.layers", "'two'"]),
         (["strings/lstmm/full/0"], ["lstmm", "rnn"]),
         (["strings/rnn/full"], ["domain/family/strategy/seed"]),
     ],
@@ -69,19 +67,32 @@ def test_a_wrong_override_fails_before_torch_in_one_line(
         assert part in lines[0]
 
 
-@pytest.mark.parametrize(("verb", "needs"), [("acquire", ("domain",)), ("finetune", CELL_KEYS)])
+def test_a_sweep_of_wrong_values_names_each_before_torch(no_heavy_imports: Path) -> None:
+    done = run(no_heavy_imports, "finetune", "-m", "family=rnn,transformer", "domain=strings", "family.layers=one,two")
+    assert done.returncode == 2, done.stdout + done.stderr
+    *_, last = done.stderr.strip().splitlines()
+    assert last.startswith("seqlab: 4 jobs of the sweep failed")
+    for job in (
+        f"family={name} domain=strings family.layers={n}" for name in ("rnn", "transformer") for n in ("one", "two")
+    ):
+        assert f"{job}: family.layers: input should be a valid integer" in last
+
+
+@pytest.mark.parametrize(("verb", "needs"), [("acquire", DOMAIN), ("finetune", CELL)])
 def test_only_what_trains_needs_a_family(tmp_path: Path, verb: str, needs: tuple[str, ...]) -> None:
-    tree, _ = composed("cell", ["domain=translation", *(["family=rnn"] if "family" in needs else ["~family"])])
+    tree, _ = compose("cell", ["domain=translation", *(["family=rnn"] if "family" in needs else ["~family"])])
     choices = {"domain": "translation", "family": "rnn", "strategy": "full"}
-    stage = from_overrides(verb, tree, choices, tmp_path, needs)
-    assert (stage.family is None) == ("family" not in needs)
+    work = from_overrides(verb, tree, choices, tmp_path, needs, Workspace(ROOT))
+    assert isinstance(work, CellWork) == ("family" in needs)
     # What follows a stage finds its record under the pipeline's own label.
-    assert stage.label == ("translation" if needs == ("domain",) else "translation/rnn/full/0")
+    assert work.label == ("translation" if needs == DOMAIN else "translation/rnn/full/0")
 
 
 def test_acquiring_by_hand_asks_for_a_domain_alone(no_heavy_imports: Path) -> None:
     done = run(no_heavy_imports, "acquire", "+key=1")
-    assert "specify 'domain'" in done.stderr, done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("seqlab: domain: missing; domain=NAME with one of "), done.stderr
+    assert "family" not in done.stderr
     done = run(no_heavy_imports, "acquire", "domain=translation", "domain.archives.scratch.registry=pipy")
     assert done.returncode == 2
     assert "domain.archives.scratch.registry" in done.stderr, done.stderr
@@ -128,9 +139,9 @@ def test_a_wrong_yaml_fails_before_torch_in_one_line(
 
 @pytest.mark.parametrize(("suite", "arms"), [("default", 2), ("quick", 2)])
 def test_the_suite_holds_translation_beside_the_other_domains(suite: str, arms: int) -> None:
-    tree, _ = composed("config", [f"suite={suite}"])
+    tree, _ = compose("config", [f"suite={suite}"])
     found = config.experiment(tree)
-    translators = {name for name, family in found.families.items() if family.translates}
+    translators = {name for name, family in found.families.items() if "translate" in family.tasks}
     assert translators == {"rule_based", "seq2seq_rnn", "seq2seq_attention", "seq2seq_transformer"}
     cells = found.cells()
     own = [cell for cell in cells if cell.domain == "translation"]
@@ -156,13 +167,11 @@ def test_every_family_yaml_fits_its_constructor(name: str) -> None:
 @pytest.mark.parametrize("name", DOMAINS)
 def test_every_domain_yaml_is_typed(name: str) -> None:
     # Composed as a stage does: one yaml may extend another.
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        tree = OmegaConf.to_container(compose("cell", [f"domain={name}", "family=markov"]), resolve=True)["domain"]
-    domain = config.domain(name, tree)
+    domain = config.domain(name, compose("cell", [f"domain={name}", "family=markov"])[0]["domain"])
     assert all(archive.licence for archive in domain.archives.values())
 
 
 def test_a_target_outside_seqlab_is_never_imported() -> None:
     with pytest.raises(UserError, match="refused"):
-        config.component({"_target_": "antigravity.anything"}, "family")
+        schema.component({"_target_": "antigravity.anything"}, "family")
     assert "antigravity" not in sys.modules

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from seqlab import config
+from seqlab import config, schema
 from seqlab.artifacts import read_tensors, write_tensors
 from seqlab.data.sequences import Sequences, Space
 from seqlab.families.base import Classifier, Predictor
@@ -31,7 +31,7 @@ NEXT_STEP = ("next_step",)
 def tasks(name: str) -> tuple[str, ...]:
     """What a family's class states that it does; the next step where it states nothing."""
     target = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))["_target_"]
-    return config.stated(target, "tasks") or NEXT_STEP
+    return schema.stated(target, "tasks") or NEXT_STEP
 
 
 SHIPPED = [

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from compare import register_best
-from stage import compose as composed
 
 from seqlab import config
+from seqlab.cli.composing import compose
+from seqlab.cli.places import PIPELINE, Workspace
+from seqlab.cli.verbs import register_best
+from seqlab.cli.work import SuiteWork
 from seqlab.data import vocabulary
 from seqlab.data.pairs import TextPairs
 from seqlab.evaluation import leaderboard, translation
-from seqlab.evaluation.leaderboard import CONTROL, Cell
+from seqlab.evaluation.leaderboard import CONTROL, Entry
 from seqlab.families import saved
+from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import Decoding, TrainerSettings
 from seqlab.tracking import SERVED_SETTINGS, Run, Tracking, journal, spool
@@ -33,7 +36,7 @@ from seqlab.tracking import upload  # noqa: E402
 # One process imports mlflow and creates the tables.
 pytestmark = pytest.mark.xdist_group("tracking")
 
-TRAINER = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, None, 1e9)
+TRAINER = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, None)
 DECODING = Decoding(2, 1.0, 1.0, 1.0, 5, 8)
 TEXTS = ["I love this movie.", "", "no\x00w"]
 
@@ -57,7 +60,7 @@ def test_a_registered_model_translates(tmp_path: Path, monkeypatch: pytest.Monke
         run.model(folder, "seqlab-translation")
     with Run(root, tracking, experiment="translation", name="compare", tags={}, params={}) as run:
         run.model(folder, "seqlab-translation")  # the same model, which is not another version
-        expected = saved.load(folder, TRAINER, DECODING).translate(TEXTS)
+        expected = saved.load(folder, Use(TRAINER, DECODING)).translate(TEXTS)
         shutil.rmtree(folder)
     upload.Uploader(tmp_path / root).deliver_all()
     assert not spool.journals(tmp_path / root)
@@ -88,7 +91,7 @@ def test_a_registered_model_translates(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_best_system_of_the_comparison_is_registered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
 ) -> None:
-    experiment = config.experiment(composed("config", ["suite=translation", "trainer=gpu"])[0])
+    experiment = config.experiment(compose("config", ["suite=translation", "trainer=gpu"])[0])
     monkeypatch.chdir(tmp_path)
     cells = []
     test = TextPairs(["a b"] * 3, [["하나 둘"]] * 3, ["x"] * 3)
@@ -100,7 +103,7 @@ def test_the_best_system_of_the_comparison_is_registered(
         (folder / "model.json").write_text(family)
         if trained or strategy == CONTROL:
             scored = translation.scores("in_domain", [made] * 3, test, scorers)
-            cells.append(Cell("translation", family, strategy, 0, scored))
+            cells.append(Entry("translation", family, strategy, 0, scored))
     registered = []
 
     class Recorded:
@@ -108,6 +111,24 @@ def test_the_best_system_of_the_comparison_is_registered(
             settings = json.loads((folder / SERVED_SETTINGS).read_text())
             registered.append((name, (folder / "model.json").read_text(), settings["trainer"]["accelerator"]))
 
-    settings = experiment.domains["translation"].evaluate
-    register_best(Recorded(), experiment, "translation", settings, leaderboard.build(cells, 20, seed=0))  # type: ignore[arg-type]
+    register_best(work_of(experiment, tmp_path), Recorded(), leaderboard.build(cells, 20, seed=0))
     assert registered == ([("seqlab-translation", "seq2seq_rnn", "auto")] if trained else [])
+
+
+def work_of(experiment: config.Experiment, home: Path) -> SuiteWork:
+    """The comparison of a suite."""
+    return SuiteWork(
+        verb="compare",
+        label="",
+        suite=experiment.suite.name,
+        steps=experiment.suite.steps,
+        positions=experiment.suite.positions,
+        examples=experiment.suite.examples,
+        trainer=experiment.trainer,
+        execution=experiment.execution,
+        tracking=experiment.tracking,
+        tree={},
+        workspace=Workspace(home),
+        places=PIPELINE,
+        experiment=experiment,
+    )

@@ -109,7 +109,9 @@ def test_what_is_frozen_costs_no_gradient() -> None:
     stream = Stream(symbols(20, 0), 200, 0)
     whole = train_flops(model, next_step_loss, stream, 10)
     assert train_flops(model, next_step_loss, stream, 10, tuning_of(model, FROZEN, ())) < 0.5 * whole
-    gradual = train_flops(transformer(SYMBOLS), next_step_loss, stream, 10, tuning_of(transformer(SYMBOLS), GRADUAL, ()))
+    gradual = train_flops(
+        transformer(SYMBOLS), next_step_loss, stream, 10, tuning_of(transformer(SYMBOLS), GRADUAL, ())
+    )
     assert gradual < whole or gradual == pytest.approx(whole)
 
 

@@ -445,7 +445,12 @@ def test_bfloat16_trains_like_float32(tmp_path: Path) -> None:
 def recipe(classes: int | None) -> saved.Recipe:
     parameters = {"lags": [1, 2], "criterion": "valid", "prior_weights": [0.5]}
     return saved.Recipe(
-        "seqlab.families.closed_form.autoregression.VectorAutoregression", parameters, "closed_form", "vectors", 2, classes
+        "seqlab.families.closed_form.autoregression.VectorAutoregression",
+        parameters,
+        "closed_form",
+        "vectors",
+        2,
+        classes,
     )
 
 
@@ -468,9 +473,7 @@ def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run the pretrain stage first"):
         closed_form.train(job(recipe(None), "next_step", train, valid, strategy=FULL))
     with pytest.raises(UserError, match=r"on 2 vectors, expected .* on 3 vectors"):
-        closed_form.train(
-            job(replace(recipe(None), size=3), "next_step", train, valid, start=tmp_path, strategy=FULL)
-        )
+        closed_form.train(job(replace(recipe(None), size=3), "next_step", train, valid, start=tmp_path, strategy=FULL))
     with pytest.raises(UserError, match="training set: it is empty"):
         closed_form.train(job(recipe(None), "next_step", train.subset(np.arange(0)), valid))
 

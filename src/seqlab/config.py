@@ -133,7 +133,13 @@ class Experiment:
     def not_applicable(self, cell: Cell) -> str | None:
         """Why a cell has no meaning, or None: the one place that says so is the function of this name."""
         family, strategy = self.families[cell.family], self.strategies[cell.strategy]
-        return not_applicable(self.domains[cell.domain], family, strategy, self.objective, cell.fraction)
+        reason = not_applicable(self.domains[cell.domain], family, strategy, self.objective, cell.fraction)
+        for member in family.members if reason is None else ():
+            if member not in self.families:
+                return f"its member {member} is not in the suite"
+            if why := self.not_applicable(dataclasses.replace(cell, family=member)):
+                return f"its member {member}: {why}"
+        return reason
 
 
 def mismatch(domain: Domain, family: Family) -> str | None:
@@ -147,12 +153,28 @@ def mismatch(domain: Domain, family: Family) -> str | None:
 
 def tasks_of(domain: Domain, family: Family) -> list[str]:
     """The domain's tasks that the family is trained for, in the domain's order."""
-    return [task for task in domain.finetune if task in family.tasks]
+    return [task for task in budgets(domain) if task in family.tasks]
 
 
-def source_task(domain: Domain, objective: Objective) -> str:
-    """What is trained on a domain's source."""
-    return domain.pretraining or objective.task
+def budgets(domain: Domain) -> dict[str, TaskBudget]:
+    """Of every task that the domain trains. One that it judges, and that some families must be trained for (forecasts
+    without a density), has the first one's where the domain gives it none of its own.
+    """
+    first = next(iter(domain.finetune.values()))
+    others = [task for task in judged(domain.evaluate.headline) if task in trainable() and task not in domain.finetune]
+    return domain.finetune | dict.fromkeys(others, first)
+
+
+def source_task(domain: Domain, family: Family, objective: Objective) -> str:
+    """What is trained on a domain's source: a family that has no next step learns there what it does on the target."""
+    if domain.pretraining is not None:
+        return domain.pretraining
+    return objective.task if "next_step" in family.tasks else tasks_of(domain, family)[0]
+
+
+def bound(domain: Domain, family: Family) -> dict[str, Any]:
+    """What the family's constructor is given by the domain, such as the declared period."""
+    return {name: getattr(domain.evaluate, name) for name in family.bound}
 
 
 def not_applicable(
@@ -164,11 +186,17 @@ def not_applicable(
     sizes = strategy.sizes or {}
     pairs = domain.kind == "pairs"
     reasons = {
+        "the family learns nothing from a source: its `scratch` is all there is": (
+            strategy.init == "pretrained" and not family.objectives and not family.members
+        ),
         f"the family cannot be pretrained on {objective.predicts} positions: it does not look both ways": (
-            strategy.init == "pretrained" and domain.pretraining is None and objective.predicts not in family.objectives
+            strategy.init == "pretrained"
+            and domain.pretraining is None
+            and not family.members
+            and objective.predicts not in family.objectives
         ),
         "fitted in closed form: there are no steps, rates or layers, and `full` is its MAP estimate": strategy.stepped
-        and family.fit == "closed_form",
+        and family.fit in ("closed_form", "mixture"),
         "the family names no linear maps (`adapts`) that a low-rank adapter could change": strategy.adapters is not None
         and not family.adapts,
         f"the family has no size called {' or '.join(sizes)}": bool(sizes)
@@ -272,8 +300,9 @@ def family(name: str, tree: dict[str, Any], where: str = "family") -> Family:
         fit=states["fitted_by"],
         kinds=states["kinds"],
         tasks=states["tasks"],
-        objectives=schema.stated(built.target, "objectives") or ("next",),
+        objectives=("next",) if (stated := schema.stated(built.target, "objectives")) is None else stated,
         adapts=schema.stated(built.target, "adapts") or (),
+        bound=schema.stated(built.target, "bound") or (),
     )
 
 

@@ -232,18 +232,25 @@ def named(target: str) -> Any:
 class Family:
     """A model family as configured, and what its class states of itself.
 
-    fit: the package under training/ that fits it. kinds: of spaces that it models. tasks: that it can be trained for or
-    judged by. objectives: what it can be pretrained to predict. adapts: linear maps that an adapter may change.
+    fit: the package under training/ that fits it. kinds: of spaces that it models. tasks: that it can be trained for.
+    objectives: what it can be pretrained to predict; (): it learns from no source. adapts: linear maps that an adapter
+    may change. bound: what its constructor is given by the domain.
     """
 
     name: str
     component: Component
     optimizer: Optimizer | None  # None: no steps of an optimiser
-    fit: Literal["closed_form", "gradient", "rules"]
+    fit: Literal["closed_form", "gradient", "rules", "mixture"]
     kinds: tuple[str, ...]
     tasks: tuple[str, ...]
     objectives: tuple[str, ...]
     adapts: tuple[str, ...]
+    bound: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> list[str]:
+        """The families whose trained models it is made of."""
+        return list(self.component.parameters["members"]) if self.fit == "mixture" else []
 
     def sized(self, factors: dict[str, float] | None) -> dict[str, Any]:
         """The constructor's parameters, those that `factors` names multiplied and rounded."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from seqlab import config
 from seqlab.artifacts import write_text
 from seqlab.cells import Cell
 from seqlab.cli import fingerprint
@@ -99,6 +100,7 @@ def layout(checked: Experiment, home: Path) -> dict[str, Any]:
     trainings: dict[str, Any] = {}
     alone: dict[str, Any] = {}
     started: dict[str, Any] = {}
+    mixed: dict[str, Any] = {}
     tuned: dict[str, Any] = {}
     for cell in checked.cells():
         family = checked.families[cell.family]
@@ -113,11 +115,16 @@ def layout(checked: Experiment, home: Path) -> dict[str, Any]:
         start = start_of(checked, cell)
         tuned[str(cell)] = item
         # Copies, which YAML writes out: of one object it would write references.
-        if start is None:
+        if family.members:
+            if len(family.members) != 2:
+                raise UserError(f"families.{cell.family}.members: expected two, which is what dvc.yaml has places for")
+            first, second = (f"models/{replace(cell, family=name).path}" for name in family.members)
+            mixed[str(cell)] = item | {"first": first, "second": second}
+        elif start is None:
             alone[str(cell)] = {**item}
         else:
             started[str(cell)] = item | {"start": start}
-        if checked.strategies[cell.strategy].init == "pretrained":
+        if checked.strategies[cell.strategy].init == "pretrained" and not family.members:
             name = f"{cell.domain}-{cell.family}-s{cell.seed}"
             source = {"domain": cell.domain, "family": cell.family, "seed": cell.seed, "fit": family.fit}
             trainings[name] = source
@@ -141,7 +148,16 @@ def layout(checked: Experiment, home: Path) -> dict[str, Any]:
         "pretrain": trainings,
         "scratch": alone,
         "finetune": started,
+        "mixture": mixed,
         "cells": tuned,
+        # What a domain gives the constructors of families: values, as those of the families' own sections are.
+        "bound": {
+            domain: {
+                family: config.bound(checked.domains[domain], checked.families[family])
+                for family in dict.fromkeys(cell.family for cell in checked.cells() if cell.domain == domain)
+            }
+            for domain in checked.domains
+        },
         # What a domain's drawing goes through: a value, so that a cell that joins or leaves is drawn or not.
         "drawn_cells": {
             name: [cell.path for cell in checked.cells() if cell.domain == name] for name in checked.domains

@@ -160,12 +160,13 @@ def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> l
 
 
 def pretrains(experiment: Experiment, domain: Domain, family: Family) -> list[Path]:
-    return trains("pretrain", domain, family, [config.source_task(domain, experiment.objective)])
+    return trains("pretrain", domain, family, [config.source_task(domain, family, experiment.objective)])
 
 
-def finetunes(domain: Domain, family: Family, strategy: Strategy) -> list[Path]:
+def finetunes(domain: Domain, family: Family, strategy: Strategy, members: Iterable[Family] = ()) -> list[Path]:
     tasks = config.tasks_of(domain, family)
     files = trains("finetune", domain, family, tasks)
+    files += [file for member in members for file in (*family_files(member, domain.kind), *used(member))]
     if strategy.distillation is not None:
         files += [schema.ROOT / "training/gradient/distil.py", *used(family), *task_parts(tasks, "distil")]
     if strategy.pseudo_labels is not None:
@@ -177,10 +178,11 @@ def ordering(strategy: Strategy) -> list[Path]:
     return [schema.ROOT / "data/order.py"] if strategy.order == "shuffled" else []
 
 
-def evaluates(domain: Domain, family: Family, strategy: Strategy) -> list[Path]:
+def evaluates(domain: Domain, family: Family, strategy: Strategy, members: Iterable[Family] = ()) -> list[Path]:
     tasks = judged(domain.evaluate.headline)
     around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks]
     files = [stage_of("evaluate"), *family_files(family, domain.kind), *used(family), *task_parts(tasks, "judge")]
+    files += [file for member in members for file in (*family_files(member, domain.kind), *used(member))]
     return files + [file for file in around if file.is_file()] + ordering(strategy)
 
 
@@ -213,11 +215,12 @@ def roots(experiment: Experiment) -> dict[str, list[Path]]:
         }
     for cell in experiment.cells():
         domain, family, strategy = domains[cell.domain], families[cell.family], experiment.strategies[cell.strategy]
-        if strategy.init == "pretrained":
+        if strategy.init == "pretrained" and not family.members:
             found[f"pretrain.{cell.domain}.{cell.family}"] = pretrains(experiment, domain, family)
         key = key_of(cell)
-        found[f"finetune.{key}"] = finetunes(domain, family, strategy)
-        found[f"evaluate.{key}"] = evaluates(domain, family, strategy)
+        members = [families[name] for name in family.members]
+        found[f"finetune.{key}"] = finetunes(domain, family, strategy, members)
+        found[f"evaluate.{key}"] = evaluates(domain, family, strategy, members)
     for name in experiment.diagnosed():
         found[f"diagnose.{name}"] = diagnoses(families[name])
     return found | {"diagnostics": [stage_of("diagnostics")], "compare": compares(experiment)}

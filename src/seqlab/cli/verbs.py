@@ -114,6 +114,8 @@ def pretrain(work: CellWork) -> float | None:
 
     if reason := config.mismatch(work.domain, work.family):
         raise UserError(f"domain {work.domain.name}, family {work.family.name}: not applicable: {reason}")
+    if not work.family.objectives:
+        raise UserError(f"family {work.family.name}: it learns nothing from a source")
     if work.domain.pretraining is None and work.objective.predicts not in work.family.objectives:
         raise UserError(f"objective: family {work.family.name} cannot predict {work.objective.predicts} positions")
     prepared, out = prepared_of(work), work.places.source(work.cell)
@@ -126,7 +128,7 @@ def pretrain(work: CellWork) -> float | None:
             out,
             domain=work.domain.name,
             family=work.family,
-            task=config.source_task(work.domain, work.objective),
+            task=config.source_task(work.domain, work.family, work.objective),
             objective=work.objective,
             budget=work.domain.pretrain,
             steps=work.steps,
@@ -134,6 +136,7 @@ def pretrain(work: CellWork) -> float | None:
             seed=work.cell.seed,
             trainer=work.trainer,
             checkpoint=checkpoint,
+            bound=config.bound(work.domain, work.family),
             watch=run,
         )
         return told(work, run, out, trained, checkpoint.folder)
@@ -148,7 +151,9 @@ def finetune(work: CellWork) -> float | None:
     prepared, out = prepared_of(work), work.places.model(work.cell)
     inputs = {"prepared": prepared}
     follows = {"prepare": work.domain.name}
-    if work.strategy.init == "pretrained":
+    if work.family.members:
+        inputs |= {f"member {name}": folder for name, folder in work.members.items()}
+    elif work.strategy.init == "pretrained":
         if work.by_hand:
             # By hand the family may differ from the pipeline's, so its source model is made here, beside the result.
             pretrain(work)
@@ -168,7 +173,7 @@ def finetune(work: CellWork) -> float | None:
             out,
             domain=work.domain.name,
             family=work.family,
-            budgets=work.domain.finetune,
+            budgets=config.budgets(work.domain),
             strategy=work.strategy,
             start=work.start,
             teacher=work.teacher,
@@ -178,6 +183,8 @@ def finetune(work: CellWork) -> float | None:
             seed=work.cell.seed,
             trainer=work.trainer,
             checkpoint=checkpoint,
+            bound=config.bound(work.domain, work.family),
+            members=work.members,
             watch=run,
         )
         found = told(work, run, out, trained, checkpoint.folder)

@@ -76,8 +76,15 @@ class CellWork(DomainWork):
     given: Path | None = None
 
     @property
+    def members(self) -> dict[str, Path]:
+        """The pipeline's tuned models of the families that this one is made of."""
+        return {name: PIPELINE.model(replace(self.cell, family=name)) for name in self.family.members}
+
+    @property
     def start(self) -> Path | None:
         """The source's model, or a user's own tensors, that the strategy begins with."""
+        if self.family.members:
+            return None
         if self.strategy.init == "pretrained":
             return self.places.source(self.cell) / "next_step"
         return None if self.strategy.init == "scratch" else Path(self.strategy.init)

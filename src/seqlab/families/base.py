@@ -47,7 +47,9 @@ class Family(Protocol):
 
     fitted_by: str  # the package under training/: "closed_form" | "gradient" | "rules"
     kinds: tuple[str, ...]  # of spaces that it models: "symbols", "vectors", "pairs"
-    tasks: tuple[str, ...]  # folders of tasks/ that it can be trained for or judged by
+    tasks: tuple[str, ...]  # folders of tasks/ that it can be trained for
+    objectives: tuple[str, ...]  # what it can be pretrained to predict: "next", "hidden"; (): it learns from no source
+    bound: tuple[str, ...]  # constructor arguments before the `*`, which the domain's `evaluate` section gives
     # The module by which a fitted model is used, where `opened` finds it by name. (`on`: see closed_form.by_kind.)
     used_by: str
 

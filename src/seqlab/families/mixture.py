@@ -31,8 +31,8 @@ class Mixture:
 
     fitted_by = "mixture"
     kinds = ("symbols",)
-    tasks = ("next_step", "forecast")
-    objectives = ()
+    tasks = ("next_step",)
+    objectives = ()  # it is its members that learn from a source
 
     def __init__(
         self,

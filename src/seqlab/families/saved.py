@@ -53,6 +53,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, tensors)
     for name, content in (files or {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     write_json(folder / RECIPE, recipe.as_json())
 

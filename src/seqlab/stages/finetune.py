@@ -38,6 +38,8 @@ def finetune(
     seed: int,
     trainer: TrainerSettings,
     checkpoint: Checkpoint,
+    bound: Mapping[str, Any] | None = None,
+    members: Mapping[str, Path] | None = None,
     watch: Watch = NOBODY,
 ) -> Mapping[str, Trained]:
     """Write a tuned model a task to `out`.
@@ -60,6 +62,8 @@ def finetune(
         trainer=trainer,
         checkpoint=checkpoint,
         watch=watch,
+        bound=bound or {},
+        members=members or {},
     )
     with replacing(out) as made:
         for task in tasks_of(fitting, budgets, strategy):
@@ -83,14 +87,15 @@ def finetune(
 
 
 def tasks_of(fitting: Fitting, budgets: Mapping[str, TaskBudget], strategy: Strategy) -> list[str]:
-    """Those of the prepared data that the family does; of shuffled data the next step; for pseudo-labels the classes,
-    and what their training begins with.
+    """Those of the domain that its data allow and the family does; of shuffled data the next step; for pseudo-labels the
+    classes, and what their training begins with.
 
     Raises UserError when the data have a task that has no budget.
     """
-    found = [task for task in fitting.prepared.meta.tasks if task in fitting.family.tasks]
-    if lacking := [task for task in found if task not in budgets]:
+    meta = fitting.prepared.meta
+    if lacking := [task for task in meta.tasks if task in fitting.family.tasks and task not in budgets]:
         raise UserError(f"domain.finetune.{lacking[0]}: missing; the data of {fitting.domain} have this task")
+    found = [task for task in budgets if task in fitting.family.tasks and trained_task(task).possible(meta)]
     if strategy.order == "shuffled":
         return ["next_step"]
     if strategy.pseudo_labels is None:

@@ -28,7 +28,8 @@ class Fitting:
     """The trainings of one stage.
 
     domain: its name, of which the seeds are made. steps: a factor of every budget's. positions: of each training and
-    validation set, about; None: all.
+    validation set, about; None: all. bound: what the domain gives the family's constructor. members: by family, the
+    tuned models that this one is made of, a folder a task.
     """
 
     prepared: Prepared
@@ -40,6 +41,8 @@ class Fitting:
     trainer: TrainerSettings
     checkpoint: Checkpoint
     watch: Watch
+    bound: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Path] = field(default_factory=dict)
     trained: dict[str, Trained] = field(default_factory=dict)
 
     def train(
@@ -64,7 +67,7 @@ class Fitting:
         name = name or task
         recipe = Recipe(
             target=family.component.target,
-            parameters=family.sized(strategy.sizes),
+            parameters=family.sized(strategy.sizes) | dict(self.bound),
             fit=family.fit,
             kind=meta.kind,
             size=meta.size,
@@ -82,6 +85,7 @@ class Fitting:
                 train=train,
                 valid=valid,
                 prepared=self.prepared.folder,
+                members={member: folder / task for member, folder in self.members.items()},
                 start=start,
                 teacher=teacher,
                 objective=objective,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from seqlab.artifacts import replacing
 from seqlab.data.prepared import Prepared
@@ -32,6 +33,7 @@ def pretrain(
     seed: int,
     trainer: TrainerSettings,
     checkpoint: Checkpoint,
+    bound: Mapping[str, Any] | None = None,
     watch: Watch = NOBODY,
 ) -> Mapping[str, Trained]:
     """Write the model of the source to `out`. task: what is predicted there. See `Fitting` for the rest.
@@ -48,6 +50,7 @@ def pretrain(
         trainer=trainer,
         checkpoint=checkpoint,
         watch=watch,
+        bound=bound or {},
     )
     train, valid = (
         within(trained_task(task).source(fitting.prepared, split, budget), positions, seed)

@@ -13,6 +13,7 @@ import mlflow
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from seqlab.families import saved
+from seqlab.families.base import Use
 from seqlab.settings import Decoding, TrainerSettings
 from seqlab.tracking import SERVED_SETTINGS
 
@@ -23,7 +24,7 @@ class Served(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         folder = Path(context.artifacts["model"])
         settings = json.loads((folder / SERVED_SETTINGS).read_text(encoding="utf-8"))
-        self.system = saved.load(folder, TrainerSettings(**settings["trainer"]), Decoding(**settings["decoding"]))
+        self.system = saved.load(folder, Use(TrainerSettings(**settings["trainer"]), Decoding(**settings["decoding"])))
 
     def predict(self, context: Any, model_input: list[str], params: Any = None) -> list[str]:
         return self.system.translate(list(model_input))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,8 +21,9 @@ Log = Callable[[dict[str, float], int], None]
 class Job:
     """What every kind of fitting is given; each reads what has a meaning for it.
 
-    prepared: the domain's folder, for what is learned from its texts. start: the folder of the source's model, or a
-    file of its tensors. teacher: the folder of the model that gives soft targets. objective: of pretraining.
+    prepared: the domain's folder, for what is learned from its texts. members: the models, by family, that this one is
+    made of. start: the folder of the source's model, or a file of its tensors. teacher: the folder of the model that
+    gives soft targets. objective: of pretraining.
     """
 
     recipe: Recipe
@@ -30,6 +31,7 @@ class Job:
     train: Data
     valid: Data
     prepared: Path
+    members: Mapping[str, Path]
     start: Path | None
     teacher: Path | None
     objective: Objective | None

@@ -12,7 +12,7 @@ from seqlab.errors import UserError
 from seqlab.settings import Budget, Objective, named
 
 if TYPE_CHECKING:
-    from seqlab.data.prepared import Prepared
+    from seqlab.data.prepared import Meta, Prepared
 
 
 class TrainedTask(ABC):
@@ -23,8 +23,12 @@ class TrainedTask(ABC):
         """One split of what the task learns from. Raises UserError when the domain lacks what it needs."""
 
     @abstractmethod
-    def validation_loss(self, model: Any, valid: Any) -> float:
-        """Mean loss in nats of a model in closed form."""
+    def validation_loss(self, model: Any, valid: Any) -> float | None:
+        """Mean loss in nats of a model in closed form; None where there is none to speak of."""
+
+    def possible(self, meta: Meta) -> bool:
+        """Whether a domain's data, as they were prepared, can train it."""
+        return type(self).__module__.split(".")[-2] in meta.tasks
 
     def classes(self, prepared: Prepared) -> int | None:
         """How many a model of the task tells apart; None for a task without."""

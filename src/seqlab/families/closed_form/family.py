@@ -20,7 +20,7 @@ class ClosedForm(ABC):
 
     fitted_by = "closed_form"
     kinds: tuple[str, ...] = ("symbols", "vectors")
-    tasks: tuple[str, ...] = ("next_step", "forecast", "classify")
+    tasks: tuple[str, ...] = ("next_step", "classify")
     space: Space
     # Attributes that hold lists of candidates, of which `fit` chooses one on validation.
     candidates: tuple[str, ...] = ()

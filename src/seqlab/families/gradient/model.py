@@ -33,7 +33,7 @@ class GradientFamily(nn.Module, ABC):
     fitted_by = "gradient"
     used_by = "seqlab.families.gradient.predictor"
     kinds: tuple[str, ...] = ("symbols", "vectors")
-    tasks: tuple[str, ...] = ("next_step", "forecast", "classify", "label")
+    tasks: tuple[str, ...] = ("next_step", "classify", "label")
     # Names of the linear maps that a low-rank adapter may change.
     adapts: tuple[str, ...] = ()
     # What it can be pretrained to predict (conf/objective); `hidden` needs a method `around`, the body with both sides

@@ -72,7 +72,11 @@ def own_prior(recipe: Recipe, path: Path) -> Any:
     one = np.zeros((1, 2), np.int64) if recipe.space.symbols else np.zeros((1, 2, recipe.size), np.float32)
     try:
         prior.load_state(tensors)
-        prior.log_prob(one, np.ones((1, 2), bool))  # tensors of other data load, and fail where they are used
+        # Tensors of other data load, and fail where they are used.
+        if hasattr(prior, "log_prob"):
+            prior.log_prob(one, np.ones((1, 2), bool))
+        else:
+            prior.forecast(one, np.ones((1, 2), bool), 1, 1, 0)
     except (KeyError, IndexError, ValueError):
         found = ", ".join(f"{name} {part.shape}" for name, part in sorted(tensors.items())[:4])
         raise UserError(

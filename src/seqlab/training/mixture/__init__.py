@@ -1,0 +1,1 @@
+"""Fitting what is made of trained models."""
