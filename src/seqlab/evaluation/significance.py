@@ -111,6 +111,15 @@ def leave_one_out(features: np.ndarray, reduce: Callable[[np.ndarray], np.ndarra
     return reduce(features.sum(0) - features if len(features) > 1 else features)
 
 
+def standard_error(difference: Callable[[np.ndarray], np.ndarray], features: np.ndarray) -> float:
+    """The jackknife's, of a function of the sums of features (E, ...); infinite of a single example."""
+    size = len(features)
+    if size < 2:
+        return float("inf")
+    left_out = difference(features.sum(0) - features)
+    return float(np.sqrt((size - 1) * left_out.var()))
+
+
 def pseudo_values(value: float, left_out: np.ndarray) -> np.ndarray:
     """(E,) jackknife pseudo-values; their mean is the value less its jackknife bias, of a mean the value itself."""
     size = len(left_out)
