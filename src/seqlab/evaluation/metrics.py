@@ -38,7 +38,6 @@ DECILES = tuple(round(0.1 * k, 1) for k in range(1, 10))
 EXPLODED = 100.0
 LEVELS = (0.025, *DECILES, 0.975)  # of the quantiles that a forecast keeps
 INTERVALS = {"coverage80": (0.1, 0.9, 0.8), "coverage95": (0.025, 0.975, 0.95)}
-EDGES = [level for low, high, _ in INTERVALS.values() for level in (low, high)]
 BINS = 15  # of confidence, Guo et al. (2017)
 
 
@@ -272,7 +271,13 @@ def next_symbols(predictor: Predictor, sequences: Sequences, characters: np.ndar
 
 
 def next_vectors(
-    predictor: Predictor, sequences: Sequences, tokens: int, positions: int, samples: int, seed: int
+    predictor: Predictor,
+    sequences: Sequences,
+    tokens: int,
+    positions: int,
+    samples: int,
+    seed: int,
+    recalibrate: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[Scores, np.ndarray]:
     """Likelihood of all scored positions; CRPS and coverage at up to `positions` of them, evenly spaced, a sequence.
 
@@ -280,8 +285,9 @@ def next_vectors(
     density equals, at every scored observation, that of independent Gaussians with the predictor's moments, CRPS and
     coverage are Gaussian closed forms, exact. Otherwise they come from `samples` one-step draws after each prefix: the
     fair CRPS estimator, unbiased whatever the number of draws, and intervals between sample quantiles. Both look at the
-    same positions, so the two can be compared in pairs. Returns the scores and the probability integral transform of
-    each looked-at value (N,), uniform for a calibrated predictor.
+    same positions, so the two can be compared in pairs. recalibrate: a map of one-step quantiles at LEVELS,
+    (L, N, 1, C), for the intervals alone; likelihood, CRPS and what is returned beside the scores are the density's
+    own: the probability integral transform of each looked-at value (N,), uniform for a calibrated predictor.
     """
     channels = sequences.values.shape[1]
     nats, steps = np.zeros((2, len(sequences)))
@@ -304,18 +310,20 @@ def next_vectors(
 
         pit = ndtr((truth - mean) / deviation)
         crps = crps_gaussian(truth, mean, deviation)
-        bounds = {level: mean + deviation * ndtri(level) for level in EDGES}
+        quantiles = mean + deviation * ndtri(np.array(LEVELS))[:, None, None]
     else:
         draws = _one_step_draws(predictor, sequences, example, step, tokens=tokens, samples=samples, seed=seed)
         pit = ((draws < truth[:, None]).sum(1) + 0.5) / (samples + 1)
         crps = crps_fair(draws, truth)
-        bounds = dict(zip(EDGES, sample_quantiles(draws, EDGES), strict=True))
+        quantiles = sample_quantiles(draws, LEVELS)
+    if recalibrate is not None:
+        quantiles = recalibrate(quantiles[:, :, None])[:, :, 0]
 
     kept = np.flatnonzero(steps)
     ratios = {(NEXT, "nll"): Ratio(kept, nats[kept], steps[kept] * channels)}
     of_values = {"crps": crps}
     for name, (low, high, _) in INTERVALS.items():
-        of_values[name] = (bounds[low] <= truth) & (truth <= bounds[high])
+        of_values[name] = (quantiles[LEVELS.index(low)] <= truth) & (truth <= quantiles[LEVELS.index(high)])
     count = np.bincount(example, minlength=len(sequences)) * channels
     looked = np.flatnonzero(count)
     for name, value in of_values.items():
