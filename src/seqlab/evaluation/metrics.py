@@ -453,21 +453,7 @@ def rolling_origin(
     Raises UserError when a series has no more values before its first origin than `season`, or when none is long
     enough for the longest horizon.
     """
-    if series.first is None:
-        raise UserError("rolling origin: the series carry no `first`; expected the first held-out position of each")
-    jobs = []
-    for i, (length, first) in enumerate(zip(series.lengths.tolist(), series.first.tolist(), strict=True)):
-        if length - first < min(horizons):
-            continue
-        if first <= season:
-            raise UserError(
-                f"series {i} has {first} values before its first origin; the period {season} needs {season + 1}"
-            )
-        for origin in np.unique(np.linspace(first, length - min(horizons), origins).round().astype(np.int64)).tolist():
-            jobs.append((i, origin, max(h for h in horizons if origin + h <= length)))
-    if (longest := (series.lengths - series.first).max()) < max(horizons):
-        raise UserError(f"no series has {max(horizons)} values from its first origin on; the most is {longest}")
-
+    jobs = origins_of(series, origins, horizons, season)
     found: dict[tuple[int, int], Forecast] = {}
     for steps in sorted({job[2] for job in jobs}):
         equal = [(i, origin) for i, origin, reach in jobs if reach == steps]
@@ -487,6 +473,33 @@ def rolling_origin(
             )
             found.update(((one.series, one.origin), one) for one in made)
     return [found[i, origin] for i, origin, _ in jobs]
+
+
+def origins_of(series: Sequences, origins: int, horizons: Sequence[int], season: int) -> list[tuple[int, int, int]]:
+    """Series, origin and steps of every forecast of `rolling_origin`, by series and origin; raises what it raises."""
+    if series.first is None:
+        raise UserError("rolling origin: the series carry no `first`; expected the first held-out position of each")
+    jobs = []
+    for i, (length, first) in enumerate(zip(series.lengths.tolist(), series.first.tolist(), strict=True)):
+        if length - first < min(horizons):
+            continue
+        if first <= season:
+            raise UserError(
+                f"series {i} has {first} values before its first origin; the period {season} needs {season + 1}"
+            )
+        for origin in np.unique(np.linspace(first, length - min(horizons), origins).round().astype(np.int64)).tolist():
+            jobs.append((i, origin, max(h for h in horizons if origin + h <= length)))
+    if (longest := (series.lengths - series.first).max()) < max(horizons):
+        raise UserError(f"no series has {max(horizons)} values from its first origin on; the most is {longest}")
+    return jobs
+
+
+def naive_errors(past: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
+    """(C,), (C,): mean absolute and mean squared error of the seasonal naive forecast on (T, C) values: the scales of
+    MASE and RMSSE.
+    """
+    change = past[season:] - past[:-season]
+    return np.abs(change).mean(0), (change**2).mean(0)
 
 
 def _forecast_batch(
@@ -517,10 +530,8 @@ def _forecast_batch(
     forecasts = []
     for row, (i, origin) in enumerate(chosen):
         past, truth = raw(known[row]), raw(series[i][origin : origin + steps].astype(np.float64))
-        change = past[season:] - past[:-season]
-        absolute, squared = np.abs(change).mean(0), (change**2).mean(0)
         # A monotone map takes quantiles to quantiles, so it is applied after them.
-        forecasts.append(Forecast(i, origin, truth, raw(quantiles[:, row]), absolute, squared))
+        forecasts.append(Forecast(i, origin, truth, raw(quantiles[:, row]), *naive_errors(past, season)))
     return forecasts
 
 
