@@ -10,8 +10,7 @@ and Gneiting 2013), and it commutes with every change of location and scale, so 
 
 What moves is decided by validation as well. *Full*: every quantile, the median included. *Centred*: the median stays
 and both sides widen or narrow alike. A bias of one month need not be the next one's, so the full map is taken only
-where its pinball loss is the less on the validation origins (where there is but one: series) that it was not estimated
-from.
+where its pinball loss is the less on the validation origins that it was not estimated from, and on the series as well.
 
 Three limits. Validation lies before the test, so exchangeability is an assumption: what changes between them, or is
 common to all series of a panel at one date, is not covered. Steps that no origin within the validation part reaches are
@@ -47,7 +46,7 @@ FORWARD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 LOW, MEDIAN, HIGH = (LEVELS.index(level) for level in (0.1, 0.5, 0.9))  # the spread is from LOW to HIGH
 LEAST = round(1 / LEVELS[0]) - 1  # values of which the smallest stands at the lowest level
-FOLDS = 5  # of series, where all origins are one
+FOLDS = 5  # of series
 FLAT = 1e-3  # least spread, as a share of the mean spread of the forecast's steps and of 1: a flat forecast has none
 
 
@@ -229,11 +228,6 @@ class _Errors:
             np.concatenate([self.early, other.early]),
         )
 
-    @property
-    def folds(self) -> np.ndarray:
-        """(N,): the origins, or parts of the series where all origins are one."""
-        return self.origin if len(np.unique(self.origin)) > 1 else self.series % FOLDS
-
 
 def _full(values: np.ndarray) -> np.ndarray:
     """(L, C) moves that put each quantile where its share of the errors (L, N, C) lies below."""
@@ -252,17 +246,23 @@ def _centred(values: np.ndarray) -> np.ndarray:
 
 
 def _median_moves(group: _Errors) -> bool:
-    """Whether the full map loses less than the centred one on the folds that it was not estimated from."""
+    """Whether the full map loses less than the centred one on the origins, and on the series, that it was not estimated
+    from; False where there is but one of both.
+    """
+    gains = [_gain(group.values, folds) for folds in (group.origin, group.series % FOLDS)]
+    return any(gain is not None for gain in gains) and all(gain is None or gain > 0 for gain in gains)
+
+
+def _gain(values: np.ndarray, folds: np.ndarray) -> float | None:
+    """The mean over folds (N,), each left out once, of the share of the centred map's loss that the full one saves."""
     gained = []
-    for fold in np.unique(group.folds):
-        away = group.folds == fold
+    for fold in np.unique(folds):
+        away = folds == fold
         if away.all():
-            return False
-        centred, full = (
-            _pinball(group.values[:, away] - make(group.values[:, ~away])[:, None]) for make in (_centred, _full)
-        )
+            return None
+        centred, full = (_pinball(values[:, away] - make(values[:, ~away])[:, None]) for make in (_centred, _full))
         gained.append((centred - full) / centred)
-    return bool(np.mean(gained) > 0)
+    return float(np.mean(gained))
 
 
 def _pinball(errors: np.ndarray) -> float:
