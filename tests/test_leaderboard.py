@@ -148,7 +148,7 @@ def few(size: int) -> list[Row]:
 def test_two_examples_are_too_few_to_tell_and_nine_are_tested_exactly(tmp_path: Path) -> None:
     best, other = few(2)
     assert (other.p_holm, other.difference_low, other.difference_high) == (0.5, -np.inf, np.inf)
-    assert "Too few examples to tell any two systems apart: no p can be below 0.5." in leaderboard.markdown(
+    assert "Too few examples to tell any two systems apart: no p can be below 0.5 here." in leaderboard.markdown(
         [best, other], HEADLINES
     )
     leaderboard.write_csv([best, other], tmp_path / "few.csv")

@@ -91,6 +91,14 @@ def test_two_examples_are_too_few() -> None:
     assert "beats" not in sentences(found)
 
 
+def test_examples_that_suffice_for_one_rival_are_too_few_for_many() -> None:
+    names = ["gru", "ar", "mlp", "lstm", "rnn", "markov", "naive", "drift!"]
+    many = judged(cells(8, {name: 0.5 * k for k, name in enumerate(names)}))
+    assert not judged(cells(8, {"gru": 0.0, "drift!": 0.5})).tied
+    assert (len(many.tied), many.beaten, many.least_p) == (7, [], 7 * 2 / 2**8)
+    assert "no difference can have a p below 0.0547" in sentences(many)
+
+
 def test_a_control_that_leads_and_one_system_alone() -> None:
     found = judged(cells(100, {"gru": 0.5, "drift!": 0.0}))
     assert (found.best, found.control) == ("drift", True)

@@ -508,9 +508,9 @@ def _notes(table: list[Row], metric: str) -> list[str]:
     better: Literal["lower", "higher"] | str = target if isinstance(target, str) else f"closer to {target:g}"
     notes.append(f"{best.examples} examples; {better} is better; controls in italics; p is Holm-corrected here.")
     tied = [row.system for row in table if row.p_holm is not None and row.p_holm >= ALPHA]
-    least = least_p(best.examples)
+    least = least_p(best.examples, len(table) - 1)
     if least > ALPHA and len(table) > 1:
-        notes.append(f"Too few examples to tell any two systems apart: no p can be below {least:.3g}.")
+        notes.append(f"Too few examples to tell any two systems apart: no p can be below {least:.3g} here.")
     elif len(table) > 1:
         rest = f"not distinguishable from it: {', '.join(tied)}" if tied else "all others are significantly worse"
         notes.append(f"Best: {best.system}; {rest}.")

@@ -96,9 +96,12 @@ def compared(difference: float, replicates: np.ndarray, left_out: np.ndarray) ->
     return Comparison(difference, *interval(replicates), p_value(replicates), 2 / (len(replicates) + 1))
 
 
-def least_p(examples: int) -> float:
-    """The least p that an exact test of this many examples can give; above EXACT the bootstrap's own is smaller."""
-    return min(1.0, 2 / 2.0 ** min(examples, 1000))
+def least_p(examples: int, hypotheses: int = 1) -> float:
+    """The least p that a test of this many examples can give, after Holm's correction over so many hypotheses.
+
+    Above EXACT examples the bootstrap's own bound is of its replicates, and this one is beyond reach.
+    """
+    return min(1.0, max(1, hypotheses) * 2 / 2.0 ** min(examples, 1000))
 
 
 def leave_one_out(features: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -43,12 +43,13 @@ class Verdict:
     """One table's.
 
     tied: not significantly behind the best, nearest first. beaten: significantly behind, nearest first; both as they
-    stand after Holm's correction. detectable: the least true difference from the best's nearest rival that a paired
-    test on these examples finds in four cases of five; None where there is no rival. too_few: no difference could be.
-    opponent: the best control, or the best family where a control is best. small: the best is not significantly
-    ahead of it, and the test set could not have shown the difference that was seen; needed: examples that could.
-    core_seconds, peak_mb: of the best system's training, None where unknown. cheapest: of the best and its equals, with
-    its core seconds. growth: None without nested shares. not_applicable: systems that the table lacks, and why.
+    stand after Holm's correction. opponent: the best control, or the best family where a control is best. detectable:
+    the least true difference from the best's nearest rival that a paired test on these examples finds in four cases of
+    five; None where there is no rival. least_p: the least that a p of this table could be. small: the best is not
+    significantly ahead of its opponent, and the test set could not have shown the difference that was seen; needed:
+    examples that could. core_seconds, peak_mb: of the best system's training, None where unknown. cheapest: of the best
+    and its equals, with its core seconds. growth: None without nested shares. not_applicable: systems that the table
+    lacks, and why.
     """
 
     domain: str
@@ -65,7 +66,7 @@ class Verdict:
     beaten: list[Ahead]
     opponent: Ahead | None
     detectable: float | None
-    too_few: bool
+    least_p: float
     small: bool
     needed: float | None
     core_seconds: float | None
@@ -73,6 +74,11 @@ class Verdict:
     cheapest: tuple[str, float] | None
     growth: Growth | None
     not_applicable: list[tuple[str, str]]
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are too few examples for any difference of this table to be significant."""
+        return self.least_p > ALPHA
 
 
 def verdict(
@@ -116,7 +122,7 @@ def verdict(
         beaten=[_ahead(row) for row in beaten],
         opponent=None if opponent is None else _ahead(opponent),
         detectable=detectable,
-        too_few=significance.least_p(best.examples) > ALPHA,
+        least_p=significance.least_p(best.examples, len(others)),
         small=small,
         needed=needed,
         core_seconds=None if own is None else own.seconds * threads,
@@ -179,8 +185,9 @@ def sentences(found: Verdict) -> str:
     """Two or three plain sentences, and one for each warning."""
     lines = [_first(found)]
     if found.too_few:
-        least = significance.least_p(found.examples)
-        lines.append(f"{found.examples} examples are too few to tell: no difference can have a p below {least:.3g}.")
+        lines.append(
+            f"{found.examples} examples are too few to tell: no difference can have a p below {found.least_p:.3g}."
+        )
     else:
         lines += [line for line in (_ties(found), _wins(found)) if line]
         if found.small and found.opponent is not None:
