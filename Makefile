@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := repro
 
 repro: $(VENV)/.installed
-	@python pipelines/repro.py $(if $(SUITE),suite=$(SUITE)) $(if $(JOBS),--jobs $(JOBS))
+	@seqlab repro $(if $(SUITE),suite=$(SUITE)) $(if $(JOBS),--jobs $(JOBS))
 
 test: $(VENV)/.installed check
 	@python -m pytest -n 2 --dist loadgroup
@@ -23,7 +23,7 @@ check: $(VENV)/.installed
 	@ruff check . && ruff format --check . && mypy
 
 ui: $(VENV)/.installed
-	@mlflow ui --host 127.0.0.1
+	@seqlab ui
 
 # torch first and by its exact version: a range, or another package's wish for torch, may bring a much larger build.
 $(VENV)/.installed: pyproject.toml constraints.txt

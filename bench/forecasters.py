@@ -40,14 +40,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
+from seqlab.training.gradient.task import next_step_loss
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
+from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.gradient.fit import fit
 from seqlab.training.gradient.optim import build_optimizer
-from seqlab.training.gradient.task import next_step_loss
-from seqlab.training.settings import Budget, Optimizer, TrainerSettings
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 BATCHES = 8  # of an epoch

@@ -21,15 +21,15 @@ from types import MethodType
 import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
+from seqlab.training.gradient.task import next_step_loss
 from torch import Tensor
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
 from seqlab.families.gradient import Recurrent
+from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.optim import build_optimizer
-from seqlab.training.gradient.task import next_step_loss
-from seqlab.training.settings import Optimizer
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 SYMBOLS, TOKENS = 128, 4096

@@ -28,16 +28,16 @@ ADAMW = time.perf_counter()
 import numpy as np  # noqa: E402
 import yaml  # type: ignore[import-untyped,unused-ignore]  # noqa: E402
 from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
+from seqlab.training.gradient.task import Task, next_step_loss  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from seqlab.config import family as checked  # noqa: E402
 from seqlab.data.sequences import Sequences, Space  # noqa: E402
+from seqlab.settings import Optimizer, TrainerSettings  # noqa: E402
 from seqlab.training.gradient.batches import Stream, validation_batches  # noqa: E402
 from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation  # noqa: E402
 from seqlab.training.gradient.fit import build_trainer, quiet_lightning  # noqa: E402
 from seqlab.training.gradient.optim import build_optimizer, build_schedule  # noqa: E402
-from seqlab.training.gradient.task import Task, next_step_loss  # noqa: E402
-from seqlab.training.settings import Optimizer, TrainerSettings  # noqa: E402
 
 IMPORTED = time.perf_counter()
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"

@@ -31,8 +31,8 @@ from seqlab.data.vocabulary import END, PAD, START, TO_KOREAN, Vocabulary
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Seq2Seq, Translator
 from seqlab.families.seq2seq.search import padded
+from seqlab.settings import Decoding
 from seqlab.training.gradient.batches import Stream, TensorBatch
-from seqlab.training.settings import Decoding
 
 CONF = Path(__file__).parents[1] / "conf/family/seq2seq_transformer.yaml"
 CPU = torch.device("cpu")

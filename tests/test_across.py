@@ -15,7 +15,7 @@ from scipy import stats
 from seqlab.errors import UserError
 from seqlab.evaluation import across, leaderboard, pictures_across
 from seqlab.evaluation.across import Offer, Ranks, Result, error_of
-from seqlab.evaluation.leaderboard import CONTROL, Cell, Row
+from seqlab.evaluation.leaderboard import CONTROL, Entry, Row
 from seqlab.evaluation.metrics import FORECAST
 from seqlab.evaluation.scores import Ratio, Scores
 
@@ -161,7 +161,7 @@ def rows() -> list[Row]:
         for family, error in (("gru", 1.0), ("ar", 1.2), ("drift", 1.5)):
             ratio = Ratio(np.arange(30), error + rng.normal(0, 0.1, 30), np.ones(30))
             strategy = CONTROL if family == "drift" else "scratch"
-            cells.append(Cell(domain, family, strategy, 0, Scores({(FORECAST, "mase@4"): ratio})))
+            cells.append(Entry(domain, family, strategy, 0, Scores({(FORECAST, "mase@4"): ratio})))
     return leaderboard.build(cells, 100, 0)
 
 

@@ -12,7 +12,7 @@ from seqlab.data.pairs import TextPairs
 from seqlab.errors import UserError
 from seqlab.families.seq2seq import Translator
 from seqlab.serving.ctranslate2 import export, translate
-from seqlab.training.settings import Decoding
+from seqlab.settings import Decoding
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from scipy.linalg import solve_toeplitz
 
 from seqlab.artifacts import read_tensors
 from seqlab.data.domains import base, motion, speech, stocks, video
-from seqlab.data.domains.base import Prepared
+from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation import metrics

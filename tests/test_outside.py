@@ -19,7 +19,7 @@ from statsmodels.tsa.holtwinters import ExponentialSmoothing
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation import controls, judge, leaderboard, metrics, outside
-from seqlab.evaluation.leaderboard import CONTROL, Cell
+from seqlab.evaluation.leaderboard import CONTROL, Entry
 from seqlab.evaluation.metrics import FORECAST, LEVELS
 from seqlab.evaluation.outside import OUTSIDE
 
@@ -121,8 +121,8 @@ def test_holt_winters_of_statsmodels_joins_the_table_and_wins(tmp_path: Path) ->
     (found,) = outside.forecasts(write(rows, tmp_path / "holt.parquet"), TEST, DOMAIN, SETTINGS)
     assert found.notes == ["not scored, for want of quantiles: coverage95, wql"]
     assert 0.5 < metrics.value_of(found.scores, FORECAST, "coverage80@6") <= 1
-    control = Cell("series", "seasonal_naive", CONTROL, 0, metrics.forecast_scores(naive(), SETTINGS.horizons))
-    table = [row for row in leaderboard.build([found.cell("series"), control], 500, 0) if row.metric == "mase@6"]
+    control = Entry("series", "seasonal_naive", CONTROL, 0, metrics.forecast_scores(naive(), SETTINGS.horizons))
+    table = [row for row in leaderboard.build([found.entry("series"), control], 500, 0) if row.metric == "mase@6"]
     assert (table[0].system, table[0].strategy, table[0].best) == (f"HoltWinters · {OUTSIDE}", OUTSIDE, True)
     assert table[0].beats_control
 

@@ -25,7 +25,7 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.families.rnn import RNN
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.fit import fit
-from seqlab.training.settings import Budget, Optimizer, TrainerSettings
+from seqlab.settings import Budget, Optimizer, TrainerSettings
 
 torch.set_num_threads(1)
 folder, steps = Path(sys.argv[1]), 23

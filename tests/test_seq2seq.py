@@ -24,8 +24,8 @@ from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Memory, Seq2Seq, State, beam_search
 from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
+from seqlab.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
 from seqlab.training.gradient.train import train
-from seqlab.training.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
 FAMILIES = ["seq2seq_rnn", "seq2seq_attention", "seq2seq_transformer"]

@@ -22,8 +22,8 @@ from seqlab.evaluation import leaderboard, translation
 from seqlab.evaluation.leaderboard import CONTROL, Cell
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
+from seqlab.settings import Decoding, TrainerSettings
 from seqlab.tracking import SERVED_SETTINGS, Run, Tracking, journal, spool
-from seqlab.training.settings import Decoding, TrainerSettings
 
 mlflow = pytest.importorskip("mlflow")
 from mlflow import MlflowClient  # noqa: E402

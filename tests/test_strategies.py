@@ -17,6 +17,8 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seqlab.training.gradient.masked import Hidden, hidden_log_prob
+from seqlab.training.gradient.task import classify_loss, next_step_loss
 from test_domains_vectors import RECIPES, prepared, video_recipe
 from test_training import CPU, OPTIMIZER, rnn, run, symbols, transformer, vectors
 from torch import Tensor, nn
@@ -34,17 +36,15 @@ from seqlab.families import saved
 from seqlab.families.gradient import GradientFamily
 from seqlab.families.rnn import RNN
 from seqlab.families.transformer import Transformer
+from seqlab.settings import Adapters, Budget, Distillation, Hiding, Objective, PseudoLabels, Slanted, Strategy
 from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient import train as gradient
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.distil import Distilled, soft_loss, taught
 from seqlab.training.gradient.flops import train_flops
-from seqlab.training.gradient.masked import Hidden, hidden_log_prob
 from seqlab.training.gradient.optim import build_optimizer, slanted_factor
-from seqlab.training.gradient.task import classify_loss, next_step_loss
 from seqlab.training.gradient.tuning import LowRank, attach, merge, tuning_of
 from seqlab.training.pseudo_labels import pseudo_labelled
-from seqlab.training.settings import Adapters, Budget, Distillation, Hiding, Objective, PseudoLabels, Slanted, Strategy
 
 ROOT = Path(__file__).resolve().parent.parent
 STRATEGIES = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf/strategy").glob("*.yaml")}

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seqlab.training.gradient.task import TaskName, classify_loss, next_step_loss
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
@@ -24,15 +25,14 @@ from seqlab.families import saved
 from seqlab.families.gradient import GradientFamily
 from seqlab.families.rnn import RNN
 from seqlab.families.transformer import Transformer
+from seqlab.settings import Budget, Optimizer, Strategy, TrainerSettings
 from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient.batches import Stream, TensorBatch, validation_batches
 from seqlab.training.gradient.callbacks import amount, clock
 from seqlab.training.gradient.fit import FitReport, fit
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.optim import build_optimizer, build_schedule, learning_rate_factor
-from seqlab.training.gradient.task import TaskName, classify_loss, next_step_loss
 from seqlab.training.gradient.train import lag_one
-from seqlab.training.settings import Budget, Optimizer, Strategy, TrainerSettings
 
 OPTIMIZER = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=0.5, warmup=0.2, floor=0.1)
 CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)

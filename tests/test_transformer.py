@@ -11,7 +11,7 @@ from evaluate import draw_attention
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqlab.data.domains.base import Meta, Prepared
+from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.gradient import TorchPredictor

@@ -16,7 +16,7 @@ from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, tra
 from seqlab.evaluation.leaderboard import Cell
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.transfer import Training
-from seqlab.training.settings import Decoding
+from seqlab.settings import Decoding
 
 WORDS = ["나는", "이", "영화를", "사랑한다", ".", "그는", "은행에서", "일한다", "OK", "(예)", "a"]
 SENTENCE = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)

@@ -26,10 +26,10 @@ from seqlab.families import saved
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Translator
 from seqlab.families.seq2seq.translator import LONGEST, pieces
+from seqlab.settings import Budget, Decoding, Noise, Optimizer, TrainerSettings
 from seqlab.training import resume
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.fit import fit
-from seqlab.training.settings import Budget, Decoding, Noise, Optimizer, TrainerSettings
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = {

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from seqlab.evaluation import leaderboard, metrics, significance
-from seqlab.evaluation.leaderboard import CONTROL, Cell, Cost
+from seqlab.evaluation.leaderboard import CONTROL, Cost, Entry
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 from seqlab.evaluation.transfer import Point
 from seqlab.evaluation.verdict import Verdict, sentences, verdict
 
 METRIC = "mase@4"
-COSTS = {("series", "next_step", "gru", "scratch"): Cost(120.0, 1e4, 512.0),
-         ("series", "next_step", "ar", "scratch"): Cost(0.05, 1e6, 180.0)}  # fmt: skip
+COSTS = {("series", FORECAST, "gru", "scratch"): Cost(120.0, 1e4, 512.0),
+         ("series", FORECAST, "ar", "scratch"): Cost(0.05, 1e6, 180.0)}  # fmt: skip
 
 
-def cells(examples: int, errors: dict[str, float], noise: float = 0.1) -> list[Cell]:
+def cells(examples: int, errors: dict[str, float], noise: float = 0.1) -> list[Entry]:
     """Systems with these mean errors on the same examples; a name that ends in ! is a control."""
     rng = np.random.default_rng(0)
     hard, one = rng.uniform(1, 3, examples), np.ones(examples)
@@ -25,11 +25,11 @@ def cells(examples: int, errors: dict[str, float], noise: float = 0.1) -> list[C
     for name, error in errors.items():
         ratio = Ratio(np.arange(examples), hard + error + rng.normal(0, noise, examples), one)
         strategy = CONTROL if name.endswith("!") else "scratch"
-        found.append(Cell("series", name.rstrip("!"), strategy, 0, Scores({(FORECAST, METRIC): ratio})))
+        found.append(Entry("series", name.rstrip("!"), strategy, 0, Scores({(FORECAST, METRIC): ratio})))
     return found
 
 
-def judged(own: list[Cell], points: list[Point] | None = None, **more: object) -> Verdict:
+def judged(own: list[Entry], points: list[Point] | None = None, **more: object) -> Verdict:
     return verdict(leaderboard.build(own, 2000, 0), own, COSTS, 1, points or [], **more)  # type: ignore[arg-type]
 
 
@@ -132,7 +132,7 @@ def test_seeds_and_metrics_that_are_no_ratio() -> None:
             logits = rng.normal(size=(60, 3)) + skill * np.eye(3)[labels]
             answers = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
             part = Predictions(np.arange(60), labels, answers)
-            own.append(Cell("motion", family, "scratch", seed, Scores(predictions={CLASSIFY: part})))
+            own.append(Entry("motion", family, "scratch", seed, Scores(predictions={CLASSIFY: part})))
     rows = [row for row in leaderboard.build(own, 1000, 0) if row.metric == "macro_f1"]
     found = verdict(rows, own, {}, 1)
     assert (found.best, found.seeds, found.core_seconds) == ("gru · scratch", 2, None)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
-from seqlab.artifacts import seed_of
 from seqlab.data.sequences import Sequences
-
-
-def arranged(sequences: Sequences, order: Literal["kept", "shuffled"], *names: str) -> Sequences:
-    """The sequences in this order. names: of the data, from which the order follows when it is shuffled."""
-    return sequences if order == "kept" else shuffled(sequences, seed_of("order", *names))
 
 
 def shuffled(sequences: Sequences, seed: int) -> Sequences:

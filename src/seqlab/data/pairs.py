@@ -10,7 +10,7 @@ import numpy as np
 from seqlab.data.sequences import Batch, Sequences
 from seqlab.data.vocabulary import MASK, read_pairs
 from seqlab.errors import UserError
-from seqlab.training.settings import Noise
+from seqlab.settings import Noise
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    @property
+    def contents(self) -> Sequences:
+        """The targets."""
+        return self.target
 
     @property
     def lengths(self) -> np.ndarray:
@@ -68,6 +73,10 @@ class Denoising:
 
     def __len__(self) -> int:
         return len(self.text)
+
+    @property
+    def contents(self) -> Sequences:
+        return self.text
 
     @property
     def lengths(self) -> np.ndarray:
@@ -116,9 +125,6 @@ def noised(x: np.ndarray, mask: np.ndarray, noise: Noise, rng: np.random.Generat
 
 # The test sets of a domain of pairs, each a task of its own, and the files that hold them.
 TESTS = {"in_domain": "test", "held_out": "held_out", "everyday": "everyday"}
-
-# Whatever batches can be drawn from.
-Data = Sequences | Pairs | Denoising
 
 
 @dataclass(frozen=True)

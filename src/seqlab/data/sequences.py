@@ -6,11 +6,10 @@ whatever the size, and a padded batch is one gather without Python work for each
 
 from __future__ import annotations
 
-import os
-from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.lib import format as npy
@@ -87,6 +86,11 @@ class Sequences:
         return self.lengths
 
     @property
+    def contents(self) -> Sequences:
+        """What tells one example from another: themselves."""
+        return self
+
+    @property
     def symbols(self) -> bool:
         return self.values.ndim == 1
 
@@ -143,7 +147,7 @@ class Sequences:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("values", "offsets", *OPTIONAL):
             if (part := getattr(self, name)) is not None:
-                _save(folder / f"{name}.npy", part)
+                save_array(folder / f"{name}.npy", part)
 
     @classmethod
     def load(cls, folder: Path) -> Sequences:
@@ -184,53 +188,34 @@ class Sequences:
         return replace(self, labels=None)
 
 
-class SequenceWriter:
-    """Append sequences to disk one at a time, so that a corpus larger than memory can be prepared in a stream.
+class Data(Protocol):
+    """Whatever batches can be drawn from: sequences, pairs of them, noised ones."""
 
-    Use as a context manager. The header of values.npy is written last, with the final length; only offsets and labels
-    are held in memory (8 bytes a sequence each).
-    """
+    @property
+    def labels(self) -> np.ndarray | None: ...
 
-    def __init__(self, folder: Path, dtype: np.dtype | type, channels: int | None = None):
-        self.folder, self.dtype, self.channels = folder, np.dtype(dtype), channels
-        self.offsets = array("q", [0])
-        self.labels = array("q")
+    def __len__(self) -> int: ...
 
-    def __enter__(self) -> SequenceWriter:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.folder / "values.npy", "wb")
-        self._header(10**18)
-        return self
+    @property
+    def lengths(self) -> np.ndarray:
+        """(S,) positions that are predicted."""
 
-    def _header(self, length: int) -> None:
-        # NumPy pads its header so that a growing first dimension fits in place (format.GROWTH_AXIS_MAX_DIGITS).
-        shape = (length,) if self.channels is None else (length, self.channels)
-        self._file.seek(0)
-        npy.write_array_header_1_0(self._file, {"descr": self.dtype.str, "fortran_order": False, "shape": shape})
+    @property
+    def sizes(self) -> np.ndarray:
+        """(S,) or (S, n): what is padded."""
 
-    def append(self, values: np.ndarray, label: int | None = None) -> None:
-        self._file.write(np.ascontiguousarray(values, self.dtype).data)
-        self.offsets.append(self.offsets[-1] + len(values))
-        if label is not None:
-            self.labels.append(label)
+    @property
+    def contents(self) -> Sequences:
+        """What tells one example from another."""
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                end = self._file.tell()
-                self._header(self.offsets[-1])
-                self._file.seek(end)
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        finally:
-            self._file.close()
-        if kind is None:
-            _save(self.folder / "offsets.npy", np.asarray(self.offsets, np.int64))
-            if self.labels:
-                _save(self.folder / "labels.npy", np.asarray(self.labels, np.int64))
+    def subset(self, indices: np.ndarray) -> Self: ...
+
+    def batch(self, indices: np.ndarray, key: tuple[int, ...] = ()) -> Batch: ...
+
+    def longest(self) -> Batch: ...
 
 
-def _save(path: Path, values: np.ndarray) -> None:
+def save_array(path: Path, values: np.ndarray) -> None:
     """The bytes of `np.save`, which reports a full disk without the error's number."""
     values = np.ascontiguousarray(values)
     with open(path, "wb") as file:

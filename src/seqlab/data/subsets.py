@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from typing import TypeVar
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
-from seqlab.data.pairs import Data, Denoising, Pairs
-from seqlab.data.sequences import OPTIONAL, Sequences
+from seqlab.artifacts import seed_of
+from seqlab.data.sequences import Data
+from seqlab.settings import named
 
-D = TypeVar("D", Sequences, Pairs, Denoising)
+D = TypeVar("D", bound=Data)
 
 
 def share(data: Data, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,8 +21,7 @@ def share(data: Data, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarra
     seed and content, so that a smaller share lies within every larger one, and equal contents of two sets join alike.
     """
     key = seed.to_bytes(8, "big")
-    contents = data.target if isinstance(data, Pairs) else data.text if isinstance(data, Denoising) else data
-    ranks = [hashlib.sha256(key + np.ascontiguousarray(values).tobytes()).digest() for values in contents]
+    ranks = [hashlib.sha256(key + np.ascontiguousarray(values).tobytes()).digest() for values in data.contents]
     labels = np.zeros(len(data), np.int64) if data.labels is None else data.labels
     taken = np.zeros(len(data), bool)
     for label in np.unique(labels):
@@ -39,17 +38,11 @@ def within(data: D, positions: int | None, seed: int) -> D:
     return data.subset(share(data, positions / total, seed)[0])
 
 
-def joined(first: Sequences, second: Sequences) -> Sequences:
-    """Both sets as one. They carry the same optional parts."""
-    parts = {
-        name: np.concatenate([one, getattr(second, name)])
-        for name in OPTIONAL
-        if (one := getattr(first, name)) is not None
-    }
-    offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])
-    return Sequences(np.concatenate([first.values, second.values]), offsets, **parts)
+def arranged(data: D, order: Literal["kept", "shuffled"], *names: str) -> D:
+    """The data in this order. names: of the data, from which the order follows when it is shuffled.
 
-
-def relabelled(data: Sequences, labels: np.ndarray) -> Sequences:
-    """The same sequences with other labels."""
-    return replace(data, labels=labels.astype(np.int64))
+    What shuffles is found by name: only those who shuffle depend on it.
+    """
+    if order == "kept":
+        return data
+    return cast(D, named("seqlab.data.order.shuffled")(data, seed_of("order", *names)))

@@ -34,8 +34,11 @@ class Settings(Protocol):
 class Domain(Protocol):
     """What judging needs to know of a prepared domain."""
 
-    characters: bool
-    transform: str
+    @property
+    def characters(self) -> bool: ...
+
+    @property
+    def transform(self) -> str: ...
 
 
 def next_step(predictor: Predictor, domain: Domain, test: Sequences, name: str) -> tuple[Scores, np.ndarray | None]:

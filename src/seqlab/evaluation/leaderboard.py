@@ -33,12 +33,10 @@ from seqlab.evaluation.significance import ALPHA, least_p
 
 CONTROL = "control"  # the strategy of a control's cell
 SCRATCH = "scratch"
-# The task whose model answers another one.
-MODEL_OF = {"forecast": "next_step", "in_domain": "translate", "held_out": "translate", "everyday": "translate"}
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """One evaluated model. A control has strategy CONTROL and its own name as family."""
 
     domain: str
@@ -133,7 +131,7 @@ class System:
 
     family: str
     strategy: str
-    cells: Sequence[Cell]
+    cells: Sequence[Entry]
     value: float
     replicates: np.ndarray
     left_out: np.ndarray
@@ -146,13 +144,13 @@ class System:
 # Rows
 
 
-def build(cells: Sequence[Cell], replicates: int, seed: int) -> list[Row]:
+def build(cells: Sequence[Entry], replicates: int, seed: int) -> list[Row]:
     """Rows by domain, task and metric, best first.
 
     replicates: of the bootstrap. Raises UserError when two cells of a table were scored on different examples, or a
     cell is there twice.
     """
-    members: dict[tuple[str, str], dict[str, list[Cell]]] = {}
+    members: dict[tuple[str, str], dict[str, list[Entry]]] = {}
     for cell in sorted(cells, key=lambda cell: (cell.domain, cell.family, cell.strategy, cell.seed)):
         for task, metric in names_of(cell.scores):
             members.setdefault((cell.domain, task), {}).setdefault(metric, []).append(cell)
@@ -165,7 +163,7 @@ def build(cells: Sequence[Cell], replicates: int, seed: int) -> list[Row]:
 
 
 def systems(
-    domain: str, task: str, by_metric: Mapping[str, list[Cell]], replicates: int, seed: int
+    domain: str, task: str, by_metric: Mapping[str, list[Entry]], replicates: int, seed: int
 ) -> dict[str, list[System]]:
     """The systems of each metric of one task. Metrics on the same examples share the draws, and one matrix product."""
     groups: dict[bytes, list[tuple[str, np.ndarray]]] = {}
@@ -198,7 +196,7 @@ def systems(
 
 
 def _over_seeds(
-    cells: Sequence[Cell], points: np.ndarray, values: np.ndarray, left_out: np.ndarray, seed: int
+    cells: Sequence[Entry], points: np.ndarray, values: np.ndarray, left_out: np.ndarray, seed: int
 ) -> list[System]:
     """Join the seeds of each system. points: (cells,); values: (B, cells); left_out: (E or 0, cells)."""
     columns: dict[tuple[str, str], list[int]] = {}
@@ -307,7 +305,7 @@ class Pair:
     p: float
 
 
-def pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int, seed: int) -> list[Pair]:
+def pairs(cells: Sequence[Entry], task: str, metric: str, replicates: int, seed: int) -> list[Pair]:
     """Every two systems of one domain's table, on the same resamples as the leaderboard's rows."""
     members = sorted(
         (cell for cell in cells if (task, metric) in names_of(cell.scores)),
@@ -325,7 +323,7 @@ def pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int, seed: 
     ]
 
 
-def system_name(system: Cell | Row | System) -> str:
+def system_name(system: Entry | Row | System) -> str:
     """A name for people."""
     control = system.strategy == CONTROL
     return system.family.replace("_", " ") if control else f"{system.family} · {system.strategy}"
@@ -337,7 +335,7 @@ def _mean(values: Any) -> float | None:
     return None if any(value is None for value in values) else sum(values) / len(values)
 
 
-def _name(cell: Cell) -> str:
+def _name(cell: Entry) -> str:
     return f"{cell.domain} {cell.family} {cell.strategy} seed {cell.seed}"
 
 
@@ -472,7 +470,7 @@ def markdown(
             line += [_short(values.get((row.family, row.strategy, other))) for other in others]
             line += [_count(row.parameters), _count(row.train_steps), _count(row.train_flops)]
             if costs is not None:
-                cost = costs.get((domain, MODEL_OF.get(task, task), row.family, row.strategy))
+                cost = costs.get((domain, task, row.family, row.strategy))
                 line += ["–"] * 3 if cost is None else _cost_fields(cost)
             lines.append(line)
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)

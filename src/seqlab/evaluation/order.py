@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seqlab.artifacts import write_text
 from seqlab.evaluation import leaderboard, significance
-from seqlab.evaluation.leaderboard import Cell, System, csv_text, field, systems
+from seqlab.evaluation.leaderboard import Entry, System, csv_text, field, systems
 from seqlab.evaluation.metrics import NEXT, label_of, metric_of
 from seqlab.evaluation.significance import ALPHA
 
@@ -37,7 +37,7 @@ class Worth:
 
 
 def build(
-    cells: Sequence[Cell],
+    cells: Sequence[Entry],
     controls: Mapping[str, str],
     headlines: Mapping[str, Mapping[str, str]],
     replicates: int,

@@ -37,7 +37,7 @@ from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation.judge import INVERSE, Domain, Settings
-from seqlab.evaluation.leaderboard import Cell
+from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.metrics import (
     CLASSIFY,
     DECILES,
@@ -73,9 +73,9 @@ class Foreign:
     scores: Scores
     notes: list[str]
 
-    def cell(self, domain: str) -> Cell:
+    def entry(self, domain: str) -> Entry:
         """Its place in a leaderboard."""
-        return Cell(domain, self.name, OUTSIDE, 0, self.scores)
+        return Entry(domain, self.name, OUTSIDE, 0, self.scores)
 
 
 # What there is to predict

@@ -20,7 +20,7 @@ import numpy as np
 
 from seqlab.artifacts import write_text
 from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import MODEL_OF, Cell, System, compared, csv_text, field, systems
+from seqlab.evaluation.leaderboard import Entry, System, compared, csv_text, field, systems
 from seqlab.evaluation.metrics import label_of, metric_of, names_of
 from seqlab.evaluation.significance import ALPHA
 
@@ -84,7 +84,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Training:
+class Spent:
     """What one cell's task took. curve: (step, validation loss) of every validation; empty in closed form."""
 
     steps: int
@@ -94,11 +94,11 @@ class Training:
     curve: list[tuple[int, float]]
 
 
-Trainings = Mapping[tuple[Key, float], Sequence[Training]]  # by fraction, in order of the seeds
+Trainings = Mapping[tuple[Key, float], Sequence[Spent]]  # by fraction, in order of the seeds
 
 
 def build(
-    cells: Sequence[tuple[Cell, float]],
+    cells: Sequence[tuple[Entry, float]],
     headlines: Mapping[str, Mapping[str, str]],
     controls: Mapping[str, str],
     trainings: Trainings,
@@ -125,8 +125,8 @@ def build(
     return points, curves
 
 
-def _renamed(cell: Cell, share: float) -> Cell:
-    return Cell(cell.domain, cell.family, f"{cell.strategy}@{share:g}", cell.seed, cell.scores)
+def _renamed(cell: Entry, share: float) -> Entry:
+    return Entry(cell.domain, cell.family, f"{cell.strategy}@{share:g}", cell.seed, cell.scores)
 
 
 def _points(
@@ -193,7 +193,7 @@ def _curves(
             left_out = np.stack([loss(control.left_out) - loss(system.left_out) for control, system in both])
             area = significance.compared(float(weights @ gained), weights @ drawn, weights @ left_out)
         goal = loss(reference[1.0].value) if 1.0 in reference else -math.inf
-        key, against = ((domain, MODEL_OF.get(task, task), family, who) for who in (strategy, control))
+        key, against = ((domain, task, family, who) for who in (strategy, control))
         took, took_control = (trainings[of, common[-1]] for of in (key, against))
         curves.append(
             Curve(
@@ -237,7 +237,7 @@ def reached(curve: Sequence[tuple[float, float]], goal: float) -> float | None:
     return None
 
 
-def saved_steps(took: Sequence[Training], control: Sequence[Training]) -> float | None:
+def saved_steps(took: Sequence[Spent], control: Sequence[Spent]) -> float | None:
     """Mean over seeds of how much sooner the control's best validation loss is reached; None where one never does."""
     saved = []
     for one, other in zip(took, control, strict=True):
@@ -251,7 +251,7 @@ def saved_steps(took: Sequence[Training], control: Sequence[Training]) -> float 
     return sum(saved) / len(saved)
 
 
-def break_even(took: Sequence[Training], control: Sequence[Training], saved: float | None) -> float | None:
+def break_even(took: Sequence[Spent], control: Sequence[Spent], saved: float | None) -> float | None:
     """Target tasks whose saved FLOPs equal those of pretraining, rounded up."""
     spent, flops = _mean([one.pretrain_flops for one in took]), _mean([one.flops for one in control])
     steps = _mean([one.steps for one in control])
@@ -306,7 +306,7 @@ def markdown(
         line.append("–" if curve.reached is None else f"{1 - curve.reached:.0%}")
         line.append(_both(curve.steps, curve.pretrain_steps))
         line.append(_both(curve.flops, curve.pretrain_flops))
-        line.append(_both(*seconds.get((key[0], MODEL_OF.get(key[1], key[1]), *key[2:]), (None, None))))
+        line.append(_both(*seconds.get(key, (None, None))))
         line.append("–" if curve.break_even is None else f"{curve.break_even:,.0f} tasks")
         lines.append(line)
     text = ["\n".join("| " + " | ".join(line) + " |" for line in lines), ""]

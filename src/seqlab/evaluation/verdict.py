@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import MODEL_OF, Cell, Cost, Row
+from seqlab.evaluation.leaderboard import Cost, Entry, Row
 from seqlab.evaluation.metrics import features_of, label_of, metric_of
 from seqlab.evaluation.significance import ALPHA
 from seqlab.evaluation.transfer import Point
@@ -83,7 +83,7 @@ class Verdict:
 
 def verdict(
     table: Sequence[Row],
-    cells: Sequence[Cell],
+    cells: Sequence[Entry],
     costs: Mapping[tuple[str, str, str, str], Cost],
     threads: int,
     points: Sequence[Point] = (),
@@ -91,8 +91,9 @@ def verdict(
 ) -> Verdict:
     """Of one table's rows, best first, at least one.
 
-    cells: with the scores of each example, of this domain or more. costs: by (domain, task, family, strategy). threads:
-    of a training, so that its seconds become core seconds. points: of the transfer report, for the nested shares.
+    cells: with the scores of each example, of this domain or more. costs: by (domain, table, family, strategy).
+    threads: of a training, so that its seconds become core seconds. points: of the transfer report, for the nested
+    shares.
     """
     best, *others = table
     tied = [row for row in others if row.p_holm is None or row.p_holm >= ALPHA]
@@ -139,11 +140,11 @@ def _ahead(row: Row) -> Ahead:
     return Ahead(row.system, *(0.0 - (part or 0.0) for part in parts))
 
 
-def _detectable(best: Row, rival: Row, cells: Sequence[Cell]) -> float:
+def _detectable(best: Row, rival: Row, cells: Sequence[Entry]) -> float:
     return significance.detectable(_error(best, rival, cells), best.examples)
 
 
-def _error(best: Row, rival: Row, cells: Sequence[Cell]) -> float:
+def _error(best: Row, rival: Row, cells: Sequence[Entry]) -> float:
     """Standard error of the paired difference of two rows, means over their seeds, over the examples."""
     metric = metric_of(best.metric)
     parts = [_features(row, cells) for row in (best, rival)]
@@ -156,14 +157,14 @@ def _error(best: Row, rival: Row, cells: Sequence[Cell]) -> float:
     return significance.standard_error(difference, np.concatenate(parts).transpose(1, 0, 2))
 
 
-def _features(row: Row, cells: Sequence[Cell]) -> np.ndarray:
+def _features(row: Row, cells: Sequence[Entry]) -> np.ndarray:
     """(seeds, examples, D)."""
     own = [c for c in cells if (c.domain, c.family, c.strategy) == (row.domain, row.family, row.strategy)]
     return np.stack([features_of(cell.scores, row.task, row.metric)[1] for cell in own])
 
 
 def _cost(row: Row, costs: Mapping[tuple[str, str, str, str], Cost]) -> Cost | None:
-    return costs.get((row.domain, MODEL_OF.get(row.task, row.task), row.family, row.strategy))
+    return costs.get((row.domain, row.task, row.family, row.strategy))
 
 
 def _growth(best: Row, points: Sequence[Point], detectable: float | None) -> Growth | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from seqlab.data.sequences import Space
-from seqlab.families.closed_form import ByKind, KneserNey, VectorAutoregression
+from seqlab.families.closed_form.by_kind import ByKind
 
 
 class AR(ByKind):
@@ -14,6 +14,11 @@ class AR(ByKind):
     `orders` serve symbols (see KneserNey), `lags` and `criterion` vectors (see VectorAutoregression), and
     `prior_weights` both.
     """
+
+    on: ClassVar = {
+        "symbols": "seqlab.families.closed_form.ngram.KneserNey",
+        "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",
+    }
 
     def __init__(
         self,
@@ -24,8 +29,5 @@ class AR(ByKind):
         criterion: Literal["valid", "aic", "bic"],
         prior_weights: list[float],
     ):
-        self.space = space
-        if space.symbols:
-            self.model = KneserNey(space, orders=orders, prior_weights=prior_weights)
-        else:
-            self.model = VectorAutoregression(space, lags=lags, criterion=criterion, prior_weights=prior_weights)
+        own: dict[str, Any] = {"orders": orders} if space.symbols else {"lags": lags, "criterion": criterion}
+        super().__init__(space, **own, prior_weights=prior_weights)

@@ -23,11 +23,43 @@ values live in conf/family/NAME.yaml alone, and seqlab.config checks one against
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from seqlab.data.sequences import Space
+from seqlab.settings import Decoding, TrainerSettings
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a saved model is used. trainer: where and how it computes. decoding: how a neural translator searches."""
+
+    trainer: TrainerSettings
+    decoding: Decoding | None = None
+
+
+class Family(Protocol):
+    """What every family's class states, as literals that seqlab.config reads from its source, and how it is made."""
+
+    fitted_by: str  # the package under training/: "closed_form" | "gradient" | "rules"
+    kinds: tuple[str, ...]  # of spaces that it models: "symbols", "vectors", "pairs"
+    tasks: tuple[str, ...]  # folders of tasks/ that it can be trained for or judged by
+    # The module by which a fitted model is used, where `opened` finds it by name. (`on`: see closed_form.by_kind.)
+    used_by: str
+
+    @classmethod
+    def assemble(cls, space: Space, classes: int | None, parameters: dict[str, Any]) -> Any:
+        """A model with nothing estimated; with `classes` one that tells as many apart."""
+
+    def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> Any:
+        """The model with what was saved in `folder`, as evaluation and people use it.
+
+        Raises UserError when the tensors do not fit.
+        """
 
 
 class Predictor(Protocol):

@@ -5,8 +5,10 @@ A hidden Markov model on symbols, a linear-Gaussian state space on vectors.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from seqlab.data.sequences import Space
-from seqlab.families.closed_form import ByKind, HiddenMarkov, LinearGaussian
+from seqlab.families.closed_form.by_kind import ByKind
 
 
 class LatentAR(ByKind):
@@ -16,6 +18,11 @@ class LatentAR(ByKind):
     `states`, `restarts`, `seed`, `pseudo_count` and `block` serve symbols (see HiddenMarkov), `state_sizes` vectors
     (see LinearGaussian), and the rest both.
     """
+
+    on: ClassVar = {
+        "symbols": "seqlab.families.closed_form.hmm.HiddenMarkov",
+        "vectors": "seqlab.families.closed_form.kalman.LinearGaussian",
+    }
 
     def __init__(
         self,
@@ -31,20 +38,7 @@ class LatentAR(ByKind):
         tolerance: float,
         prior_weights: list[float],
     ):
-        self.space = space
+        own: dict[str, Any] = {"state_sizes": state_sizes}
         if space.symbols:
-            self.model = HiddenMarkov(
-                space,
-                states=states,
-                restarts=restarts,
-                seed=seed,
-                pseudo_count=pseudo_count,
-                block=block,
-                passes=passes,
-                tolerance=tolerance,
-                prior_weights=prior_weights,
-            )
-        else:
-            self.model = LinearGaussian(
-                space, state_sizes=state_sizes, passes=passes, tolerance=tolerance, prior_weights=prior_weights
-            )
+            own = {"states": states, "restarts": restarts, "seed": seed, "pseudo_count": pseudo_count, "block": block}
+        super().__init__(space, **own, passes=passes, tolerance=tolerance, prior_weights=prior_weights)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from seqlab.data.sequences import Space
-from seqlab.families.closed_form import Bigram, ByKind, VectorAutoregression
+from seqlab.families.closed_form.by_kind import ByKind
 
 
 class Markov(ByKind):
@@ -12,9 +14,13 @@ class Markov(ByKind):
     `concentrations` serve symbols (see Bigram), `prior_weights` vectors too (see VectorAutoregression).
     """
 
+    on: ClassVar = {
+        "symbols": "seqlab.families.closed_form.ngram.Bigram",
+        "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",
+    }
+
     def __init__(self, space: Space, *, concentrations: list[float], prior_weights: list[float]):
-        self.space = space
-        if space.symbols:
-            self.model = Bigram(space, concentrations=concentrations, prior_weights=prior_weights)
-        else:
-            self.model = VectorAutoregression(space, lags=[1], criterion="valid", prior_weights=prior_weights)
+        own: dict[str, Any] = (
+            {"concentrations": concentrations} if space.symbols else {"lags": [1], "criterion": "valid"}
+        )
+        super().__init__(space, **own, prior_weights=prior_weights)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from seqlab.data.sequences import Space
-from seqlab.families.closed_form import ByKind, SuffixModel, WholePast
+from seqlab.families.closed_form.by_kind import ByKind
 
 
 class Naive(ByKind):
@@ -12,6 +14,11 @@ class Naive(ByKind):
     `mixings` serve symbols (see SuffixModel), the others vectors (see WholePast). The report of a fit shows under
     `growth` what the regression, or table, on t past steps costs and how few data there are for it.
     """
+
+    on: ClassVar = {
+        "symbols": "seqlab.families.closed_form.suffix.SuffixModel",
+        "vectors": "seqlab.families.closed_form.whole_past.WholePast",
+    }
 
     def __init__(
         self,
@@ -23,10 +30,9 @@ class Naive(ByKind):
         supports: list[int],
         regressors: int,
     ):
-        self.space = space
         if space.symbols:
-            self.model = SuffixModel(space, mixings=mixings)
+            super().__init__(space, mixings=mixings)
         else:
-            self.model = WholePast(
+            super().__init__(
                 space, ridges=ridges, prior_weights=prior_weights, supports=supports, regressors=regressors
             )

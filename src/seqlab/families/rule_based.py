@@ -11,20 +11,25 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seqlab.artifacts import read_json, write_json
+from seqlab.data.sequences import Space
 from seqlab.errors import UserError
+from seqlab.families.base import Use
 from seqlab.families.rules.analysis import Node, parse
 from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
 from seqlab.families.rules.lexicon import Entry, Lexicon, Table, written
 from seqlab.families.rules.transfer import Transfer
-from seqlab.training.settings import Register
+from seqlab.settings import Register
 
 LEARNED = ("induced", "chosen", "habits")
 LONG = 120
@@ -48,6 +53,10 @@ class Coverage:
 class RuleBased:
     """English to Korean by rule."""
 
+    fitted_by = "rules"
+    kinds = ("pairs",)
+    tasks = ("translate",)
+
     def __init__(
         self,
         *,
@@ -63,6 +72,15 @@ class RuleBased:
         self.chosen: dict[str, str] = {}
         self.habits: dict[str, str] = {}
         self.coverage = Coverage(0, {})
+
+    @classmethod
+    def assemble(cls, space: Space, classes: int | None, parameters: dict[str, Any]) -> RuleBased:
+        """Rules with nothing learned; of the space they ask nothing."""
+        return cls(**parameters)
+
+    def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> RuleBased:
+        """The rules with what was learned, which is no tensor."""
+        return self.load(folder)
 
     def in_register(self, register: Register) -> RuleBased:
         """The same system speaking in another register."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
-from seqlab.training.settings import Decoding, TrainerSettings
+from seqlab.families.base import Use
+from seqlab.settings import named
 
-PAIRS = "pairs"  # the kind of a space of translations
 TENSORS = ".safetensors"
 WEIGHTS, RECIPE = f"model{TENSORS}", "model.json"
 
@@ -30,23 +29,21 @@ class Recipe:
     kind: str  # of the space
     size: int
     classes: int | None  # of a classifier
+    around: str | None = None  # dotted name of what a task builds around the family, where it needs more than that
 
     @property
     def space(self) -> Space:
         return Space(self.kind, self.size)
 
     def build(self) -> Any:
-        """The model with nothing estimated: a GradientFamily, a ClosedForm family or a BayesClassifier over one."""
-        module, _, name = self.target.rpartition(".")
-        family = getattr(importlib.import_module(module), name)
-        if self.fit == "gradient":
-            return family(self.space, self.classes, **self.parameters)
-        if self.fit == "rules":
-            return family(**self.parameters)
-        if self.classes is None:
-            return family(self.space, **self.parameters)
-        bayes = importlib.import_module("seqlab.families.closed_form")
-        return bayes.BayesClassifier(lambda: family(self.space, **self.parameters), self.classes)
+        """The model with nothing estimated: of the family's own class or, for a task of another shape, around it."""
+        family = named(self.target)
+        if self.around is not None:
+            return named(self.around)(family, self.space, self.classes, self.parameters)
+        return family.assemble(self.space, self.classes, self.parameters)
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: part for name, part in asdict(self).items() if name != "around" or part is not None}
 
 
 def save(
@@ -57,7 +54,7 @@ def save(
     write_tensors(folder / WEIGHTS, tensors)
     for name, content in (files or {}).items():
         (folder / name).write_bytes(content)
-    write_json(folder / RECIPE, asdict(recipe))
+    write_json(folder / RECIPE, recipe.as_json())
 
 
 def load_recipe(folder: Path) -> Recipe:
@@ -74,26 +71,10 @@ def tensors_of(path: Path) -> dict[str, np.ndarray]:
     return read_tensors(path if path.suffix == TENSORS else path / WEIGHTS)
 
 
-def load_rules(folder: Path) -> Any:
-    """A fitted family of rules. Raises UserError when a file is missing."""
-    return load_recipe(folder).build().load(folder)
-
-
-def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = None) -> Any:
+def load(folder: Path, use: Use) -> Any:
     """The fitted model as a Predictor, as a Classifier where the recipe has classes, or as a Translator.
 
-    trainer: where and how a gradient family computes. decoding: how a neural
-    translator searches. Raises UserError when a file is missing or its tensors do not fit
-    the recipe.
+    Raises UserError when a file is missing or its tensors do not fit the recipe.
     """
     recipe = load_recipe(folder)
-    if recipe.fit == "rules":
-        return load_rules(folder)
-    tensors = read_tensors(folder / WEIGHTS)
-    model = recipe.build()
-    if recipe.fit == "gradient" and recipe.kind == PAIRS:
-        return importlib.import_module("seqlab.families.seq2seq").translator(model, tensors, folder, trainer, decoding)
-    if recipe.fit == "gradient":
-        return importlib.import_module("seqlab.families.gradient").predictor(model, tensors, trainer)
-    model.load_state(tensors)
-    return model
+    return recipe.build().opened(read_tensors(folder / WEIGHTS), folder, use)

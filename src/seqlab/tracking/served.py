@@ -13,8 +13,8 @@ import mlflow
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from seqlab.families import saved
+from seqlab.settings import Decoding, TrainerSettings
 from seqlab.tracking import SERVED_SETTINGS
-from seqlab.training.settings import Decoding, TrainerSettings
 
 
 class Served(PythonModel):

@@ -154,9 +154,12 @@ def journals(root: Path) -> list[Journal]:
 def home(folder: Path) -> Path:
     """The repository that a folder's runs belong to.
 
-    DVC runs queued experiments in throw-away copies under .dvc/tmp/exps; what they track belongs to the repository.
+    DVC runs queued experiments in throw-away copies under .dvc/tmp/exps, and a suite beside the committed one has a
+    workspace under suites/; what they track belongs to the repository.
     """
     folder = folder.resolve()
+    if folder.parent.name == "suites" and (folder / "pipelines").is_symlink():
+        return folder.parents[1]
     for parent in folder.parents:
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return parent.parents[2]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqlab.data.sequences import Sequences
-from seqlab.data.subsets import joined, relabelled
+from seqlab.data.sequences import OPTIONAL, Sequences
 
 if TYPE_CHECKING:
     from seqlab.families.base import Classifier
@@ -35,3 +35,19 @@ def pseudo_labelled(
     if unlabelled.labels is not None:
         report["accuracy"] = float((answers[accepted] == unlabelled.labels[accepted]).mean())
     return joined(labelled, relabelled(unlabelled.subset(accepted), answers[accepted])), report
+
+
+def joined(first: Sequences, second: Sequences) -> Sequences:
+    """Both sets as one. They carry the same optional parts."""
+    parts = {
+        name: np.concatenate([one, getattr(second, name)])
+        for name in OPTIONAL
+        if (one := getattr(first, name)) is not None
+    }
+    offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])
+    return Sequences(np.concatenate([first.values, second.values]), offsets, **parts)
+
+
+def relabelled(data: Sequences, labels: np.ndarray) -> Sequences:
+    """The same sequences with other labels."""
+    return replace(data, labels=labels.astype(np.int64))

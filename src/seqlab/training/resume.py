@@ -13,11 +13,24 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from seqlab.errors import UserError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps what a resumption needs, a folder of its own, and how often."""
+
+    folder: Path
+    seconds: float
+
+    def of(self, name: str) -> Checkpoint:
+        """That of one of several trainings."""
+        return Checkpoint(self.folder / name, self.seconds)
 
 
 @contextmanager

@@ -5,90 +5,28 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from seqlab.artifacts import read_json, read_tensors, write_json
-from seqlab.data.pairs import Data, Denoising, Pairs
-from seqlab.data.sequences import SPLITS, Sequences, Space
+from seqlab.artifacts import write_json
+from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
+from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
-from seqlab.training.settings import Noise
-
-# The sets of a prepared domain, each with the splits train, valid and test.
-SOURCE, TARGET, LABELLED = "source", "target", "labelled"
 
 
 class DomainRecipe(Protocol):
-    """How raw files become arrays. Its constructor takes keyword-only parameters, whose values live in conf/domain."""
+    """How raw files become arrays. Its constructor takes keyword-only parameters, whose values live in conf/domain.
+
+    Its class states what it makes, as literals that seqlab.config reads from the source.
+    """
+
+    kind: str  # of its sequences: "symbols" | "vectors" | "pairs"
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
         """Read the unpacked archives (`raw`, a folder by archive name) and write sets and meta.json to `out`."""
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What a prepared domain is."""
-
-    kind: str  # "symbols" | "vectors" | "pairs"
-    size: int  # symbols of the alphabet, or channels
-    tasks: list[str]
-    classes: list[str]  # of the classify task
-    transform: str = "none"  # of the raw values, before standardisation: "log1p", or "log_return" between neighbours
-    characters: bool = False  # symbols are UTF-8 bytes: bits are reported per character
-    frame: list[int] = field(default_factory=list)  # height and width, where projection.safetensors makes pictures
-    removed: dict[str, int] = field(default_factory=dict)  # what cleaning dropped, and how many
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # sequences and steps of each set and split
-    sha256: str = ""  # of everything beside this file
-
-    @property
-    def space(self) -> Space:
-        return Space(self.kind, self.size)
-
-    @property
-    def pretraining(self) -> str:
-        """The task on the source."""
-        return "denoise" if self.kind == "pairs" else "next_step"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared domain on disk; sets are memory-mapped when asked for."""
-
-    folder: Path
-    meta: Meta
-
-    @classmethod
-    def open(cls, folder: Path) -> Prepared:
-        """Raises UserError when the domain was not prepared."""
-        return cls(folder, Meta(**read_json(folder / "meta.json")))
-
-    def split(self, name: str, split: str) -> Sequences:
-        """One split of the set `name` (source, target or labelled)."""
-        return Sequences.load(self.folder / name / split)
-
-    def data(self, task: str, split: str, noise: Noise | None = None) -> Data:
-        """What a task is trained or validated on. noise: of the task `denoise`."""
-        if task == "translate":
-            tokens = self.folder / "tokens" / split
-            return Pairs(Sequences.load(tokens / "source"), Sequences.load(tokens / "target"))
-        if task == "denoise":
-            if noise is None:
-                raise UserError("pretrain.noise: missing; a domain of pairs is pretrained by denoising")
-            return Denoising(Sequences.load(self.folder / "tokens/monolingual" / split), noise)
-        return self.split(task_set(task), split)
-
-    def frames(self, values: np.ndarray) -> np.ndarray:
-        """(T, H, W): the pictures that the target's vectors (T, C) stand for."""
-        projection = read_tensors(self.folder / "projection.safetensors")
-        return (projection["origin"] + values @ projection["axes"]).reshape(len(values), *self.meta.frame)
-
-
-def task_set(task: str) -> str:
-    """The set that a task on the target reads."""
-    return LABELLED if task == "classify" else TARGET
 
 
 def write_meta(out: Path, meta: Meta) -> None:

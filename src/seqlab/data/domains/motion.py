@@ -42,6 +42,8 @@ class Motion:
     target's scaler is kept in scaler.safetensors. Held-out next steps are scored from `context` on.
     """
 
+    kind = "vectors"
+
     def __init__(self, *, source: dict, target: dict, window: int, context: int) -> None:
         self.source, self.target, self.window, self.context = source, target, window, context
 
@@ -64,6 +66,8 @@ class SmallMotion:
     """The same source, all of it, averaged over `averaged` samples to the target's rate; the target is a small data set
     in `.ts` files with its published train and test split, validation carved out of train, `valid` of each class.
     """
+
+    kind = "vectors"
 
     def __init__(
         self, *, source: dict, averaged: int, train: str, test: str, valid: float, window: int, context: int

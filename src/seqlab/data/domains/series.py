@@ -36,6 +36,8 @@ class Series:
     carries its own standardisation, estimated before its first scored step.
     """
 
+    kind = "vectors"
+
     def __init__(
         self,
         *,

@@ -37,6 +37,8 @@ class Speech:
     standardised by its own training frames; the target's scaler is kept in scaler.safetensors.
     """
 
+    kind = "vectors"
+
     def __init__(self, *, train: str, test: str, valid: float, recordings: dict | None) -> None:
         self.train, self.test, self.valid, self.recordings = train, test, valid, recordings
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, classes_of, split_of, write_meta
 from seqlab.data.readers import read_lines, read_table
-from seqlab.data.sequences import SPLITS, SequenceWriter
+from seqlab.data.sequences import SPLITS
+from seqlab.data.writing import SequenceWriter
 from seqlab.errors import UserError
 
 BYTES = 256
@@ -38,6 +39,8 @@ class Strings:
     The split of a text follows from the hash of its content: equal texts never part, and no order matters. A text ends
     with a newline, which is predicted like any other byte.
     """
+
+    kind = "symbols"
 
     def __init__(
         self,

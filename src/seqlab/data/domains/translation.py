@@ -53,6 +53,9 @@ class Translation:
     group of fewer than `sentence_words` English words never leaves training: it tests no translation of sentences.
     """
 
+    kind = "pairs"
+    pretraining = "denoise"  # the source is text: what a translator can learn from it
+
     def __init__(
         self,
         *,

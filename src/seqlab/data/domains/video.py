@@ -41,6 +41,8 @@ class Video:
     train is in valid. Target: windows of context + window frames of each clip, split in time.
     """
 
+    kind = "vectors"
+
     def __init__(
         self,
         *,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
+from seqlab.families.base import Use
 from seqlab.families.closed_form.family import ClosedForm
 
 BATCH_STEPS = 1 << 16  # positions a batch
@@ -114,6 +116,11 @@ class BayesClassifier:
         for k, model in enumerate(self.models):
             prefixes = (f"{COMMON}.", f"{k}.")
             model.load_state({key.split(".", 1)[1]: part for key, part in state.items() if key.startswith(prefixes)})
+
+    def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> BayesClassifier:
+        """The classifier with what was saved."""
+        self.load_state(dict(tensors))
+        return self
 
     @property
     def parameters(self) -> int:

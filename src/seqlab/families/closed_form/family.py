@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from copy import copy
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
+from seqlab.families.base import Use
 
 
 class ClosedForm(ABC):
     """A family fitted by counting, least squares or EM. Subclasses set `space` and their parameters in __init__."""
 
+    fitted_by = "closed_form"
+    kinds: tuple[str, ...] = ("symbols", "vectors")
+    tasks: tuple[str, ...] = ("next_step", "forecast", "classify")
     space: Space
     # Attributes that hold lists of candidates, of which `fit` chooses one on validation.
     candidates: tuple[str, ...] = ()
+
+    @classmethod
+    def assemble(cls, space: Space, classes: int | None, parameters: dict[str, Any]) -> Any:
+        """The model with nothing estimated or, with classes, one a class under Bayes' rule."""
+        if classes is None:
+            return cls(space, **parameters)
+        from seqlab.families.closed_form.bayes import BayesClassifier
+
+        return BayesClassifier(lambda: cls(space, **parameters), classes)
+
+    def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> Self:
+        """The model with what was saved."""
+        self.load_state(dict(tensors))
+        return self
 
     def choices(self) -> dict[str, list[Any]]:
         """The candidates that `fit` chooses from, by name."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
+from seqlab.families.base import Use
 from seqlab.families.gradient.ends import Density, SymbolEnds, VectorEnds, lagged
+from seqlab.settings import named
 
 # What a body remembers of B prefixes: tensors with a row for each, or for each group of branches of one prefix.
 State = tuple[Tensor, ...]
@@ -25,10 +30,14 @@ class GradientFamily(nn.Module, ABC):
     space: what a position is. classes: K of the pooled head, or None for no head. width: D, the body's width.
     """
 
-    # Names of the linear maps that a low-rank adapter may change: a literal, which seqlab.config reads from the source.
+    fitted_by = "gradient"
+    used_by = "seqlab.families.gradient.predictor"
+    kinds: tuple[str, ...] = ("symbols", "vectors")
+    tasks: tuple[str, ...] = ("next_step", "forecast", "classify", "label")
+    # Names of the linear maps that a low-rank adapter may change.
     adapts: tuple[str, ...] = ()
-    # What it can be pretrained to predict (conf/objective), read likewise; `hidden` needs a method `around`, the body
-    # with both sides in view.
+    # What it can be pretrained to predict (conf/objective); `hidden` needs a method `around`, the body with both sides
+    # in view.
     objectives: tuple[str, ...] = ("next",)
 
     ends: SymbolEnds | VectorEnds
@@ -41,6 +50,16 @@ class GradientFamily(nn.Module, ABC):
         self.head = None
         if classes is not None:
             self.with_classes(classes)
+
+    @classmethod
+    def assemble(cls, space: Space, classes: int | None, parameters: dict[str, Any]) -> Self:
+        """The model as its constructor initialises it."""
+        return cls(space, classes, **parameters)
+
+    def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> Any:
+        """The model with what was saved, as a Predictor and Classifier."""
+        # By name: who trains a model does not depend on how one is used.
+        return named("seqlab.families.gradient.predictor.predictor")(self, tensors, use.trainer)
 
     @abstractmethod
     def body(self, h: Tensor) -> Tensor:

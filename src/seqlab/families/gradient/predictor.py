@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seqlab.errors import UserError
 from seqlab.families.gradient.model import GradientFamily
-from seqlab.training.settings import TrainerSettings
+from seqlab.settings import TrainerSettings
 
 Precision = Literal["fp32", "bf16"]
 

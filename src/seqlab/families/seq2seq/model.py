@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +16,8 @@ from torch.nn import functional as F
 from seqlab.data.sequences import Space
 from seqlab.data.vocabulary import PAD, START
 from seqlab.errors import UserError
+from seqlab.families.base import Use
+from seqlab.settings import named
 
 # What the encoder leaves of B sources: tensors with a row for each.
 Memory = tuple[Tensor, ...]
@@ -53,6 +59,10 @@ class Seq2Seq(nn.Module, ABC):
     Raises UserError when asked for classes or for anything but pairs.
     """
 
+    fitted_by = "gradient"
+    used_by = "seqlab.families.seq2seq.translator"
+    kinds: tuple[str, ...] = ("pairs",)
+    tasks: tuple[str, ...] = ("translate",)
     adapts: tuple[str, ...] = ()  # as of families.gradient
 
     def __init__(self, space: Space, classes: int | None, *, width: int, label_smoothing: float):
@@ -63,6 +73,16 @@ class Seq2Seq(nn.Module, ABC):
         self.embedding = nn.Embedding(space.size, width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.bias = nn.Parameter(torch.zeros(space.size))
+
+    @classmethod
+    def assemble(cls, space: Space, classes: int | None, parameters: dict[str, Any]) -> Self:
+        """The model as its constructor initialises it."""
+        return cls(space, classes, **parameters)
+
+    def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> Any:
+        """The model with what was saved, as a Translator."""
+        # By name: who trains a model does not depend on how one is used.
+        return named("seqlab.families.seq2seq.translator.translator")(self, tensors, folder, use)
 
     @abstractmethod
     def encode(self, source: Tensor) -> Memory:

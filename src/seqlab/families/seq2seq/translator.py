@@ -15,9 +15,10 @@ from torch import Tensor
 
 from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
+from seqlab.families.base import Use
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
-from seqlab.training.settings import Decoding, Register, TrainerSettings
+from seqlab.settings import Decoding, Register
 
 # A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.
 LONGEST = 400  # characters
@@ -126,13 +127,15 @@ def pieces(text: str) -> list[str]:
     return [*found, text] if text else found
 
 
-def translator(
-    model: Seq2Seq, tensors: Mapping[str, np.ndarray], folder: Path, trainer: TrainerSettings, decoding: Decoding
-) -> Translator:
+def translator(model: Seq2Seq, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> Translator:
     """`model` with the saved `tensors` and the vocabulary in `folder`, where and how the trainer would run it.
 
-    Sets the process's threads. Raises UserError when the tensors are not exactly those of the model.
+    Sets the process's threads. Raises UserError when the tensors are not exactly those of the model, or nothing says
+    how to search.
     """
+    if use.decoding is None:
+        raise UserError(f"{folder}: a translator; expected settings of its decoding")
+    trainer = use.trainer
     vocabulary = Vocabulary.load(folder)
     wanted, found = model.state_dict(), dict(tensors)
     wrong = sorted(set(wanted) ^ set(found)) or [n for n in wanted if tuple(wanted[n].shape) != found[n].shape]
@@ -142,4 +145,4 @@ def translator(
     torch.set_num_threads(trainer.threads)
     on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
-    return Translator(model.to(device).eval(), vocabulary, device, trainer.precision == "bf16-mixed", decoding)
+    return Translator(model.to(device).eval(), vocabulary, device, trainer.precision == "bf16-mixed", use.decoding)

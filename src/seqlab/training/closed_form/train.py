@@ -5,47 +5,41 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import saved
+from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
+from seqlab.settings import TrainerSettings
 from seqlab.training.cost import Cost, peak_memory_mb
-from seqlab.training.settings import Strategy, TrainerSettings
+from seqlab.training.job import Job
+from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained
 
-TOKENS = 1 << 16  # positions in a batch of validation
 
+def train(job: Job) -> Trained:
+    """Fit what the recipe builds, with the source's model in the folder `start` as prior unless it starts from scratch.
 
-def train(
-    recipe: Recipe,
-    task: Literal["next_step", "classify"],
-    train: Sequences,
-    valid: Sequences,
-    *,
-    start: Path | None,
-    strategy: Strategy,
-    trainer: TrainerSettings,
-    **_: Any,
-) -> Trained:
-    """Fit what `recipe` builds, with the source's model in the folder `start` as prior unless the strategy is scratch.
-
-    The rest of what a gradient training needs (budget, optimiser, seed, checkpoint...) means nothing here. Raises
-    UserError when a set is empty, when the prior is missing or of another family, and what the family's fit raises.
+    Budget, optimiser, seed and checkpoint mean nothing here. Raises UserError when a set is empty, when the prior is
+    missing or of another family, and what the family's fit raises.
     """
+    recipe, train, valid = job.recipe, job.train, job.valid
+    assert isinstance(train, Sequences)
     for name, data in (("training", train), ("validation", valid)):
         if not len(data):
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
     prior = None
-    if strategy.init != "scratch":
-        if start is None:
+    if job.strategy.init != "scratch":
+        if job.start is None:
             raise UserError(
-                f"strategy.init: {strategy.init!r} needs a model of the source; run the pretrain stage first"
+                f"strategy.init: {job.strategy.init!r} needs a model of the source; run the pretrain stage first"
             )
-        prior = own_prior(recipe, start) if start.suffix == saved.TENSORS else pretrained_prior(recipe, start, trainer)
+        tensors = job.start.suffix == saved.TENSORS
+        prior = own_prior(recipe, job.start) if tensors else pretrained_prior(recipe, job.start, job.trainer)
     model = recipe.build()
     began = time.perf_counter()
     report = model.fit(train, valid, prior)
@@ -53,7 +47,7 @@ def train(
     return Trained(
         tensors=model.state(),
         report=report,
-        validation=(next_step_loss if task == "next_step" else classify_loss)(model, valid),
+        validation=trained_task(job.task).validation_loss(model, valid),
         parameters=model.parameters,
         steps=0,
         flops=None,
@@ -69,7 +63,7 @@ def pretrained_prior(recipe: Recipe, folder: Path, trainer: TrainerSettings) -> 
             f"{folder}: it holds {found.target} on {found.size} {found.kind}, "
             f"expected {recipe.target} on {recipe.size} {recipe.kind}"
         )
-    return saved.load(folder, trainer)
+    return saved.load(folder, Use(trainer))
 
 
 def own_prior(recipe: Recipe, path: Path) -> Any:
@@ -85,21 +79,3 @@ def own_prior(recipe: Recipe, path: Path) -> Any:
             f"{path}: not what {recipe.target} writes for {recipe.size} {recipe.kind}; it has {found}"
         ) from None
     return prior
-
-
-def next_step_loss(model: Any, data: Sequences) -> float:
-    """Mean of -log P over scored positions in nats, per symbol, or per step and channel."""
-    total, number = 0.0, 0
-    for _, batch in data.batches(TOKENS):
-        total -= float(model.log_prob(batch.x, batch.mask)[batch.scored].sum())
-        number += int(batch.scored.sum())
-    return total / number / (1 if data.symbols else data.values.shape[1])
-
-
-def classify_loss(model: Any, data: Sequences) -> float:
-    """Mean cross-entropy in nats, per sequence."""
-    total = 0.0
-    for _, batch in data.batches(TOKENS):
-        assert batch.labels is not None  # which fitting a classifier checks
-        total -= float(np.take_along_axis(model.class_log_prob(batch.x, batch.mask), batch.labels[:, None], 1).sum())
-    return total / len(data)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from seqlab.data.pairs import Data
-from seqlab.data.sequences import Batch, buckets
+from seqlab.data.sequences import Batch, Data, buckets
 
 
 class TensorBatch(NamedTuple):

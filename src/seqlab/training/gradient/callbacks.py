@@ -6,7 +6,6 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
-from seqlab.data.pairs import Data
+from seqlab.data.sequences import Data
 from seqlab.errors import UserError
 from seqlab.training.gradient.batches import Stream, TensorBatch
-from seqlab.training.gradient.task import Task
+from seqlab.training.gradient.module import Module
+from seqlab.training.job import Log
 
 # A validation this far (nats, or as a multiple of the first one's size) above the one before training has diverged.
 DIVERGED_NATS, DIVERGED_TIMES = 100.0, 10.0
-
-Log = Callable[[dict[str, float], int], None]
 
 
 def interval(trainer: Trainer) -> int:
@@ -67,7 +65,7 @@ class Validation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TensorBatch, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, Task)
+        assert isinstance(pl_module, Module)
         self.recent.append(torch.stack([outputs["total"], outputs["number"], pl_module.norm]))
         due = trainer.global_step in self.steps
         if due or trainer.global_step % interval(trainer) == 0:
@@ -87,7 +85,7 @@ class Validation(Callback):
         self.recent.clear()
 
     def validate(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, Task)
+        assert isinstance(module, Module)
         began, step = time.perf_counter(), trainer.global_step
         module.eval()
         losses = []

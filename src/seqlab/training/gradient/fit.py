@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,16 +16,18 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
-from seqlab.data.pairs import Data
+from seqlab.data.sequences import Data
 from seqlab.errors import UserError
+from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.gradient.batches import Stream, validation_batches
-from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation
+from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation
 from seqlab.training.gradient.flops import train_flops
-from seqlab.training.gradient.task import LossFunction, Task, TaskName
+from seqlab.training.gradient.loss import LossFunction, TaskLoss
+from seqlab.training.gradient.module import Module
 from seqlab.training.gradient.tuning import Tuning
-from seqlab.training.resume import writing
-from seqlab.training.settings import Budget, Optimizer, TrainerSettings
+from seqlab.training.job import Log
+from seqlab.training.resume import Checkpoint, writing
 
 if TYPE_CHECKING:
     from seqlab.families.gradient import GradientFamily
@@ -59,53 +60,55 @@ class FitReport:
 
 def fit(
     model: GradientFamily | Seq2Seq,
-    task: TaskName,
+    loss: TaskLoss,
     train: Data,
     valid: Data,
     *,
     budget: Budget,
     optimizer: Optimizer,
-    settings: TrainerSettings,
+    trainer: TrainerSettings,
     seed: int,
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     log: Log,
     tuning: Tuning | None = None,
-    loss: LossFunction | None = None,
+    training_loss: LossFunction | None = None,
 ) -> tuple[FitReport, Cost]:
     """Train `model` in place and leave it with the weights of the best validation, on the CPU.
 
-    checkpoint: a folder of this training's own. Where a killed one left off there, this one goes on to the same bits;
-    it stays until `resume.finish(checkpoint)`. log: gets each validation's losses and its step. The number of threads,
+    checkpoint: of this training's own. Where a killed one left off there, this one goes on to the same bits; its folder
+    stays until `resume.finish(folder)`. log: gets each validation's losses and its step. The number of threads,
     determinism and the global random generators are set for the whole process. tuning: which parameters are trained
-    when; None: all, always. loss: what is trained on, where that is not the task's own loss.
+    when; None: all, always. training_loss: what is trained on, where that is not the task's own loss.
 
     Raises UserError when the training diverges, another process trains in `checkpoint`, the data are empty or lack
     labels, or there is no such device.
     """
-    check(task, train, valid, budget, settings)
-    torch.set_num_threads(settings.threads)
-    stream = Stream(train, budget.tokens, seed, COMPILED_MULTIPLE if settings.compile else 1)
+    check(loss, train, valid, budget, trainer)
+    torch.set_num_threads(trainer.threads)
+    stream = Stream(train, budget.tokens, seed, COMPILED_MULTIPLE if trainer.compile else 1)
     share = int(VALIDATION_SHARE * budget.steps * budget.tokens / budget.evaluations)
     validated = {round(k * budget.steps / budget.evaluations) for k in range(1, budget.evaluations + 1)}
-    validation = Validation(valid, validation_batches(valid, budget.tokens, share, seed), validated, checkpoint, log)
-    resumable = checkpoint / "resume.ckpt"
-    checkpoints = Checkpoints(resumable, settings.checkpoint_seconds, seed, stream)
+    validation = Validation(
+        valid, validation_batches(valid, budget.tokens, share, seed), validated, checkpoint.folder, log
+    )
+    resumable = checkpoint.folder / "resume.ckpt"
+    checkpoints = Checkpoints(resumable, checkpoint.seconds, seed, stream)
     with quiet_lightning():
-        trainer = build_trainer(settings, budget.steps, [validation, checkpoints, Progressing(stream)])
-        stream.rank, stream.ranks = trainer.global_rank, trainer.world_size
-        flops = train_flops(model, task, stream, budget.steps, tuning, loss)
+        loop = build_trainer(trainer, budget.steps, [validation, checkpoints, Progressing(stream)])
+        stream.rank, stream.ranks = loop.global_rank, loop.world_size
+        flops = train_flops(model, training_loss or loss, stream, budget.steps, tuning)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
-        torch.manual_seed(seed + trainer.global_rank)
-        module = Task(model.train(), task, optimizer, budget.steps, settings.compile, tuning, loss)
-        device = trainer.strategy.root_device
+        torch.manual_seed(seed + loop.global_rank)
+        module = Module(model.train(), loss, optimizer, budget.steps, trainer.compile, tuning, training_loss)
+        device = loop.strategy.root_device
         on_gpu = device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(device)
         # A generator of its own, since a loader draws a seed that would shift the model's draws.
         loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
-        with writing(checkpoint) if trainer.is_global_zero else nullcontext():
-            trainer.fit(module, loader, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
+        with writing(checkpoint.folder) if loop.is_global_zero else nullcontext():
+            loop.fit(module, loader, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
     model.load_state_dict(validation.best)
     sequences, positions, padding = stream.seen(budget.steps)
     report = FitReport(
@@ -150,7 +153,7 @@ def build_trainer(settings: TrainerSettings, steps: int, callbacks: list[Callbac
     )
 
 
-def check(task: TaskName, train: Data, valid: Data, budget: Budget, settings: TrainerSettings) -> None:
+def check(loss: TaskLoss, train: Data, valid: Data, budget: Budget, settings: TrainerSettings) -> None:
     """Raises UserError for what the data or the configuration make impossible."""
     for name in ("steps", "tokens", "evaluations"):
         if getattr(budget, name) < 1:
@@ -158,7 +161,7 @@ def check(task: TaskName, train: Data, valid: Data, budget: Budget, settings: Tr
     for name, data in (("training", train), ("validation", valid)):
         if not len(data):
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
-        if task == "classify" and data.labels is None:
+        if loss.labelled and data.labels is None:
             raise UserError(f"{name} set: it has no labels, expected a class for each sequence")
     if settings.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("trainer.accelerator: 'gpu', but torch finds no CUDA device; expected one, or trainer=cpu")

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from seqlab.training.gradient.batches import Stream, TensorBatch
-from seqlab.training.gradient.task import LOSSES, LossFunction, TaskName
+from seqlab.training.gradient.loss import LossFunction
 from seqlab.training.gradient.tuning import Tuning
 
 aten = torch.ops.aten
@@ -27,11 +27,10 @@ FORMULAS: dict[Any, Any] = {
 
 def train_flops(
     model: nn.Module,
-    task: TaskName,
+    loss: LossFunction,
     stream: Stream,
     steps: int,
     tuning: Tuning | None = None,
-    loss: LossFunction | None = None,
 ) -> int:
     """Floating-point operations of `steps` steps: matrix products and attention, forward and backward, with padding.
 
@@ -39,7 +38,7 @@ def train_flops(
     attention's T² term uncut by causality), times the positions of the steps. The sequence is as long as a position's
     padded batch on average, which makes the product exact for a cost per position that grows linearly with T.
     Element-wise operations, validation and the optimiser are not counted. tuning: what is not trained costs no
-    gradient. loss: where it is not the task's own (a teacher's forward pass counts).
+    gradient. loss: what is trained on (a teacher's forward pass counts).
     """
     sizes = stream.data.sizes.reshape(len(stream.data), -1)
     shapes = np.array([(len(part), *sizes[part].max(0)) for part in stream.epoch(0)], np.float64)
@@ -52,6 +51,6 @@ def train_flops(
         if tuning is not None:
             tuning.set_step(model, first, steps)
         with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
-            (loss or LOSSES[task])(deepcopy(model).cpu(), batch).total.backward()
+            loss(deepcopy(model).cpu(), batch).total.backward()
         total += counter.get_total_flops() * number
     return round(total * stream.ranks * positions.mean() / length)

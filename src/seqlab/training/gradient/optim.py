@@ -14,8 +14,8 @@ from torch import nn
 from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
 
+from seqlab.settings import Optimizer, Slanted
 from seqlab.training.gradient.tuning import Tuning
-from seqlab.training.settings import Optimizer, Slanted
 
 # Groups of parameters that are no layer of a body. An embedding or an output has a row for each symbol, and its
 # gradient's singular values say how often the symbols occur: they are not to be made alike.

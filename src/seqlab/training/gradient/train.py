@@ -3,89 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from seqlab.data.pairs import Data, Pairs
 from seqlab.data.sequences import Sequences
 from seqlab.families import saved
+from seqlab.families.base import Use
 from seqlab.families.gradient.ends import VectorEnds
-from seqlab.families.saved import Recipe
-from seqlab.training.gradient.callbacks import Log
-from seqlab.training.gradient.distil import Distilled, taught
+from seqlab.settings import named
 from seqlab.training.gradient.fit import fit
-from seqlab.training.gradient.masked import Hidden
-from seqlab.training.gradient.task import TaskName
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.transfer import begin
 from seqlab.training.gradient.tuning import merge, tuning_of
-from seqlab.training.settings import Budget, Objective, Optimizer, Strategy, TrainerSettings
+from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 
 TOKENS = 1 << 16  # positions in a batch while the training split is read for its lag-one coefficients
 
 
-def train(
-    recipe: Recipe,
-    task: TaskName,
-    train: Data,
-    valid: Data,
-    *,
-    start: Path | None,
-    teacher: Path | None,
-    strategy: Strategy,
-    budget: Budget,
-    optimizer: Optimizer | None,
-    trainer: TrainerSettings,
-    seed: int,
-    checkpoint: Path,
-    log: Log,
-    objective: Objective | None = None,
-    **_: Any,
-) -> Trained:
-    """Fit what `recipe` builds. start: the folder of the source's model, or a file of its tensors; teacher: the folder
-    of the model that gives soft targets; objective: of the task `masked`. See `fit` for what it raises.
-    """
-    assert optimizer is not None  # what makes it a gradient family
-    torch.manual_seed(seed)
-    model = recipe.build()
-    if isinstance(train, Sequences) and isinstance(model.ends, VectorEnds):
+def train(job: Job) -> Trained:
+    """Fit what the recipe builds. See `fit` for what it raises."""
+    assert job.optimizer is not None  # what makes it a gradient family
+    torch.manual_seed(job.seed)
+    model = job.recipe.build()
+    data = job.train
+    if isinstance(data, Sequences) and isinstance(model.ends, VectorEnds):
         with torch.no_grad():
-            model.ends.carry.copy_(torch.from_numpy(lag_one(train)))
-    settings, loaded = begin(model, strategy, None if start is None else saved.tensors_of(start), optimizer)
-    if task == "masked":
-        assert objective is not None
-        assert objective.hidden is not None
-        model.hidden = Hidden(model.width, objective.hidden)
-    tuning = tuning_of(model, strategy, model.adapts)
-    soft = None
-    if strategy.distillation is not None:
-        assert teacher is not None  # which the configuration requires
-        known = saved.load(teacher, trainer, strategy.distillation.decoding)
-        if isinstance(train, Pairs):
-            train = taught(
-                train,
-                lambda sources: [found.symbols for found in known.search(sources)],
-                strategy.distillation.weight,
-                seed,
-            )
-        else:
-            soft = Distilled(known.model, task, strategy.distillation)
+            model.ends.carry.copy_(torch.from_numpy(lag_one(data)))
+    tensors = None if job.start is None else saved.tensors_of(job.start)
+    optimizer, loaded = begin(model, job.strategy, tensors, job.optimizer)
+    loss, training_loss = loss_of(job.task, job.objective), None
+    loss.attach(model)
+    tuning = tuning_of(model, job.strategy, model.adapts)
+    if (distillation := job.strategy.distillation) is not None:
+        assert job.teacher is not None  # which the configuration requires
+        # By name, so that who has no teacher does not depend on how one teaches.
+        teaching = named("seqlab.training.gradient.distil.teaching")(
+            job.task, saved.load(job.teacher, Use(job.trainer, distillation.decoding)), distillation
+        )
+        data, training_loss = teaching.data(data, job.seed), teaching.loss()
     report, cost = fit(
         model,
-        task,
-        train,
-        valid,
-        budget=budget,
-        optimizer=settings,
-        settings=trainer,
-        seed=seed,
-        checkpoint=checkpoint,
-        log=log,
+        loss,
+        data,
+        job.valid,
+        budget=job.budget,
+        optimizer=optimizer,
+        trainer=job.trainer,
+        seed=job.seed,
+        checkpoint=job.checkpoint,
+        log=job.log,
         tuning=tuning,
-        loss=soft,
+        training_loss=training_loss,
     )
     changed = [p for p in model.parameters() if p.requires_grad]
     details = {"trained_parameters": sum(part.numel() for part in changed)} if tuning is not None else {}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from seqlab.errors import UserError
-from seqlab.training.settings import Optimizer, Strategy
+from seqlab.settings import Optimizer, Strategy
 
 
 @dataclass(frozen=True)

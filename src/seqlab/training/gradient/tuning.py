@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from seqlab.families.gradient import GradientFamily
-from seqlab.training.settings import Adapters, Slanted, Strategy
+from seqlab.settings import Adapters, Slanted, Strategy
 
 
 @dataclass(frozen=True)

@@ -5,45 +5,34 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from seqlab.data.pairs import Data
 from seqlab.errors import UserError
 from seqlab.families import saved
-from seqlab.families.saved import Recipe
+from seqlab.families.base import Use
 from seqlab.training.cost import Cost, peak_memory_mb
-from seqlab.training.settings import Strategy
+from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 
 
-def train(
-    recipe: Recipe,
-    task: str,
-    train: Data,
-    valid: Data,
-    *,
-    prepared: Path,
-    start: Path | None,
-    strategy: Strategy,
-    **_: Any,
-) -> Trained:
+def train(job: Job) -> Trained:
     """Learn the lexicon from the training pairs under `prepared`, with the source's, in `start`, as prior.
 
     A share of the pairs has no meaning here: the lexicon says itself how many pairs it reads. Raises UserError when the
     prior is missing and what the family's fit raises.
     """
     prior = None
-    if strategy.init == "pretrained":
-        if start is None:
+    if job.strategy.init == "pretrained":
+        if job.start is None:
             raise UserError("strategy.init: 'pretrained' needs a model of the source; run the pretrain stage first")
-        prior = saved.load_rules(start)
-    model = recipe.build()
+        prior = saved.load(job.start, Use(job.trainer))
+    model = job.recipe.build()
     began = time.perf_counter()
-    model.fit(prepared, prior)
+    model.fit(job.prepared, prior)
     seconds = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder))
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    lengths = job.train.lengths
     return Trained(
         tensors={},
         report={},
@@ -51,6 +40,6 @@ def train(
         parameters=model.parameters,
         steps=0,
         flops=None,
-        cost=Cost(seconds, len(train) / seconds, int(train.lengths.sum()) / seconds, peak_memory_mb()),
+        cost=Cost(seconds, len(lengths) / seconds, int(lengths.sum()) / seconds, peak_memory_mb()),
         files=files,
     )

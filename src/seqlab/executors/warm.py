@@ -1,10 +1,11 @@
 """A process that has imported what stages import, and forks itself for each stage that is handed over to it.
 
-Importing torch and Lightning takes five seconds, which is more than most stages work. `repro.py` starts such a process
-and names its socket in SEQLAB_WARM for the stages it runs. Each script of a stage imports this module first: where
-the variable is set, the script, its arguments, environment, working folder and standard streams go to the warm process,
-and its child does the work. The results are those of a process of its own. Linux only: elsewhere stages start by
-themselves.
+Importing torch and Lightning takes five seconds, which is more than most stages work. A repro starts such a process
+and names its socket in SEQLAB_WARM for the stages it runs. Each script of a stage calls `hand_over` first: the script,
+its arguments, environment, working folder and standard streams go to the warm process, and its child does the work.
+Where DVC itself runs the stages (`dvc repro`, `dvc exp run`), the first that trains or evaluates starts a warm process
+for those that follow, which ends with DVC. The results are those of a process of its own. Linux only: elsewhere stages
+start by themselves.
 """
 
 from __future__ import annotations
@@ -26,16 +27,40 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "SEQLAB_WARM"
+FORKED = "SEQLAB_FORKED"  # set in a child of a warm process
 STREAMS = 3  # standard input, output and error
 SIZE = 4  # bytes that hold the length of a request
 SUPPORTED = sys.platform == "linux"
+SRC = str(Path(__file__).resolve().parents[2])  # of this checkout, whatever is installed
+
+# What stages import that takes long, by the way that the family they work on is fitted.
+LIGHT = (
+    "seqlab.cli.stage",
+    "seqlab.stages.evaluate",
+    "seqlab.stages.draw",
+    "seqlab.stages.compare",
+    "seqlab.stages.finetune",
+    "numba",
+    "matplotlib.pyplot",
+    "scipy.stats",
+    "pyarrow.parquet",
+    "pandas",
+)
+MODULES = {
+    "closed_form": (*LIGHT, "seqlab.families.closed_form.bayes", "seqlab.training.closed_form.train"),
+    "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.families.seq2seq", "seqlab.training.gradient.train"),
+    "rules": (*LIGHT, "spacy", "kiwipiepy", "seqlab.training.rules.train"),
+}
 
 
 def hand_over() -> None:
     """Have the warm process do what this one was started for, and end with its status; return if there is none."""
+    door = None if FORKED in os.environ else os.environ.get(VARIABLE) or door_of_dvc()
+    if door is None:
+        return
     with socket.socket(socket.AF_UNIX) as link:
         try:
-            link.connect(os.environ[VARIABLE])
+            link.connect(door)
         except OSError:
             return
         request = json.dumps({"argv": sys.argv, "cwd": str(Path.cwd()), "env": dict(os.environ)}).encode()
@@ -44,6 +69,64 @@ def hand_over() -> None:
         # The link stays open until the answer comes: its end means that this process was killed.
         status = link.recv(16)
     sys.exit(int(status) if status else f"{sys.argv[0]}: the warm process ended before the stage did")
+
+
+def door_of_dvc() -> str | None:
+    """The socket of the warm process for the stage that DVC runs here; None where it does not, or none is worth it."""
+    if "DVC_STAGE" not in os.environ or not SUPPORTED or (fit := fit_of_stage()) is None:
+        return None
+    folder = Path(tempfile.gettempdir()) / f"seqlab-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+        return None  # somebody else's
+    dvc = dvc_process()
+    path = folder / f"{dvc}-{fit}"
+    if not path.exists():
+        with socket.socket(socket.AF_UNIX) as door:
+            try:
+                life = os.pidfd_open(dvc)
+                door.bind(str(path))
+            except OSError:  # DVC has ended, or another stage was first
+                return str(path)
+            door.listen()
+            log = open(os.devnull, "wb")  # noqa: SIM115
+            subprocess.Popen(
+                [sys.executable, "-m", __name__, str(door.fileno()), *MODULES[fit]],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[door.fileno(), life],
+                env=os.environ | {"PYTHONPATH": SRC, LIFE: f"{life} {path}"},
+                start_new_session=True,
+            )
+            os.close(life)
+    return str(path)
+
+
+LIFE = "SEQLAB_LIFE"  # the process file of the DVC that a warm process ends with, and its socket
+
+
+def fit_of_stage() -> str | None:
+    """How the family of this stage is fitted, where the stage trains or evaluates on a CPU; else None."""
+    import yaml
+
+    parts = sys.argv[-1].split("/")
+    if Path(sys.argv[0]).stem not in ("pretrain", "finetune", "evaluate") or len(parts) < 3:
+        return None
+    with suppress(OSError, yaml.YAMLError, KeyError, TypeError):
+        tree = yaml.load(Path("params.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        trainer = tree["trainer"]
+        if trainer["accelerator"] == "cpu" and trainer["devices"] * trainer["num_nodes"] == 1:
+            return "gradient" if "optimizer" in tree["families"][parts[1]] else "closed_form"
+    return None
+
+
+def dvc_process() -> int:
+    """The nearest ancestor of this process that is no shell."""
+    pid = os.getppid()
+    while pid > 1 and Path(f"/proc/{pid}/comm").read_text().strip() in ("sh", "dash", "bash"):
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
 
 
 class Warm:
@@ -62,8 +145,16 @@ class Warm:
             with socket.socket(socket.AF_UNIX) as door:
                 door.bind(path)
                 door.listen()
-                command = [sys.executable, __file__, str(door.fileno()), *modules]
-                self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[door.fileno()]))
+                command = [sys.executable, "-m", __name__, str(door.fileno()), *modules]
+                path_of_code = os.pathsep.join([SRC, *filter(None, [os.environ.get("PYTHONPATH")])])
+                self.processes.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.PIPE,
+                        pass_fds=[door.fileno()],
+                        env=os.environ | {"PYTHONPATH": path_of_code},
+                    )
+                )
         return {VARIABLE: self.doors[modules]}
 
     def leave(self) -> None:
@@ -90,8 +181,11 @@ class Stages:
         self.selector = selectors.DefaultSelector()
         self.door = door
         self.selector.register(self.door, selectors.EVENT_READ)
-        # The process that started this one holds the other end of its standard input, and closes it by ending.
-        self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        # The process that started this one holds the other end of its standard input, and closes it by ending; or a
+        # process file says when DVC has ended.
+        life, _, path = os.environ.get(LIFE, f"{sys.stdin.fileno()}").partition(" ")
+        self.life, self.path = int(life), Path(path) if path else None
+        self.selector.register(self.life, selectors.EVENT_READ)
         self.children: dict[int, tuple[socket.socket, int]] = {}  # by process file
 
     def serve(self) -> dict[str, Any]:
@@ -102,9 +196,11 @@ class Stages:
                     link, _ = self.door.accept()
                     if request := self.fork(link):
                         return request
-                elif key.fileobj == sys.stdin.fileno():
+                elif key.fileobj == self.life:
                     for _, pid in self.children.values():
                         os.kill(pid, signal.SIGKILL)
+                    if self.path is not None:
+                        self.path.unlink(missing_ok=True)
                     sys.exit(0)
                 elif isinstance(key.fileobj, socket.socket):  # whoever waited for the stage is gone
                     self.selector.unregister(key.fileobj)
@@ -160,9 +256,11 @@ def become(request: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["env"])
-    del os.environ[VARIABLE]
+    os.environ.pop(VARIABLE, None)
+    os.environ[FORKED] = "1"
     os.chdir(request["cwd"])
     sys.argv[:] = request["argv"]
+    sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
@@ -185,5 +283,3 @@ def main(door: int, modules: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2:])
-elif VARIABLE in os.environ:
-    hand_over()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
 
 from seqlab.data.pairs import TESTS
-from seqlab.evaluation import leaderboard, metrics, translation
-from seqlab.evaluation.leaderboard import CONTROL, Cell, Row, system_name
+from seqlab.evaluation import leaderboard, metrics, pictures, translation
+from seqlab.evaluation.leaderboard import CONTROL, Entry, Row, system_name
 from seqlab.evaluation.metrics import label_of
-from seqlab.training.settings import Register
+from seqlab.settings import PairEvaluation
 
 # What must be known of a test set to read its scores.
 CAVEATS = {
@@ -26,20 +26,11 @@ REGISTERS = {
 }
 
 
-class Settings(Protocol):
-    """A domain's `evaluate` section."""
-
-    tokenize: translation.Tokenize
-    samples: int
-    registers: Mapping[str, Register]
-    headline: dict[str, str]
-
-
 def markdown(
     domain: str,
-    cells: Sequence[Cell],
+    cells: Sequence[Entry],
     speeds: Mapping[tuple[str, str, str], float],
-    settings: Settings,
+    settings: PairEvaluation,
     replicates: int,
 ) -> str:
     """cells: of the domain, controls included; where there are several seeds, samples and lengths are the first's.
@@ -63,7 +54,14 @@ def markdown(
     return "\n".join(parts)
 
 
-def remarks(cells: Sequence[Cell], task: str) -> list[str]:
+def draw(domain: str, rows: Sequence[Row], settings: PairEvaluation, folder: Path) -> None:
+    """How translations fare with longer sources: what a fixed vector between encoder and decoder costs."""
+    for task, metric in settings.headline.items():
+        if tables := by_length(rows, domain, task, metric):
+            pictures.lengths(tables, folder / f"{domain}-{task}-lengths.png")
+
+
+def remarks(cells: Sequence[Entry], task: str) -> list[str]:
     """What stands below a table of scores: sacreBLEU's signatures, as the controls kept them, and what limits them."""
     kept = next((cell.scores.texts for cell in cells if cell.family == "copy" and cell.strategy == CONTROL), {})
     signatures = [f"`{one}`" for one in kept.get(f"{task}:signatures", [])]
@@ -81,7 +79,7 @@ def by_length(rows: Sequence[Row], domain: str, task: str, metric: str) -> dict[
     return found
 
 
-def _by_length(ranked: Sequence[Cell], task: str, speeds: Mapping[tuple[str, str, str], float]) -> str:
+def _by_length(ranked: Sequence[Entry], task: str, speeds: Mapping[tuple[str, str, str], float]) -> str:
     names = sorted({name for cell in ranked for own, name in metrics.names_of(cell.scores) if own == task},
                    key=metrics.order_of)  # fmt: skip
     lines = [["", *names, "sentences/s"]]
@@ -93,7 +91,7 @@ def _by_length(ranked: Sequence[Cell], task: str, speeds: Mapping[tuple[str, str
     return _table(lines)
 
 
-def _pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int) -> str:
+def _pairs(cells: Sequence[Entry], task: str, metric: str, replicates: int) -> str:
     lines = [["", f"ahead in {label_of(metric)} of", "by [95%]", "p, Holm"]]
     for pair in leaderboard.pairs(cells, task, metric, replicates, seed=0):
         p = "<0.001" if pair.p < 0.001 else f"{pair.p:.3f}"
@@ -101,7 +99,7 @@ def _pairs(cells: Sequence[Cell], task: str, metric: str, replicates: int) -> st
     return f"Paired bootstrap, {replicates} resamples of the sentences.\n\n{_table(lines)}"
 
 
-def _samples(ranked: Sequence[Cell], task: str, samples: int) -> str:
+def _samples(ranked: Sequence[Entry], task: str, samples: int) -> str:
     copied = next((cell.scores.texts for cell in ranked if (cell.family, cell.strategy) == ("copy", CONTROL)), None)
     if copied is None:
         return ""

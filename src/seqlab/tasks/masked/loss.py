@@ -1,4 +1,4 @@
-"""The masked objective: predict hidden positions from both sides (Devlin et al. 2019)."""
+"""-log P of hidden positions given all the others (Devlin et al. 2019)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqlab.families.gradient import GradientFamily, VectorEnds
-from seqlab.families.gradient.ends import lagged
-from seqlab.training.settings import Hiding
+from seqlab.families.gradient.ends import VectorEnds, lagged
+from seqlab.families.gradient.model import GradientFamily
+from seqlab.settings import Hiding
+from seqlab.training.gradient import loss
+from seqlab.training.gradient.batches import TensorBatch
+
+
+class Loss(loss.TaskLoss):
+    def attach(self, model: GradientFamily) -> None:
+        assert self.objective is not None
+        assert self.objective.hidden is not None  # which the configuration requires
+        model.hidden = Hidden(model.width, self.objective.hidden)
+
+    def __call__(self, model: GradientFamily, batch: TensorBatch) -> loss.Loss:
+        """Over hidden positions; the mean is per symbol, or per step and channel."""
+        holder: Any = model.hidden
+        hidden = holder.draw(batch.mask)
+        channels = batch.x.shape[2] if batch.x.ndim == 3 else 1
+        total = -hidden_log_prob(model, batch.x, batch.mask, hidden).sum()
+        return loss.Loss(total, hidden.sum().float() * channels)
 
 
 class Hidden(nn.Module):

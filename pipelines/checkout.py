@@ -1,0 +1,30 @@
+"""Puts this checkout's own library first on the path, and starts what a script is named for.
+
+A queued experiment of DVC runs its own copy of the code, whatever is installed.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+# Read when NumPy is first imported. Torch, where the arithmetic is, gets trainer.threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+
+
+def stage(verb: str) -> None:
+    """Run a stage, in a warm process where one waits."""
+    from seqlab.executors import warm
+
+    warm.hand_over()
+    from seqlab.cli.stage import main
+
+    main(verb, sys.argv[1:])
+
+
+def command(name: str) -> None:
+    """Run a subcommand of `seqlab`."""
+    from seqlab.cli.main import main
+
+    main([name, *sys.argv[1:]])

@@ -1,0 +1,5 @@
+"""Draw what evaluation showed of a domain's models."""
+
+import checkout
+
+checkout.stage("draw")

@@ -1,0 +1,1 @@
+"""The command `seqlab` and the scripts of the stages: Hydra, cells, locks, runs and records around pure stages."""

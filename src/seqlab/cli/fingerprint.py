@@ -1,0 +1,240 @@
+"""What code a stage runs: every file of the library that its function imports, at any depth, read from the source.
+
+`compose` writes a hash of that code for each stage into code.yaml, which dvc.yaml's stages have among their parameters.
+So a change of code reruns the stages that run it and no other, and no list of files needs keeping. The fingerprint of a
+stage begins at its function in seqlab.stages: what only places, tracks or starts it is no part of it.
+
+Comments and docstrings run nowhere, and are not hashed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import re
+import tokenize
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from seqlab import config, schema
+from seqlab.cells import Cell
+from seqlab.config import Domain, Experiment, judged
+from seqlab.settings import Family, Strategy
+
+SRC = schema.ROOT.parent
+DATA = r"\w+\.(yaml|jsonl|tsv)"  # names of files of data
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """A hash of `files` and of all that they import."""
+    return _digest(frozenset(closure(*files)))
+
+
+@cache
+def _digest(files: frozenset[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(SRC)}\0".encode() + essence(path) + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def closure(*files: Path) -> set[Path]:
+    """`files` and every file of the library they import, at any depth, imports inside functions included; and files of
+    data that lie beside a module and that it names.
+
+    A package that does nothing but describe itself (its __init__ holds a docstring and constants) is left out.
+    """
+    found: set[Path] = set()
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imported(file) if file.suffix == ".py" else ()
+    return {file for file in found if not (file.name == "__init__.py" and only_words(file))}
+
+
+@cache
+def essence(file: Path) -> bytes:
+    """What of a file can change what it does: of Python all but comments, docstrings and empty lines."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".py":
+        return text.encode()
+    lines = text.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(parsed(file)):
+        body = getattr(node, "body", None)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
+            first = body[0]
+            # A body of a docstring alone needs some statement: it keeps its place, without its words.
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                lines[first.lineno - 1] = lines[first.lineno - 1][: first.col_offset] + "..."
+                for row in range(first.lineno, first.end_lineno or first.lineno):
+                    lines[row] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip()).encode()
+
+
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def imported(file: Path) -> tuple[Path, ...]:
+    """The files of the library that a file imports itself."""
+    names: list[str] = []
+    # What a type checker alone reads is never run.
+    body = [n for n in parsed(file).body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
+    for node in ast.walk(ast.Module(body, [])):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    found = [path for name in names if name.split(".")[0] == "seqlab" for path in modules(name)]
+    words = (n.value for n in ast.walk(parsed(file)) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    beside = (file.with_name(word) for word in words if re.fullmatch(DATA, word))
+    return (*found, *(path for path in beside if path.is_file()))
+
+
+def modules(name: str) -> list[Path]:
+    """The file of a dotted name and the packages above it, which importing it runs as well."""
+    parts = name.split(".")
+    found = [SRC.joinpath(*parts[:i], "__init__.py") for i in range(1, len(parts) + 1)]
+    return [path for path in (*found, SRC.joinpath(*parts).with_suffix(".py")) if path.is_file()]
+
+
+def only_words(file: Path) -> bool:
+    return all(isinstance(node, (ast.Expr, ast.Assign)) for node in parsed(file).body)
+
+
+# What each stage begins with: its function, and what that finds by name at run time.
+
+
+def stage_of(verb: str) -> Path:
+    return schema.ROOT / f"stages/{verb}.py"
+
+
+def task_parts(tasks: Iterable[str], *parts: str) -> list[Path]:
+    """tasks/NAME/PART.py, those that there are."""
+    files = (schema.ROOT / f"tasks/{task}/{part}.py" for task in tasks for part in parts)
+    return [file for file in files if file.is_file()]
+
+
+def family_files(family: Family, kind: str) -> list[Path]:
+    """The file of a family's class, and of what serves its kind of space where that is another class."""
+    target = family.component.target
+    served = (schema.stated(target, "on") or {}).get(kind)
+    return [schema.definition(one, "").file for one in (target, served) if one is not None]
+
+
+def used(family: Family) -> list[Path]:
+    """The file by which a fitted model of the family is used."""
+    module = schema.stated(family.component.target, "used_by")
+    path = None if module is None else schema.source(module)
+    return [] if path is None else [path]
+
+
+def prepares(domain: Domain) -> list[Path]:
+    return [stage_of("prepare"), schema.definition(domain.prepare.target, "").file]
+
+
+def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> list[Path]:
+    parts = ("train", "loss") if family.fit == "gradient" else ("train",)
+    around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks]
+    return [
+        stage_of(verb),
+        *family_files(family, domain.kind),
+        schema.ROOT / f"training/{family.fit}/train.py",
+        *task_parts(tasks, *parts),
+        *(file for file in around if file.is_file()),
+    ]
+
+
+def pretrains(experiment: Experiment, domain: Domain, family: Family) -> list[Path]:
+    return trains("pretrain", domain, family, [config.source_task(domain, experiment.objective)])
+
+
+def finetunes(domain: Domain, family: Family, strategy: Strategy) -> list[Path]:
+    tasks = config.tasks_of(domain, family)
+    files = trains("finetune", domain, family, tasks)
+    if strategy.distillation is not None:
+        files += [schema.ROOT / "training/gradient/distil.py", *used(family), *task_parts(tasks, "distil")]
+    if strategy.pseudo_labels is not None:
+        files += [schema.ROOT / "training/pseudo_labels.py", *used(family)]
+    return files + ordering(strategy)
+
+
+def ordering(strategy: Strategy) -> list[Path]:
+    return [schema.ROOT / "data/order.py"] if strategy.order == "shuffled" else []
+
+
+def evaluates(domain: Domain, family: Family, strategy: Strategy) -> list[Path]:
+    tasks = judged(domain.evaluate.headline)
+    around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks]
+    files = [stage_of("evaluate"), *family_files(family, domain.kind), *used(family), *task_parts(tasks, "judge")]
+    return files + [file for file in around if file.is_file()] + ordering(strategy)
+
+
+def controls(domain: Domain) -> list[Path]:
+    return [stage_of("controls"), *task_parts(judged(domain.evaluate.headline), "controls", "judge")]
+
+
+def draws(domain: Domain) -> list[Path]:
+    return [stage_of("draw"), *task_parts(judged(domain.evaluate.headline), "draw")]
+
+
+def diagnoses(family: Family) -> list[Path]:
+    return [stage_of("diagnose"), *family_files(family, "vectors")]
+
+
+def compares(experiment: Experiment) -> list[Path]:
+    tasks = [task for domain in experiment.domains.values() for task in judged(domain.evaluate.headline)]
+    return [stage_of("compare"), *task_parts(dict.fromkeys(tasks), "judge", "report")]
+
+
+def roots(experiment: Experiment) -> dict[str, list[Path]]:
+    """The files that every stage begins with, by its key in code.yaml."""
+    domains, families = experiment.domains, experiment.families
+    found = {"acquire": [stage_of("acquire")]}
+    for name, domain in domains.items():
+        found |= {
+            f"prepare.{name}": prepares(domain),
+            f"controls.{name}": controls(domain),
+            f"draw.{name}": draws(domain),
+        }
+    for cell in experiment.cells():
+        domain, family, strategy = domains[cell.domain], families[cell.family], experiment.strategies[cell.strategy]
+        if strategy.init == "pretrained":
+            found[f"pretrain.{cell.domain}.{cell.family}"] = pretrains(experiment, domain, family)
+        key = key_of(cell)
+        found[f"finetune.{key}"] = finetunes(domain, family, strategy)
+        found[f"evaluate.{key}"] = evaluates(domain, family, strategy)
+    for name in experiment.diagnosed():
+        found[f"diagnose.{name}"] = diagnoses(families[name])
+    return found | {"diagnostics": [stage_of("diagnostics")], "compare": compares(experiment)}
+
+
+def key_of(cell: Cell) -> str:
+    """Of its training and evaluation in code.yaml: seeds and shares of the target run the same code."""
+    return f"{cell.domain}.{cell.family}.{cell.strategy}"
+
+
+def code(experiment: Experiment) -> dict[str, object]:
+    """The fingerprint of every stage, nested as code.yaml is."""
+    tree: dict[str, object] = {}
+    for key, files in roots(experiment).items():
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})  # type: ignore[assignment]
+        node[last] = fingerprint(files)
+    return tree

@@ -1,0 +1,205 @@
+"""The command `seqlab`. What a subcommand needs is imported when it runs: `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+STAGES = (
+    "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "diagnose", "diagnostics", "compare",
+)  # fmt: skip
+
+TOP = """\
+examples:
+  seqlab repro                                      everything, what is up to date left alone
+  seqlab repro suite=quick                          every cell on a tiny budget, in a workspace of its own
+  seqlab run finetune domain=strings family=rnn     one cell by hand, any override
+  seqlab status                                     what would run, and what ran last
+  seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
+  seqlab ui                                         browse the runs
+"""
+REPRO = """\
+examples:
+  seqlab repro
+  seqlab repro suite=quick --jobs 1
+  seqlab repro --only family=rnn domain=series
+  seqlab repro --keep-going
+"""
+RUN = """\
+examples:
+  seqlab run finetune domain=strings family=rnn family.hidden_size=96
+  seqlab run finetune -m domain=series family=rnn,gru seed=0,1,2
+  seqlab run evaluate strings/rnn/full/0
+  seqlab run finetune --help
+"""
+BLAST = """\
+examples:
+  seqlab blast                                      every file and every key of conf/
+  seqlab blast src/seqlab/families/rnn.py
+  seqlab blast families.rnn.hidden_size
+"""
+COMPOSE = """\
+examples:
+  seqlab compose                                    conf/ as it stands, with what was asked for last
+  seqlab compose suite=full trainer=gpu             remembered until the next such call
+  seqlab compose --reset
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(prog="seqlab", description="A laboratory for sequence models.", epilog=TOP)
+    top.add_argument("--version", action="store_true", help="print the version")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+
+    repro = commands.add_parser("repro", help="bring every stage of a suite up to date", epilog=REPRO)
+    repro.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml, such as suite=quick")
+    repro.add_argument("--jobs", type=positive, help="stages at a time (default: execution.jobs, else the cores)")
+    repro.add_argument("--force", action="store_true", help="run every stage, up to date or not")
+    repro.add_argument("--keep-going", action="store_true", help="after a failure run whatever does not follow from it")
+    repro.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help="stages of a family, domain, stage …")
+    repro.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
+
+    run = commands.add_parser("run", help="run one stage", epilog=RUN)
+    run.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    run.add_argument("arguments", nargs="*", help="a label such as strings/rnn/full/0, or Hydra overrides and flags")
+
+    compose = commands.add_parser("compose", help="write params.yaml, cells.yaml and code.yaml", epilog=COMPOSE)
+    compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
+    compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
+
+    status = commands.add_parser("status", help="what would run, and what ran last")
+    status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
+
+    blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
+    blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
+
+    ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
+    ui.add_argument("--port", type=positive, default=5000)
+
+    for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
+        commands.add_parser(name, help=text)
+    return top
+
+
+class Parser(argparse.ArgumentParser):
+    """Examples stay as they are written."""
+
+    def __init__(self, *arguments: object, **options: object):
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+
+
+def positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> None:
+    words = sys.argv[1:] if arguments is None else arguments
+    of_this_checkout(words)
+    # Read when NumPy is first imported. Torch, where the arithmetic is, gets trainer.threads.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from seqlab.cli.failing import errors_in_one_line
+
+    # These take flags of their own, or Hydra's, which are none of this parser's.
+    if words[:1] == ["run"] and words[1:2] and words[1] in STAGES:
+        errors_in_one_line(lambda: _run(words[1], words[2:]))
+    elif words[:1] == ["translate"]:
+        errors_in_one_line(lambda: _translate(words[1:]))
+    elif words[:1] == ["export"]:
+        errors_in_one_line(lambda: _export(words[1:]))
+    else:
+        from seqlab.cli.words import words_of
+
+        given = parser().parse_args(words_of(words) or ["--help"])
+        if given.version:
+            from seqlab import __version__
+
+            print(f"seqlab {__version__}")
+        elif given.command is None:
+            parser().print_help()
+        else:
+            errors_in_one_line(lambda: COMMANDS[given.command](given))
+
+
+def of_this_checkout(words: list[str]) -> None:
+    """Start again with the library of the checkout that the current folder is in, where another one is installed."""
+    here = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / "src/seqlab/cli/main.py").is_file()), None)
+    own = Path(__file__).resolve().parents[2]
+    if here is None or (here / "src").resolve() == own:
+        return
+    path = os.pathsep.join([str((here / "src").resolve()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["PYTHONPATH"] = path
+    os.execv(sys.executable, [sys.executable, "-m", "seqlab.cli.main", *words])
+
+
+def _repro(given: argparse.Namespace) -> None:
+    from seqlab.cli.repro import Options, repro
+    from seqlab.errors import UserError
+
+    if wrong := [word for word in given.only if "=" not in word]:
+        raise UserError(f"--only {wrong[0]}: expected KEY=VALUE, such as family=rnn")
+    only = dict(word.split("=", 1) for word in given.only)
+    overrides = ["--reset"] if given.reset else given.overrides
+    repro(Options(overrides, given.jobs, given.force, given.keep_going, only))
+
+
+def _run(stage: str, arguments: list[str]) -> None:
+    from seqlab.cli.stage import start
+
+    start(stage, arguments)
+
+
+def _compose(given: argparse.Namespace) -> None:
+    from seqlab.cli.compose import composed
+    from seqlab.cli.places import Workspace
+
+    workspace = Workspace.current()
+    with workspace.locked():
+        composed(workspace, ["--reset"] if given.reset else given.overrides)
+
+
+def _status(given: argparse.Namespace) -> None:
+    from seqlab.cli.status import status
+
+    status(given.overrides)
+
+
+def _blast(given: argparse.Namespace) -> None:
+    from seqlab.cli.blast import blast
+
+    blast(given.what)
+
+
+def _ui(given: argparse.Namespace) -> None:
+    from seqlab.cli.ui import ui
+
+    ui(given.port)
+
+
+def _translate(arguments: list[str]) -> None:
+    from seqlab.cli.translate import translate
+
+    translate(arguments)
+
+
+def _export(arguments: list[str]) -> None:
+    from seqlab.cli.export import export
+
+    export(arguments)
+
+
+COMMANDS = {
+    "repro": _repro,
+    "compose": _compose,
+    "status": _status,
+    "blast": _blast,
+    "ui": _ui,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Where things are: this checkout, the workspaces of its suites, and what stages read and write in them.
+
+A workspace is a folder in which DVC works: params.yaml, cells.yaml, code.yaml, dvc.yaml and dvc.lock, data, models,
+scores and reports. The checkout itself is the workspace of the suite that conf/ names; every other suite has one of
+its own below suites/, which shares the checkout's cache: so suites stand side by side, and no other suite touches the
+committed results.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from seqlab.artifacts import write_text
+from seqlab.cells import Cell
+from seqlab.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+SUITES = "suites"
+LINKED = ("conf", "pipelines", "src", "dvc.yaml", ".dvcignore")
+# Lightning's DDP starts the script again for each further device: such a rank trains, but keeps and reports nothing.
+RANK = int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """home: its folder, absolute."""
+
+    home: Path
+
+    @classmethod
+    def current(cls) -> Workspace:
+        """Where this process works: the current folder if that is one, else the checkout."""
+        here = Path.cwd()
+        return cls(here if here != ROOT and (here / "dvc.yaml").exists() else ROOT)
+
+    @classmethod
+    def of(cls, suite: str) -> Workspace:
+        """That of a suite which is not the checkout's own, made where it does not exist yet."""
+        home = ROOT / SUITES / suite
+        (home / ".dvc").mkdir(parents=True, exist_ok=True)
+        for name in LINKED:
+            link = home / name
+            if (ROOT / name).exists() and not link.is_symlink():
+                link.symlink_to(os.path.relpath(ROOT / name, home))
+        config = "[core]\n    no_scm = true\n    analytics = false\n    autostage = false\n"
+        config += f"[cache]\n    dir = {os.path.relpath(ROOT / '.dvc/cache', home / '.dvc')}\n"
+        if not (home / ".dvc/config").exists():
+            write_text(home / ".dvc/config", config)
+        return cls(home)
+
+    @property
+    def name(self) -> str:
+        return self.home.name if self.home != ROOT else "the checkout"
+
+    @property
+    def private(self) -> Path:
+        """What belongs to no version: records, logs, checkpoints."""
+        # A queued experiment shares it with the workspace it came from.
+        return Path(os.environ.get("DVC_ROOT", self.home)) / ".seqlab"
+
+    def record(self, verb: str, label: str) -> Path:
+        """Where an execution notes its run and measured cost, outside everything that is hashed."""
+        return self.private / "records" / verb / f"{label}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who composes and runs here. Raises UserError naming who else does.
+
+        What this process starts while it holds the lock may compose as well.
+        """
+        import fcntl
+
+        if os.environ.get(HOLDING) == str(self.home):
+            yield
+            return
+        path = self.home / ".seqlab/lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                who = file.read().strip() or "another process"
+                raise UserError(f"{self.home}: {who} is at work here; wait for it, or end it") from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            os.environ[HOLDING] = str(self.home)
+            try:
+                yield
+            finally:
+                del os.environ[HOLDING]
+
+
+HOLDING = "SEQLAB_HOLDING"  # the workspace whose lock an ancestor of this process holds
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a stage reads and writes, relative to the workspace. The pipeline's own places, or those below `out`."""
+
+    out: Path | None = None
+
+    def raw(self, domain: str) -> Path:
+        return self._top("data/raw") / domain
+
+    def prepared(self, domain: str) -> Path:
+        return self._top("data/prepared") / domain
+
+    def source(self, cell: Cell) -> Path:
+        return self._top("models") / cell.source
+
+    def model(self, cell: Cell) -> Path:
+        return self._top("models") / cell.path
+
+    def scores(self, cell: Cell) -> Path:
+        return self._top("scores") / cell.path
+
+    def shown(self, cell: Cell) -> Path:
+        return self._top("shown") / cell.path
+
+    def controls(self, domain: str) -> Path:
+        return self._top("scores") / domain / "controls"
+
+    def pictures(self, domain: str) -> Path:
+        return self._top("pictures") / domain
+
+    def _top(self, name: str) -> Path:
+        if self.out is None:
+            return Path(name) if RANK == 0 else Path(".seqlab/ranks") / str(RANK) / name
+        return (self.out if RANK == 0 else self.out / f"rank{RANK}") / name
+
+
+PIPELINE = Places()

@@ -1,0 +1,253 @@
+"""Bring every stage of a suite up to date, independent ones side by side.
+
+The results, and dvc.lock, are those of plain `dvc repro`, which does the same, later.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqlab import config
+from seqlab.artifacts import read_json, write_json
+from seqlab.cli import freshness
+from seqlab.cli.compose import CELLS, PARAMS, composed, remembered
+from seqlab.cli.composing import compose
+from seqlab.cli.places import ROOT, SUITES, Workspace
+from seqlab.config import Experiment, read_params
+from seqlab.errors import UserError
+
+TAIL = 30  # lines of a failed stage's output that are shown
+
+
+@dataclass(frozen=True)
+class Options:
+    """jobs: stages at a time; None: as conf/execution says. only: attributes of the stages that are asked for."""
+
+    overrides: list[str]
+    jobs: int | None = None
+    force: bool = False
+    keep_going: bool = False
+    only: dict[str, str] = field(default_factory=dict)
+
+
+def repro(options: Options) -> None:
+    """Raises UserError naming the stages that failed."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    if not (options.force or options.only) and nothing_changed(options.overrides):
+        print("seqlab: all stages are up to date")
+        return
+    workspace = workspace_of(options.overrides)
+    os.chdir(workspace.home)
+    with workspace.locked():
+        experiment = composed(workspace, options.overrides)
+        own_files = own_files_of(remembered(workspace.home / CELLS))
+        freshness.forget(workspace)
+        whole = run(workspace, experiment, options)
+        if whole:
+            freshness.keep(workspace, own_files)
+
+
+def nothing_changed(overrides: list[str]) -> bool:
+    """Whether the workspace that these overrides name was composed of them, and every file is as it was left then."""
+    suite = next((word.partition("=")[2] for word in reversed(overrides) if word.startswith("suite=")), None)
+    workspace = Workspace(ROOT if suite is None else ROOT / SUITES / suite)
+    if not (workspace.home / CELLS).exists():
+        return False
+    kept = remembered(workspace.home / CELLS)
+    return overrides in ([], kept.get("overrides")) and freshness.is_fresh(workspace, own_files_of(kept))
+
+
+def own_files_of(cells: dict[str, Any]) -> list[str]:
+    return [item["path"] for item in (cells.get("files") or {}).values()]
+
+
+def _interrupted(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def workspace_of(overrides: Sequence[str]) -> Workspace:
+    """The checkout for the suite that conf/ names, a workspace of its own for every other suite."""
+    own = compose("config", [])[0]["suite"]["name"]
+    asked = compose("config", list(overrides))[0]["suite"]["name"] if overrides and overrides != ["--reset"] else own
+    return Workspace(ROOT) if asked == own else Workspace.of(asked)
+
+
+def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
+    """Run what is not up to date; whether then everything is."""
+    from seqlab.executors import dvc
+    from seqlab.executors.graph import Graph, Schedule
+    from seqlab.executors.local import Local, in_child
+
+    with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
+        graph = Graph({name: before for name, before in pipeline.before.items() if name != "compose"})
+        # Everything follows from its files, but what they say may not have changed for a stage: first it, then a look.
+        if "compose" in pipeline.stages:
+            lock.add(in_child(lambda: pipeline.reproduced("compose", options.force)))
+        wanted = selected(experiment, graph, options.only)
+        candidates = graph.needed(wanted) if options.only else set(graph.before)
+        changed = set(wanted)
+        if not options.force:
+            changed = in_child(lambda: {name for name in graph.before if name in candidates and pipeline.dirty(name)})
+        waiting = graph.followers(changed) & candidates
+        if not waiting:
+            print(
+                "seqlab: all stages are up to date" if not options.only else "seqlab: what was asked for is up to date"
+            )
+            return not options.only
+        gc.freeze()  # see warm.main
+        slots = options.jobs or experiment.execution.jobs or len(os.sched_getaffinity(0))
+        told = Progress(workspace, len(waiting), len(graph.before), slots, waiting)
+        schedule, failed, lost = Schedule(graph, set(waiting)), {}, set()
+        logs = workspace.private / "logs"
+        with Local(pipeline, slots, options.force, lambda command: warmed(experiment, command), logs) as executor:
+            running: list[Any] = []
+            try:
+                while True:
+                    while len(running) < executor.slots and (name := schedule.next()) is not None:
+                        running.append(executor.submit(name))
+                    if not running:
+                        break
+                    for done in executor.wait(running):
+                        running.remove(done.stage)
+                        if done.entry is None:
+                            failed[done.stage.name] = done.log
+                            lost |= schedule.fail(done.stage.name)
+                            told.failed(done.stage, done.log)
+                            if not options.keep_going:
+                                # What runs is let finish, and kept; nothing new begins.
+                                schedule.waiting.clear()
+                                schedule.free.clear()
+                            continue
+                        lock.add(done.entry)
+                        schedule.finish(done.stage.name)
+                        told.finished(done.stage)
+            except KeyboardInterrupt:
+                count = len(running)
+                print(
+                    f"\nseqlab: interrupted; ending {count} stages, {told.done} of {told.total} are done",
+                    file=sys.stderr,
+                )
+                raise
+        if failed:
+            raise UserError(summary(failed, lost, told, options.keep_going))
+    told.end()
+    return not options.only
+
+
+def summary(failed: dict[str, Path], lost: set[str], told: Progress, keep_going: bool) -> str:
+    if len(failed) == 1 and not keep_going:
+        [(name, log)] = failed.items()
+        return f"stage {name} failed; {os.path.relpath(log)} has all of its output"
+    names = ", ".join(f"{name} ({os.path.relpath(log)})" for name, log in failed.items())
+    follow = f"; {len(lost)} stages that follow from them did not run" if lost else ""
+    return f"{len(failed)} stages failed: {names}{follow}; {told.done} of {told.total} are done"
+
+
+def selected(experiment: Experiment, graph: Any, only: dict[str, str]) -> set[str]:
+    """The stages that have all the attributes asked for. Raises UserError for what no stage has."""
+    if not only:
+        return set(graph.before)
+    attributes = stages_of(experiment)
+    known = {key for part in attributes.values() for key in part}
+    for key, value in only.items():
+        if key not in known:
+            raise UserError(f"--only {key}={value}: unknown key; expected {', '.join(sorted(known))}")
+        if value not in (values := {part[key] for part in attributes.values() if key in part}):
+            raise UserError(f"--only {key}={value}: no stage has it; there are {', '.join(sorted(values))}")
+    found = {
+        name for name in graph.before if all(attributes.get(name, {}).get(key) == value for key, value in only.items())
+    }
+    if not found:
+        raise UserError(f"--only {' '.join(f'{k}={v}' for k, v in only.items())}: no stage has all of these")
+    return found
+
+
+def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """What tells stages from each other, by their names in dvc.yaml."""
+    found: dict[str, dict[str, str]] = {}
+    for domain in experiment.domains:
+        for verb in ("acquire", "prepare", "controls", "draw"):
+            found[f"{verb}@{domain}"] = {"stage": verb, "domain": domain}
+    for cell in experiment.cells():
+        own = {"domain": cell.domain, "family": cell.family, "seed": str(cell.seed)}
+        found[f"pretrain@{cell.domain}-{cell.family}-s{cell.seed}"] = {"stage": "pretrain", **own}
+        for verb in ("scratch", "finetune", "evaluate"):
+            found[f"{verb}@{cell}"] = {"stage": verb, **own, "strategy": cell.strategy}
+    for family in experiment.diagnosed():
+        found[f"diagnose@{family}"] = {"stage": "diagnose", "family": family}
+    return found | {"diagnostics@memory": {"stage": "diagnostics"}, "compare": {"stage": "compare"}}
+
+
+def warmed(experiment: Experiment, command: str) -> str | None:
+    """How the family of a stage's command is fitted, which says what its warm process has imported."""
+    # A GPU's context does not survive a fork, and a launcher of several processes starts the script anew.
+    trainer = experiment.trainer
+    if trainer.accelerator != "cpu" or trainer.devices * trainer.num_nodes > 1:
+        return None
+    label = command.rsplit(maxsplit=1)[-1]
+    family = next((name for name in label.split("/") if name in experiment.families), None)
+    return experiment.families[family].fit if family else "closed_form"
+
+
+class Progress:
+    """A line a stage, with the time that is left, from what each stage took when it last ran here, or its like.
+
+    durations.json keeps seconds by stage.
+    """
+
+    def __init__(self, workspace: Workspace, total: int, stages: int, slots: int, waiting: set[str]):
+        self.path = workspace.private / "durations.json"
+        self.known: dict[str, float] = {}
+        with suppress(UserError):
+            self.known = dict(read_json(self.path)) if self.path.exists() else {}
+        self.total, self.slots, self.done, self.left = total, slots, 0, set(waiting)
+        self.seen: dict[str, list[float]] = {}
+        self.began = time.monotonic()
+        print(f"seqlab: {total} of {stages} stages to run, {slots} at a time", flush=True)
+
+    def finished(self, stage: Any) -> None:
+        seconds = time.monotonic() - stage.started
+        self.done += 1
+        self.left.discard(stage.name)
+        self.known[stage.name] = round(seconds, 2)
+        self.seen.setdefault(stage.name.split("@")[0], []).append(seconds)
+        count = f"[{self.done:{len(str(self.total))}}/{self.total}]"
+        print(f"{count} {stage.name} {seconds:.1f} s, {self.remaining()}", flush=True)
+        write_json(self.path, self.known)
+
+    def failed(self, stage: Any, log: Path) -> None:
+        self.left.discard(stage.name)
+        lines = log.read_text("utf-8", "replace").splitlines()[-TAIL:] if log.exists() else []
+        print("\n".join([f"seqlab: stage {stage.name} failed:", *lines]), file=sys.stderr, flush=True)
+
+    def remaining(self) -> str:
+        if not self.left:
+            return "the last one"
+        everything = [seconds for part in self.seen.values() for seconds in part]
+        typical = {verb: statistics.fmean(part) for verb, part in self.seen.items()}
+        mean = statistics.fmean(everything)
+        sure = sum(name in self.known for name in self.left)
+        seconds = sum(self.known.get(name, typical.get(name.split("@")[0], mean)) for name in self.left)
+        minutes = seconds / min(self.slots, len(self.left)) / 60
+        # A guess is called one where most of what is left was never seen.
+        return f"about {minutes:.1f} min left" + ("" if sure * 2 > len(self.left) else " (a guess)")
+
+    def end(self) -> None:
+        where = Path("reports/leaderboard.md").absolute()
+        minutes = (time.monotonic() - self.began) / 60
+        print(f"seqlab: {self.total} stages in {minutes:.1f} min; {os.path.relpath(where, ROOT)} has the results")
+
+
+def current(workspace: Workspace) -> Experiment:
+    """What a workspace is composed of. Raises UserError where it is not."""
+    return config.experiment(read_params(workspace.home / PARAMS))

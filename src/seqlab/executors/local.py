@@ -1,0 +1,113 @@
+"""Stages side by side on this machine, each in a child of this process, imports paid once in warm processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from seqlab.executors.base import Finished, Submitted
+from seqlab.executors.dvc import Pipeline
+from seqlab.executors.warm import MODULES, SUPPORTED, Warm
+
+CONTEXT: Any = multiprocessing.get_context("fork")
+GRACE = 3.0  # seconds that a stage has to keep what it did, when the run is interrupted
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that sends what its function returns, or ends without sending anything."""
+
+    process: Any
+    result: Connection
+
+
+class Local:
+    """slots: stages at a time. logs: a file a stage goes there. fit_of: how the family of a stage's command is fitted,
+    which says what is imported ahead; None: nothing is, and the stage starts by itself.
+    """
+
+    def __init__(self, pipeline: Pipeline, slots: int, force: bool, fit_of: Callable[[str], str | None], logs: Path):
+        self.pipeline, self.slots, self.force, self.fit_of, self.logs = pipeline, slots, force, fit_of, logs
+        self.warm = Warm()
+        self.children: dict[str, Child] = {}
+
+    def __enter__(self) -> Self:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def submit(self, name: str) -> Submitted:
+        fit = self.fit_of(self.pipeline.command(name)) if SUPPORTED else None
+        environment = self.warm.environment(MODULES[fit]) if fit else {}
+
+        def work() -> dict[str, Any]:
+            # A group of its own: it ends as a whole, and an interrupt from the keyboard reaches the parent first.
+            os.setsid()
+            self.warm.leave()
+            os.environ.update(environment)
+            log = self.log(name)
+            for stream, path, mode in ((0, Path(os.devnull), "rb"), (1, log, "wb"), (2, log, "ab")):
+                with open(path, mode) as file:
+                    os.dup2(file.fileno(), stream)
+            return self.pipeline.reproduced(name, self.force)
+
+        self.children[name] = start(work)
+        return Submitted(name, time.monotonic())
+
+    def wait(self, running: Sequence[Submitted]) -> list[Finished]:
+        by_result = {self.children[one.name].result: one for one in running}
+        return [self._finished(by_result[result]) for result in wait(list(by_result)) if isinstance(result, Connection)]
+
+    def _finished(self, one: Submitted) -> Finished:
+        child = self.children.pop(one.name)
+        try:
+            entry = child.result.recv()
+        except EOFError:
+            entry = None
+        child.process.join()
+        return Finished(one, entry, self.log(one.name))
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name.replace('/', '_')}.log"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every stage that still runs, and the warm processes."""
+        for signum, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+            for child in self.children.values():
+                with suppress(ProcessLookupError):
+                    os.killpg(child.process.pid, signum)
+            deadline = None if patience is None else time.monotonic() + patience
+            for child in self.children.values():
+                child.process.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        self.children.clear()
+        self.warm.__exit__()
+
+
+def start(function: Callable[[], Any]) -> Child:
+    """A child that sends what the function returns, and sends nothing if it fails."""
+    result, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=lambda: sender.send(function()))
+    process.start()
+    sender.close()
+    return Child(process, result)
+
+
+def in_child(function: Callable[[], Any]) -> Any:
+    """The result of a function that opens DVC's data bases, which a later child must not share.
+
+    Raises EOFError when it failed.
+    """
+    child = start(function)
+    found = child.result.recv()
+    child.process.join()
+    return found

@@ -1,0 +1,48 @@
+"""Score a domain's controls on the same test examples: what every family must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from seqlab.artifacts import replacing
+from seqlab.data.prepared import Prepared
+from seqlab.evaluation import metrics, scores
+from seqlab.evaluation.scores import Scores
+from seqlab.settings import Evaluation
+from seqlab.tasks.judging import Test, controls_of, judged_task
+from seqlab.watch import NOBODY, Watch
+
+
+def controls(
+    prepared: Path,
+    out: Path,
+    *,
+    domain: str,
+    tasks: list[str],
+    settings: Evaluation,
+    examples: int | None,
+    watch: Watch = NOBODY,
+) -> Mapping[str, Scores]:
+    """Write the scores of each control to a folder of its name under `out`. See `evaluate` for the rest."""
+    test = Test(
+        prepared=Prepared.open(prepared), settings=settings, domain=domain, name=domain, seed=0, examples=examples
+    )
+    found: dict[str, Scores] = {}
+    for task in tasks:
+        # A task whose model the data cannot train has nothing to beat either.
+        if not set(judged_task(task).models) & set(test.prepared.meta.tasks):
+            continue
+        for name, part in controls_of(task)(test).items():
+            found[name] = found.get(name, Scores()) | part
+    with replacing(out) as made:
+        made.mkdir()
+        for name, part in found.items():
+            scores.write(part, made / name)
+            watch.metrics(
+                {
+                    f"test/{table}/{metric}/{name}": metrics.value_of(part, table, metric)
+                    for table, metric in metrics.names_of(part)
+                }
+            )
+    return found

@@ -1,0 +1,48 @@
+"""Draw what evaluation showed of a domain's models: a folder of pictures a cell. No model is loaded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqlab.artifacts import read_json, replacing
+from seqlab.evaluation import pictures, scores
+from seqlab.tasks.judging import Shown, draw_of
+
+
+def draw(cells: Iterable[str], models: Path, scored: Path, shown: Path, out: Path) -> None:
+    """Pictures of every cell of a domain, a folder FAMILY/STRATEGY/SEED each.
+
+    cells: their paths below the folders of models, of scores and of what was shown.
+    """
+    with replacing(out) as made:
+        made.mkdir()
+        for cell in cells:
+            folder = made / cell.partition("/")[2]
+            folder.mkdir(parents=True)
+            draw_cell(cell, read_json(models / cell / "report.json"), scored / cell, shown / cell, folder)
+
+
+def draw_cell(label: str, report: dict[str, Any], scored: Path, shown: Path, folder: Path) -> None:
+    """How training went, and what each task shows."""
+    found = scores.read(scored)
+    for part in sorted(shown.iterdir()):
+        draw_of(part.name)(found, Shown.read(part), label, folder)
+    for task, part in report.items():
+        losses(task, part["details"].get("curves", []), folder)
+        if growth := part["details"].get("growth"):
+            pictures.growth(growth["t"], growth["counts"], growth["shares"], folder / f"growth-{task}.png")
+
+
+def losses(task: str, curves: list[dict[str, float]], folder: Path) -> None:
+    """Of a family that is trained in steps."""
+    if len(curves) < 2:
+        return
+    named = {}
+    for name in ("train_loss", "valid_loss"):
+        points = np.array([(point["step"], point[name]) for point in curves if name in point])
+        named[name.replace("_", " ")] = (points[:, 0], points[:, 1])
+    pictures.loss_curves(named, f"{task} loss, nats", folder / f"loss-{task}.png")

@@ -1,0 +1,82 @@
+"""Evaluate a cell on the target's test split: scores of each example, and what shall be drawn of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from seqlab.artifacts import read_json, replacing, seed_of
+from seqlab.data.prepared import Prepared
+from seqlab.evaluation import metrics, scores
+from seqlab.evaluation.scores import Scores
+from seqlab.families import saved
+from seqlab.families.base import Use
+from seqlab.settings import Evaluation, TrainerSettings
+from seqlab.tasks.judging import Test, judged_task
+from seqlab.watch import NOBODY, Watch
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """values: of the metrics, by (table, metric). speeds: measured, by table."""
+
+    values: Mapping[tuple[str, str], float]
+    speeds: Mapping[str, Mapping[str, float]]
+
+
+def evaluate(
+    prepared: Path,
+    model: Path,
+    out: Path,
+    shown: Path,
+    *,
+    domain: str,
+    family: str,
+    tasks: list[str],
+    settings: Evaluation,
+    order: Literal["kept", "shuffled"],
+    examples: int | None,
+    seed: int,
+    trainer: TrainerSettings,
+    watch: Watch = NOBODY,
+) -> Evaluated:
+    """Write the scores to `out`, and to `shown` what drawing needs, a folder a task.
+
+    model: a tuned model a task. tasks: that judge the domain. order: of the positions within each test sequence.
+    examples: how many of each test set; None: all. Raises UserError when something is missing, or the model gives an
+    event that happened a probability of zero.
+    """
+    test = Test(
+        prepared=Prepared.open(prepared),
+        settings=settings,
+        domain=domain,
+        name=f"{domain}/{seed}",
+        seed=seed_of(seed, domain, family, "samples"),
+        examples=examples,
+        order=order,
+    )
+    report = read_json(model / "report.json")
+    decoding: Any = getattr(settings, "decoding", None)
+    found = Scores()
+    speeds: dict[str, Mapping[str, float]] = {}
+    loaded: dict[str, Any] = {}
+    with replacing(shown) as made:
+        made.mkdir()
+        for name in tasks:
+            task = judged_task(name)
+            trained = next((one for one in task.models if one in report), None)
+            if trained is None:
+                continue
+            if trained not in loaded:
+                loaded[trained] = saved.load(model / trained, Use(trainer, decoding))
+            judged = task.judge(loaded[trained], test)
+            found |= judged.scores
+            speeds |= judged.speeds
+            judged.shown.write(made / name)
+    scores.write(found, out)
+    values = {(table, metric): metrics.value_of(found, table, metric) for table, metric in metrics.names_of(found)}
+    watch.metrics({f"test/{table}/{metric}": value for (table, metric), value in values.items()})
+    watch.metrics({f"test/{table}/{name}": value for table, part in speeds.items() for name, value in part.items()})
+    return Evaluated(values, speeds)

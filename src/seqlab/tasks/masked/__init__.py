@@ -1,0 +1,1 @@
+"""Hidden positions from both sides (Devlin et al. 2019)."""

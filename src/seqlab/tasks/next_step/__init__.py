@@ -1,0 +1,1 @@
+"""The next position from those before it."""

@@ -1,0 +1,1 @@
+"""Each source text's translation."""

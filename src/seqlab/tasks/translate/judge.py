@@ -1,0 +1,31 @@
+"""Translation: the scores of three test sets, how fast each was translated, and how some of it came about."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from seqlab.data.pairs import TESTS, TextPairs
+from seqlab.evaluation import translation
+from seqlab.evaluation.scores import Scores
+from seqlab.tasks.judging import Judged, JudgedTask, Shown, Test
+
+
+class Judge(JudgedTask):
+    models = ("translate",)
+    tables = ("in_domain", "held_out", "everyday")
+
+    def judge(self, model: Any, test: Test) -> Judged:
+        scorers = translation.Scorers.of(test.settings.tokenize)
+        scores, speeds, texts = Scores(), {}, {}
+        for table, file in TESTS.items():
+            pairs = test.first(TextPairs.load(test.prepared.folder / f"pairs/{file}.jsonl"))
+            asked = model.in_register(test.settings.registers[table])
+            began = time.perf_counter()
+            made = asked.translate(pairs.sources)
+            speeds[table] = {"sentences_per_second": len(pairs) / (time.perf_counter() - began)}
+            scores |= translation.scores(table, made, pairs, scorers)
+            scores |= translation.unknown(table, asked.unknown(pairs.sources))
+            chosen = translation.sampled(len(pairs), test.settings.samples)
+            texts[f"explanations/{table}.html"] = asked.explained([pairs.sources[i] for i in chosen])
+        return Judged(scores, Shown(texts=texts), speeds)
