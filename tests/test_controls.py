@@ -1,15 +1,27 @@
 """Controls against textbook formulas, hand calculations and scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from seqlab.data.order import shuffled
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import controls, metrics
-from seqlab.evaluation.controls import Drift, HistoricalMean, Majority, OrderFree, SeasonalNaive, ZeroReturn
+from seqlab.evaluation.controls import (
+    BagOfWords,
+    Drift,
+    HistoricalMean,
+    Majority,
+    OrderFree,
+    SeasonalNaive,
+    SummaryTrees,
+    ZeroReturn,
+)
 
 
 def padded(*rows: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -192,8 +204,122 @@ def test_ridge_is_the_one_with_the_least_loss_on_validation() -> None:
     assert chosen.ridge == ridges[int(np.argmin(losses))]
 
 
-def test_classifiers_need_labels() -> None:
+POSITIVE, NEGATIVE, NEUTRAL = (["good", "fine", "süß"], ["bad", "poor", "böse"], ["film", "actor", "scene", "plot"])
+
+
+def reviews(seed: int, count: int = 160) -> Sequences:
+    """Texts whose words tell the class. A word and its opposite share no letter statistics worth speaking of."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    texts = [
+        " ".join(rng.permutation([rng.choice([NEGATIVE, POSITIVE][k]), *rng.choice(NEUTRAL, 6)])) + "." for k in labels
+    ]
+    return Sequences.from_arrays([np.frombuffer(text.encode(), np.uint8) for text in texts], labels=labels)
+
+
+def test_bag_of_words_equals_scikit_learn_and_knows_no_order() -> None:
+    train, valid, test = (reviews(seed) for seed in range(3))
+    model = BagOfWords(train, valid, [1.0])
+    texts = [[row.tobytes().decode() for row in split] for split in (train, test)]
+    words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
+    reference = LogisticRegression(C=1.0, max_iter=1000).fit(words.fit_transform(texts[0]), train.labels)
+    found = metrics.classify(model, test, 500).predictions["classify"]
+    np.testing.assert_allclose(np.exp(found.log_probs), reference.predict_proba(words.transform(texts[1])), atol=1e-12)
+    assert (found.log_probs.argmax(1) == found.labels).mean() > 0.95
+    mixed = [np.frombuffer(" ".join(reversed(text.split())).encode(), np.uint8) for text in texts[1]]
+    assert test.labels is not None
+    turned = metrics.classify(model, Sequences.from_arrays(mixed, labels=test.labels), 500).predictions["classify"]
+    np.testing.assert_allclose(turned.log_probs, found.log_probs)
+
+
+def test_bag_of_words_chooses_its_penalty_on_validation_and_answers_texts_without_a_known_word() -> None:
+    train, valid = reviews(0), reviews(1)
+    losses = {
+        ridge: metrics.value_of(metrics.classify(BagOfWords(train, valid, [ridge]), valid, 500), "classify", "log_loss")
+        for ridge in (0.01, 1.0, 100.0)
+    }
+    model = BagOfWords(train, valid, list(losses))
+    assert model.ridge == min(losses, key=losses.__getitem__)
+    strange = np.array([[255, 254, 33], [0, 0, 0]])
+    answers = model.class_log_prob(strange, np.array([[True] * 3, [False] * 3]))
+    np.testing.assert_allclose(np.exp(answers).sum(1), 1)
+    np.testing.assert_allclose(answers[0], answers[1])
+
+
+def test_texts_without_words_are_refused() -> None:
+    marks = Sequences.from_arrays([np.frombuffer(b"!?", np.uint8)] * 4, labels=np.array([0, 1, 0, 1]))
+    with pytest.raises(UserError, match="no training text has a word"):
+        BagOfWords(marks, marks, [1.0])
+
+
+def test_a_class_that_training_lacks_gets_a_small_share() -> None:
+    train, valid = reviews(0), reviews(1)
+    assert train.labels is not None
+    later = replace(valid, labels=np.where(np.arange(len(valid)) < 3, 2, valid.labels))
+    vectors = labelled(Space("vectors", 2), 0)
+    third = replace(vectors, labels=np.where(np.arange(len(vectors)) < 3, 2, vectors.labels))
+    for model, split in (
+        (BagOfWords(train, later, [1.0]), later),
+        (SummaryTrees(vectors, third), third),
+    ):
+        log_probs = metrics.classify(model, split, 500).predictions["classify"].log_probs
+        assert log_probs.shape[1] == 3
+        assert np.isfinite(log_probs).all()
+        assert np.exp(log_probs[:, 2]).max() < 0.05
+
+
+def rings(seed: int, order: bool = False) -> Sequences:
+    """Class 1 lies on both sides of class 0 in its mean, where no line parts them; `order`: time alone parts them."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 200)
+    centre = np.where(labels == 1, rng.choice([-2, 2], 200), 0) * (not order)
+    slope = np.linspace(-1, 1, 30)[:, None] * order
+    rows = [c + (2 * k - 1) * slope + rng.normal(0, 0.7, (30, 1)) for c, k in zip(centre, labels, strict=True)]
+    return Sequences.from_arrays([row.astype(np.float32) for row in rows], labels=labels)
+
+
+def test_summary_trees_part_what_no_line_parts_and_know_no_order() -> None:
+    train, valid, test = (rings(seed) for seed in range(3))
+    model = SummaryTrees(train, valid)
+    scored = metrics.classify(model, test, 500)
+    assert metrics.value_of(scored, "classify", "accuracy") > 0.9
+    straight = metrics.classify(OrderFree(train, valid, Space("vectors", 1), [1.0]), test, 500)
+    assert metrics.value_of(straight, "classify", "accuracy") < 0.7
+    mixed = metrics.classify(model, shuffled(test, 0), 500)
+    np.testing.assert_allclose(
+        mixed.predictions["classify"].log_probs, scored.predictions["classify"].log_probs, atol=1e-5
+    )
+    train, valid, test = (rings(seed, order=True) for seed in range(3))
+    ordered = metrics.classify(SummaryTrees(train, valid), test, 500)
+    assert metrics.value_of(ordered, "classify", "accuracy") < 0.65
+
+
+def test_summary_trees_are_the_same_each_time_and_ignore_padding() -> None:
+    train, valid = labelled(Space("vectors", 2), 0), labelled(Space("vectors", 2), 1)
+    batch = valid.batch(np.arange(5))
+    answers = SummaryTrees(train, valid).class_log_prob(batch.x, batch.mask)
+    again = SummaryTrees(train, valid)
+    assert np.array_equal(again.class_log_prob(batch.x, batch.mask), answers)
+    wider = np.pad(batch.x, [(0, 0), (0, 7), (0, 0)]), np.pad(batch.mask, [(0, 0), (0, 7)])
+    assert np.array_equal(again.class_log_prob(*wider), answers)
+    assert np.isfinite(again.class_log_prob(batch.x, np.zeros_like(batch.mask))).all()
+
+
+def test_which_controls_classify_what() -> None:
+    vectors, symbols = labelled(Space("vectors", 2), 0), labelled(Space("symbols", 4), 0)
+    text = reviews(0)
+    for split, space, characters, expected in (
+        (vectors, Space("vectors", 2), False, ["majority", "order_free", "summary_trees"]),
+        (symbols, Space("symbols", 4), False, ["majority", "order_free"]),
+        (text, Space("symbols", 256), True, ["majority", "bag_of_words"]),
+    ):
+        assert list(controls.classifiers(split, split, space, [1.0], characters=characters)) == expected
+
+
+def test_classifiers_need_labels_of_two_classes() -> None:
     train = labelled(Space("vectors", 2), 0)
     with pytest.raises(UserError, match="no labels"):
-        controls.classifiers(train.without_labels(), train, Space("vectors", 2), [1.0])
-    assert list(controls.classifiers(train, train, Space("vectors", 2), [1.0])) == ["majority", "order_free"]
+        controls.classifiers(train.without_labels(), train, Space("vectors", 2), [1.0], characters=False)
+    one = replace(train, labels=np.zeros(len(train), np.int64))
+    with pytest.raises(UserError, match="all training sequences are of one class"):
+        controls.classifiers(one, one, Space("vectors", 2), [1.0], characters=False)

@@ -134,6 +134,31 @@ def test_controls() -> None:
     assert row("drift", leaderboard.CONTROL, "mase@4").parameters is None
 
 
+def few(size: int) -> list[Row]:
+    """Rows of two systems on the first examples alone; the second is ahead in each."""
+    example, one = np.arange(size), np.ones(size)
+    systems = {"ar": HARD[:size], "rnn": HARD[:size] - 1 - 0.01 * example}
+    cells = [
+        Cell("series", name, "scratch", 0, Scores({(FORECAST, "mase@4"): Ratio(example, values, one)}))
+        for name, values in systems.items()
+    ]
+    return leaderboard.build(cells, 1000, 0)
+
+
+def test_two_examples_are_too_few_to_tell_and_nine_are_tested_exactly(tmp_path: Path) -> None:
+    best, other = few(2)
+    assert (other.p_holm, other.difference_low, other.difference_high) == (0.5, -np.inf, np.inf)
+    assert "Too few examples to tell any two systems apart: no p can be below 0.5 here." in leaderboard.markdown(
+        [best, other], HEADLINES
+    )
+    leaderboard.write_csv([best, other], tmp_path / "few.csv")
+    assert leaderboard.read_csv(tmp_path / "few.csv")[1].difference_low == -np.inf
+    pictures.leaderboard([best, other], tmp_path / "few.png")
+    best, other = few(9)
+    assert other.p_holm == 2 / 2**9
+    assert (other.difference_high or 0) < -1
+
+
 def test_a_table_without_controls_and_one_system_alone() -> None:
     (only,) = [one for one in leaderboard.build(CELLS[6:7], 100, 0) if one.metric == "mase@4"]
     assert only.best

@@ -1,9 +1,14 @@
 """The bootstrap's coverage and false alarms on simulated data; Holm and Diebold–Mariano against references."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from seqlab.evaluation import significance
 from seqlab.evaluation.significance import diebold_mariano, holm, interval, p_value, paired_bootstrap
@@ -147,3 +152,90 @@ def test_diebold_mariano_edges() -> None:
     assert np.isfinite(diebold_mariano(alternating, np.zeros(20), 2)[0])
     with pytest.raises(ValueError, match="longer than 5"):
         diebold_mariano(np.ones(5), np.zeros(5), 5)
+
+
+# Few examples
+
+
+def pair_of(gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features of two systems whose differences are `gap`."""
+    first, second = (np.stack([part, np.ones(len(gap))], axis=1) for part in (gap, np.zeros(len(gap))))
+    return first, second
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9), st.floats(0.1, 10))
+def test_sign_flips_count_every_flip(values: list[int], unit: float) -> None:
+    gap = np.array(values) * unit
+    flipped = [abs(np.dot(signs, values)) for signs in itertools.product((-1, 1), repeat=len(values))]
+    assert significance.sign_flips(gap).p == np.mean(np.array(flipped) >= abs(sum(values)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, significance.EXACT), st.integers(0, 1000))
+def test_the_exact_interval_ends_where_the_exact_test_does(size: int, seed: int) -> None:
+    gap = np.random.default_rng(seed).normal(0.5, 1, size)
+    found = significance.sign_flips(gap)
+    assert found.too_few == (size < 6) == bool(np.isinf(found.high))
+    assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+    if not found.too_few:
+        for end, inwards in ((found.low, 1e-6), (found.high, -1e-6)):
+            assert significance.sign_flips(gap - end - inwards).p > 0.05
+            assert significance.sign_flips(gap - end + inwards).p < 0.05
+
+
+def test_exact_intervals_of_few_examples_cover() -> None:
+    rng = np.random.default_rng(0)
+    for size, level in ((6, 1 - 2 / 64), (8, 1 - 12 / 256), (12, 1 - 204 / 4096)):
+        inside = [
+            found.low <= 1 <= found.high
+            for found in (significance.sign_flips(rng.laplace(1, 2, size)) for _ in range(600))
+        ]
+        assert np.mean(inside) == pytest.approx(level, abs=0.025)
+
+
+def test_two_pairs_tell_nothing() -> None:
+    found = paired_bootstrap(*pair_of(np.array([3.0, 3.1])), ratio, 1000, seed=0)
+    assert (found.difference, found.p, found.least) == (pytest.approx(3.05), 0.5, 0.5)
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert found.too_few
+
+
+def test_one_example_more_than_the_exact_test_takes_is_bootstrapped() -> None:
+    gap = np.random.default_rng(1).normal(1.5, 1, significance.EXACT + 1)
+    exact = paired_bootstrap(*pair_of(gap[:-1]), ratio, 2000, seed=0)
+    drawn = paired_bootstrap(*pair_of(gap), ratio, 2000, seed=0)
+    assert (exact.least, drawn.least) == (2 / 2**significance.EXACT, 2 / 2001)
+    assert exact.high - exact.low == pytest.approx(drawn.high - drawn.low, rel=0.35)
+
+
+def test_pseudo_values_of_a_mean_are_the_differences_and_of_a_ratio_have_its_jackknife_error() -> None:
+    rng = np.random.default_rng(2)
+    gap = rng.normal(size=9)
+    features = np.stack([gap, np.ones(9)], axis=1)
+    np.testing.assert_allclose(significance.pseudo_values(gap.mean(), significance.leave_one_out(features, ratio)), gap)
+    features[:, 1] = rng.uniform(1, 2, 9)
+    ratio_of = ratio(features.sum(0))
+    left_out = significance.leave_one_out(features, ratio)
+    by_hand = [features[np.arange(9) != i, 0].sum() / features[np.arange(9) != i, 1].sum() for i in range(9)]
+    np.testing.assert_allclose(left_out, by_hand)
+    linear = (features[:, 0] - ratio_of * features[:, 1]) / features[:, 1].mean()
+    assert significance.pseudo_values(ratio_of, left_out).std() == pytest.approx(linear.std(), rel=0.1)
+
+
+@pytest.mark.parametrize("examples", [6, 10, 42, 500])
+def test_detectable_difference_equals_statsmodels(examples: int) -> None:
+    spread = 1.7
+    expected = TTestPower().solve_power(nobs=examples, alpha=0.05, power=0.8) * spread
+    found = significance.detectable(spread / examples**0.5, examples)
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert significance.examples_needed(found * 1.0001, spread / examples**0.5, examples) == examples
+    assert significance.examples_needed(found / 3, spread / examples**0.5, examples) == pytest.approx(
+        TTestPower().solve_power(effect_size=found / 3 / spread, alpha=0.05, power=0.8), abs=1
+    )
+
+
+def test_detectable_difference_of_too_few() -> None:
+    assert significance.detectable(0.1, 5) == np.inf
+    assert significance.detectable(0.0, 6) == 0
+    assert significance.examples_needed(0.0, 0.1, 100) == np.inf

@@ -4,7 +4,9 @@
 * next vector: independent Gaussians; Gaussian random walk
 * forecast: last value, seasonal naive, drift, historical mean, with the Gaussian predictive intervals of Hyndman and
   Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., 5.5; of returns, zero: the price as a random walk
-* class: majority; order-free logistic regression on what is left of a sequence when its order is removed
+* class: majority; and what is left of a sequence when its order is removed, as the textbook uses it: of text, a bag of
+  words with logistic regression; of vectors, moments of each channel with logistic regression, and summary statistics
+  of each channel with boosted trees; of other symbols, their shares with logistic regression
 * translation: each word on its own, in the order of the source
 """
 
@@ -24,6 +26,19 @@ from seqlab.evaluation.metrics import Forecaster
 from seqlab.families.base import Classifier, Predictor
 
 TOKENS = 1 << 18  # positions in a batch while statistics of the training split are gathered
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of each channel, that boosted trees see
+ROUNDS, PATIENCE = 500, 50  # of boosting: at most, and without a gain on validation after which it stops
+TREES = {
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 5,
+    "feature_fraction": 0.5,
+    "seed": 0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbosity": -1,
+}
 
 
 def next_step(train: Sequences, space: Space, smoothing: float) -> dict[str, Predictor]:
@@ -46,14 +61,27 @@ def forecasters(season: int, *, returns: bool) -> dict[str, Forecaster]:
     return {"last_value": SeasonalNaive(1), **seasonal, "drift": Drift(), "historical_mean": HistoricalMean(), **walk}
 
 
-def classifiers(train: Sequences, valid: Sequences, space: Space, ridges: Sequence[float]) -> dict[str, Classifier]:
-    """The controls of classification, by name. ridges: candidate penalties of the order-free one."""
+def classifiers(
+    train: Sequences, valid: Sequences, space: Space, ridges: Sequence[float], *, characters: bool
+) -> dict[str, Classifier]:
+    """The controls of classification, by name.
+
+    ridges: candidate penalties of the logistic regressions. characters: symbols are bytes of UTF-8 text. Raises
+    UserError when there are no labels, or one class alone.
+    """
     if train.labels is None or valid.labels is None:
         raise UserError("controls of classification: the sequences carry no labels")
-    return {
-        "majority": Majority(np.bincount(train.labels, minlength=int(valid.labels.max()) + 1)),
-        "order_free": OrderFree(train, valid, space, ridges),
+    if len(np.unique(train.labels)) < 2:
+        raise UserError("controls of classification: all training sequences are of one class; expected two or more")
+    majority: dict[str, Classifier] = {
+        "majority": Majority(np.bincount(train.labels, minlength=int(valid.labels.max()) + 1))
     }
+    if characters:
+        return majority | {"bag_of_words": BagOfWords(train, valid, ridges)}
+    order_free = {"order_free": OrderFree(train, valid, space, ridges)}
+    if space.symbols:
+        return majority | order_free
+    return majority | order_free | {"summary_trees": SummaryTrees(train, valid)}
 
 
 # Symbols
@@ -311,6 +339,99 @@ class OrderFree:
         mean = x.sum(1, dtype=np.float64) / lengths
         centred = np.where(mask[..., None], x - mean[:, None], 0)
         return np.concatenate([mean, np.sqrt((centred**2).sum(1) / lengths), np.log(lengths)], axis=1)
+
+
+class BagOfWords:
+    """Logistic regression on tf-idf of the words of a text, in lower case, whatever their order (scikit-learn).
+
+    The training split gives words and their weights; the ridge penalty is the one of `ridges` with the least log loss
+    on `valid`. Raises UserError when no training text has a word.
+    """
+
+    def __init__(self, train: Sequences, valid: Sequences, ridges: Sequence[float]):
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
+        labels, held_out = _labels(train), _labels(valid)
+        self.words = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
+        try:
+            features = self.words.fit_transform(map(_text, train))
+        except ValueError:
+            raise UserError("bag of words: no training text has a word") from None
+        self.size = int(max(labels.max(), held_out.max())) + 1
+        best = np.inf
+        for ridge in ridges:
+            model = LogisticRegression(C=1 / ridge, max_iter=1000).fit(features, labels)
+            log_probs = _every_class(
+                model.predict_log_proba(self.words.transform(map(_text, valid))), labels, self.size
+            )
+            loss = -log_probs[np.arange(len(held_out)), held_out].mean()
+            if loss < best:
+                best, self.ridge, self.model, self.labels = loss, ridge, model, labels
+
+    def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        texts = [_text(row[known]) for row, known in zip(x, mask, strict=True)]
+        return _every_class(self.model.predict_log_proba(self.words.transform(texts)), self.labels, self.size)
+
+
+def _text(values: np.ndarray) -> str:
+    return values.astype(np.uint8).tobytes().decode("utf-8", "replace")
+
+
+class SummaryTrees:
+    """Boosted trees on summary statistics of each channel (LightGBM, Ke et al. 2017).
+
+    These are mean, standard deviation, minimum, maximum and QUANTILES, and the log length of the sequence. As many
+    trees as give the least log loss on `valid`.
+
+    One thread and LightGBM's deterministic mode: equal data give equal trees.
+    """
+
+    def __init__(self, train: Sequences, valid: Sequences):
+        import lightgbm
+
+        (features, labels), (held_out, held_out_labels) = self._of_split(train), self._of_split(valid)
+        self.size = int(max(labels.max(), held_out_labels.max())) + 1
+        known = lightgbm.Dataset(features, labels)
+        self.model = lightgbm.train(
+            {**TREES, "objective": "multiclass", "num_class": self.size},
+            known,
+            ROUNDS,
+            valid_sets=[lightgbm.Dataset(held_out, held_out_labels, reference=known)],
+            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+        )
+
+    def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        # Of a class that training lacks the trees say 0; at least as much as float32 can hold of it is left.
+        probs = np.maximum(self.model.predict(self._features(x, mask)), np.finfo(np.float32).tiny)
+        return np.asarray(np.log(probs / probs.sum(1, keepdims=True)))
+
+    def _of_split(self, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
+        parts = [(indices, self._features(batch.x, batch.mask)) for indices, batch in sequences.batches(TOKENS)]
+        order = np.concatenate([indices for indices, _ in parts])
+        return np.concatenate([features for _, features in parts]), _labels(sequences)[order]
+
+    def _features(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return np.stack([self._of_one(row[known].astype(np.float64)) for row, known in zip(x, mask, strict=True)])
+
+    def _of_one(self, values: np.ndarray) -> np.ndarray:
+        """Of (T, C) values; an empty sequence has none (NaN, which the trees take as missing)."""
+        if not len(values):
+            return np.full((4 + len(QUANTILES)) * values.shape[1] + 1, np.nan)
+        moments = values.mean(0), values.std(0), values.min(0), values.max(0)
+        return np.concatenate([*moments, *np.quantile(values, QUANTILES, axis=0), [np.log(len(values))]])
+
+
+def _labels(sequences: Sequences) -> np.ndarray:
+    assert sequences.labels is not None
+    return sequences.labels.astype(np.int64)
+
+
+def _every_class(log_probs: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
+    """(N, K) of answers about the classes that occur in the training labels; an unseen one gets one example's share."""
+    found = np.full((len(log_probs), size), -np.log(len(labels) + size))
+    found[:, np.unique(labels)] = log_probs
+    return found - np.logaddexp.reduce(found, axis=1, keepdims=True)
 
 
 def fit_logistic(features: np.ndarray, labels: np.ndarray, classes: int, ridge: float) -> tuple[np.ndarray, np.ndarray]:

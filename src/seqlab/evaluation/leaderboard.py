@@ -29,10 +29,10 @@ from seqlab.errors import UserError
 from seqlab.evaluation import significance
 from seqlab.evaluation.metrics import Metric, features_of, label_of, metric_of, names_of, order_of
 from seqlab.evaluation.scores import Scores
+from seqlab.evaluation.significance import ALPHA, least_p
 
 CONTROL = "control"  # the strategy of a control's cell
 SCRATCH = "scratch"
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class System:
-    """One row's numbers before it is compared. replicates: (B,) values of the metric on the resampled examples."""
+    """One row's numbers before it is compared.
+
+    replicates: (B,) values of the metric on the resampled examples. left_out: (E,) values without each example, empty
+    where there are enough examples for the bootstrap.
+    """
 
     family: str
     strategy: str
     cells: Sequence[Entry]
     value: float
     replicates: np.ndarray
+    left_out: np.ndarray
 
     @property
     def control(self) -> bool:
@@ -185,12 +190,15 @@ def systems(
             reduce = metric_of(metric).reduce
             points = reduce(features.sum(0))
             values = reduce(drawn.reshape(replicates, *features.shape[1:]))
-            tables[metric] = _over_seeds(by_metric[metric], points, values, draw_seed)
+            left_out = significance.leave_one_out(features, reduce)
+            tables[metric] = _over_seeds(by_metric[metric], points, values, left_out, draw_seed)
     return tables
 
 
-def _over_seeds(cells: Sequence[Entry], points: np.ndarray, values: np.ndarray, seed: int) -> list[System]:
-    """Join the seeds of each system. points: (cells,); values: (B, cells)."""
+def _over_seeds(
+    cells: Sequence[Entry], points: np.ndarray, values: np.ndarray, left_out: np.ndarray, seed: int
+) -> list[System]:
+    """Join the seeds of each system. points: (cells,); values: (B, cells); left_out: (E or 0, cells)."""
     columns: dict[tuple[str, str], list[int]] = {}
     for k, cell in enumerate(cells):
         columns.setdefault((cell.family, cell.strategy), []).append(k)
@@ -201,7 +209,8 @@ def _over_seeds(cells: Sequence[Entry], points: np.ndarray, values: np.ndarray, 
             raise UserError(f"{_name(cells[own[0]])}: two cells with one name; expected one for each seed")
         weights = significance.seed_weights(seeds, len(values), seed)
         drawn = (values[:, own] * weights).sum(1)
-        systems.append(System(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn))
+        without = left_out[:, own].mean(1)
+        systems.append(System(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn, without))
     return systems
 
 
@@ -222,7 +231,7 @@ def _compared(domain: str, task: str, name: str, systems: list[System]) -> list[
 
     rows = []
     for system in systems:
-        low, high = significance.interval(system.replicates)
+        alone = significance.compared(system.value, system.replicates, system.left_out)
         difference, difference_low, difference_high, p_holm = behind.get(id(system), NOTHING)
         gain, gain_low, gain_high, gain_p_holm = gains.get(id(system), NOTHING)
         over, over_low, over_high, over_p = against.get(id(system), NOTHING)
@@ -235,8 +244,8 @@ def _compared(domain: str, task: str, name: str, systems: list[System]) -> list[
                 seeds=len(system.cells),
                 metric=name,
                 value=system.value,
-                low=low,
-                high=high,
+                low=alone.low,
+                high=alone.high,
                 control=system.control,
                 gain_over_scratch=gain,
                 gain_low=gain_low,
@@ -266,16 +275,22 @@ def _compared(domain: str, task: str, name: str, systems: list[System]) -> list[
 
 def _gains(metric: Metric, pairs: list[tuple[System, System]]) -> dict[int, Gain]:
     """How much less each first system loses than its second, Holm-corrected over all pairs; by id of the first."""
-    found = []
-    for system, reference in pairs:
-        point = metric.loss(reference.value) - metric.loss(system.value)
-        drawn = metric.loss(reference.replicates) - metric.loss(system.replicates)
-        found.append(significance.compared(point, drawn))
+    found = [compared(metric, system, reference) for system, reference in pairs]
     adjusted = significance.holm([one.p for one in found])
     return {
         id(system): (one.difference, one.low, one.high, p)
         for (system, _), one, p in zip(pairs, found, adjusted, strict=True)
     }
+
+
+def compared(metric: Metric, system: System, reference: System) -> significance.Comparison:
+    """How much less `system` loses than `reference`, on the same examples."""
+    loss = metric.loss
+    return significance.compared(
+        loss(reference.value) - loss(system.value),
+        loss(reference.replicates) - loss(system.replicates),
+        loss(reference.left_out) - loss(system.left_out),
+    )
 
 
 @dataclass(frozen=True)
@@ -300,13 +315,7 @@ def pairs(cells: Sequence[Entry], task: str, metric: str, replicates: int, seed:
     judged = metric_of(metric)
     rivals.sort(key=lambda system: judged.loss(system.value))
     both = list(itertools.combinations(rivals, 2))
-    found = [
-        significance.compared(
-            judged.loss(other.value) - judged.loss(one.value),
-            judged.loss(other.replicates) - judged.loss(one.replicates),
-        )
-        for one, other in both
-    ]
+    found = [compared(judged, one, other) for one, other in both]
     corrected = significance.holm([one.p for one in found])
     return [
         Pair(system_name(one), system_name(other), made.difference, made.low, made.high, p)
@@ -497,7 +506,10 @@ def _notes(table: list[Row], metric: str) -> list[str]:
     better: Literal["lower", "higher"] | str = target if isinstance(target, str) else f"closer to {target:g}"
     notes.append(f"{best.examples} examples; {better} is better; controls in italics; p is Holm-corrected here.")
     tied = [row.system for row in table if row.p_holm is not None and row.p_holm >= ALPHA]
-    if len(table) > 1:
+    least = least_p(best.examples, len(table) - 1)
+    if least > ALPHA and len(table) > 1:
+        notes.append(f"Too few examples to tell any two systems apart: no p can be below {least:.3g} here.")
+    elif len(table) > 1:
         rest = f"not distinguishable from it: {', '.join(tied)}" if tied else "all others are significantly worse"
         notes.append(f"Best: {best.system}; {rest}.")
     control = best.best_control
@@ -530,6 +542,8 @@ def _short(value: float | None) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
+    if low is not None and np.isinf(low):
+        return "[too few]"
     return f"[{_short(low)}, {_short(high)}]"
 
 

@@ -38,7 +38,6 @@ DECILES = tuple(round(0.1 * k, 1) for k in range(1, 10))
 EXPLODED = 100.0
 LEVELS = (0.025, *DECILES, 0.975)  # of the quantiles that a forecast keeps
 INTERVALS = {"coverage80": (0.1, 0.9, 0.8), "coverage95": (0.025, 0.975, 0.95)}
-EDGES = [level for low, high, _ in INTERVALS.values() for level in (low, high)]
 BINS = 15  # of confidence, Guo et al. (2017)
 
 
@@ -272,7 +271,13 @@ def next_symbols(predictor: Predictor, sequences: Sequences, characters: np.ndar
 
 
 def next_vectors(
-    predictor: Predictor, sequences: Sequences, tokens: int, positions: int, samples: int, seed: int
+    predictor: Predictor,
+    sequences: Sequences,
+    tokens: int,
+    positions: int,
+    samples: int,
+    seed: int,
+    recalibrate: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[Scores, np.ndarray]:
     """Likelihood of all scored positions; CRPS and coverage at up to `positions` of them, evenly spaced, a sequence.
 
@@ -280,8 +285,9 @@ def next_vectors(
     density equals, at every scored observation, that of independent Gaussians with the predictor's moments, CRPS and
     coverage are Gaussian closed forms, exact. Otherwise they come from `samples` one-step draws after each prefix: the
     fair CRPS estimator, unbiased whatever the number of draws, and intervals between sample quantiles. Both look at the
-    same positions, so the two can be compared in pairs. Returns the scores and the probability integral transform of
-    each looked-at value (N,), uniform for a calibrated predictor.
+    same positions, so the two can be compared in pairs. recalibrate: a map of one-step quantiles at LEVELS,
+    (L, N, 1, C), for the intervals alone; likelihood, CRPS and what is returned beside the scores are the density's
+    own: the probability integral transform of each looked-at value (N,), uniform for a calibrated predictor.
     """
     channels = sequences.values.shape[1]
     nats, steps = np.zeros((2, len(sequences)))
@@ -304,18 +310,20 @@ def next_vectors(
 
         pit = ndtr((truth - mean) / deviation)
         crps = crps_gaussian(truth, mean, deviation)
-        bounds = {level: mean + deviation * ndtri(level) for level in EDGES}
+        quantiles = mean + deviation * ndtri(np.array(LEVELS))[:, None, None]
     else:
         draws = _one_step_draws(predictor, sequences, example, step, tokens=tokens, samples=samples, seed=seed)
         pit = ((draws < truth[:, None]).sum(1) + 0.5) / (samples + 1)
         crps = crps_fair(draws, truth)
-        bounds = dict(zip(EDGES, sample_quantiles(draws, EDGES), strict=True))
+        quantiles = sample_quantiles(draws, LEVELS)
+    if recalibrate is not None:
+        quantiles = recalibrate(quantiles[:, :, None])[:, :, 0]
 
     kept = np.flatnonzero(steps)
     ratios = {(NEXT, "nll"): Ratio(kept, nats[kept], steps[kept] * channels)}
     of_values = {"crps": crps}
     for name, (low, high, _) in INTERVALS.items():
-        of_values[name] = (bounds[low] <= truth) & (truth <= bounds[high])
+        of_values[name] = (quantiles[LEVELS.index(low)] <= truth) & (truth <= quantiles[LEVELS.index(high)])
     count = np.bincount(example, minlength=len(sequences)) * channels
     looked = np.flatnonzero(count)
     for name, value in of_values.items():
@@ -445,21 +453,7 @@ def rolling_origin(
     Raises UserError when a series has no more values before its first origin than `season`, or when none is long
     enough for the longest horizon.
     """
-    if series.first is None:
-        raise UserError("rolling origin: the series carry no `first`; expected the first held-out position of each")
-    jobs = []
-    for i, (length, first) in enumerate(zip(series.lengths.tolist(), series.first.tolist(), strict=True)):
-        if length - first < min(horizons):
-            continue
-        if first <= season:
-            raise UserError(
-                f"series {i} has {first} values before its first origin; the period {season} needs {season + 1}"
-            )
-        for origin in np.unique(np.linspace(first, length - min(horizons), origins).round().astype(np.int64)).tolist():
-            jobs.append((i, origin, max(h for h in horizons if origin + h <= length)))
-    if (longest := (series.lengths - series.first).max()) < max(horizons):
-        raise UserError(f"no series has {max(horizons)} values from its first origin on; the most is {longest}")
-
+    jobs = origins_of(series, origins, horizons, season)
     found: dict[tuple[int, int], Forecast] = {}
     for steps in sorted({job[2] for job in jobs}):
         equal = [(i, origin) for i, origin, reach in jobs if reach == steps]
@@ -479,6 +473,33 @@ def rolling_origin(
             )
             found.update(((one.series, one.origin), one) for one in made)
     return [found[i, origin] for i, origin, _ in jobs]
+
+
+def origins_of(series: Sequences, origins: int, horizons: Sequence[int], season: int) -> list[tuple[int, int, int]]:
+    """Series, origin and steps of every forecast of `rolling_origin`, by series and origin; raises what it raises."""
+    if series.first is None:
+        raise UserError("rolling origin: the series carry no `first`; expected the first held-out position of each")
+    jobs = []
+    for i, (length, first) in enumerate(zip(series.lengths.tolist(), series.first.tolist(), strict=True)):
+        if length - first < min(horizons):
+            continue
+        if first <= season:
+            raise UserError(
+                f"series {i} has {first} values before its first origin; the period {season} needs {season + 1}"
+            )
+        for origin in np.unique(np.linspace(first, length - min(horizons), origins).round().astype(np.int64)).tolist():
+            jobs.append((i, origin, max(h for h in horizons if origin + h <= length)))
+    if (longest := (series.lengths - series.first).max()) < max(horizons):
+        raise UserError(f"no series has {max(horizons)} values from its first origin on; the most is {longest}")
+    return jobs
+
+
+def naive_errors(past: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
+    """(C,), (C,): mean absolute and mean squared error of the seasonal naive forecast on (T, C) values: the scales of
+    MASE and RMSSE.
+    """
+    change = past[season:] - past[:-season]
+    return np.abs(change).mean(0), (change**2).mean(0)
 
 
 def _forecast_batch(
@@ -509,10 +530,8 @@ def _forecast_batch(
     forecasts = []
     for row, (i, origin) in enumerate(chosen):
         past, truth = raw(known[row]), raw(series[i][origin : origin + steps].astype(np.float64))
-        change = past[season:] - past[:-season]
-        absolute, squared = np.abs(change).mean(0), (change**2).mean(0)
         # A monotone map takes quantiles to quantiles, so it is applied after them.
-        forecasts.append(Forecast(i, origin, truth, raw(quantiles[:, row]), absolute, squared))
+        forecasts.append(Forecast(i, origin, truth, raw(quantiles[:, row]), *naive_errors(past, season)))
     return forecasts
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from seqlab.artifacts import write_text
-from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import ALPHA, Entry, System, csv_text, field, systems
+from seqlab.evaluation import leaderboard, significance
+from seqlab.evaluation.leaderboard import Entry, System, csv_text, field, systems
 from seqlab.evaluation.metrics import NEXT, label_of, metric_of
+from seqlab.evaluation.significance import ALPHA
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,7 @@ def build(
 
 
 def _compared(domain: str, metric: str, pairs: Sequence[tuple[System, System]]) -> list[Worth]:
-    loss = metric_of(metric).loss
-    compared = [
-        significance.compared(
-            loss(mixed.value) - loss(ordered.value), loss(mixed.replicates) - loss(ordered.replicates)
-        )
-        for ordered, mixed in pairs
-    ]
+    compared = [leaderboard.compared(metric_of(metric), ordered, mixed) for ordered, mixed in pairs]
     adjusted = significance.holm([one.p for one in compared])
     found = [
         Worth(

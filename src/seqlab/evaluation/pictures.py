@@ -90,7 +90,7 @@ def leaderboard(rows: Sequence[Row], path: Path) -> None:
             axes.errorbar(
                 values,
                 [y for y, _ in own],
-                xerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
+                xerr=_bars(values, *bounds),
                 fmt=MARKERS[k % len(MARKERS)],
                 color=CYCLE[k % len(CYCLE)],
                 markersize=5,
@@ -133,10 +133,24 @@ def leaderboard(rows: Sequence[Row], path: Path) -> None:
             figure.legend(loc="outside upper right", ncols=len(strategies))
 
 
+def _bars(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(2, N) lengths of error bars; an interval without an end, of too few examples, has none (NaN)."""
+    lengths = np.maximum([values - low, high - values], 0)
+    return np.where(np.isfinite(lengths), lengths, np.nan)
+
+
+def _low(one: Row | Worth) -> float:
+    return one.low if np.isfinite(one.low) else one.value
+
+
+def _high(one: Row | Worth) -> float:
+    return one.high if np.isfinite(one.high) else one.value
+
+
 def _view(families: Sequence[Row], controls: Sequence[Row]) -> tuple[float, float]:
     """Ends of the axis: all families, and the controls that are no further from them than they from each other."""
     shown = families or controls
-    low, high = min(row.low for row in shown), max(row.high for row in shown)
+    low, high = min(_low(row) for row in shown), max(_high(row) for row in shown)
     span = high - low or 1.0
     near = [row.value for row in controls if low - span <= row.value <= high + span]
     low, high = min([low, *near]), max([high, *near])
@@ -162,7 +176,7 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
             axes.errorbar(
                 [x + 0.4 * ((k + 0.5) / len(systems) - 0.5) for x, _ in own],  # side by side, not on top of each other
                 values,
-                yerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
+                yerr=_bars(values, *bounds),
                 fmt=f"{MARKERS[colour % len(MARKERS)]}{LINES[line % len(LINES)]}",
                 color=CYCLE[colour % len(CYCLE)],
                 markersize=4,
@@ -194,7 +208,7 @@ def gains(rows: Sequence[Row], path: Path) -> None:
         for y, row in enumerate(moved):
             gain, low, high = (part or 0.0 for part in (row.gain_over_scratch, row.gain_low, row.gain_high))
             colour, marker = (BLUE, "o") if low > 0 else (VERMILION, "s") if high < 0 else (GREY, "D")
-            error = [[max(gain - low, 0)], [max(high - gain, 0)]]
+            error = _bars(np.array([gain]), np.array([low]), np.array([high]))
             axes.errorbar(gain, y, xerr=error, fmt=marker, color=colour, markersize=5, capsize=2)
         axes.set_yticks(range(len(moved)), [row.system for row in moved])
         axes.set_ylim(max(len(moved), 1) - 0.4, -0.6)
@@ -215,7 +229,7 @@ def order(found: Sequence[Worth], path: Path) -> None:
             own = [one for one in found if one.domain == domain]
             values = np.array([one.value for one in own])
             bounds = np.array([(one.low, one.high) for one in own]).T
-            error = np.maximum([values - bounds[0], bounds[1] - values], 0)
+            error = _bars(values, *bounds)
             colours = [BLUE if one.low > 0 else VERMILION if one.high < 0 else GREY for one in own]
             axes.barh(range(len(own)), values, 0.6, xerr=error, color=colours, error_kw={"capsize": 2, "linewidth": 1})
             axes.axvline(0, color="black", linewidth=1)
@@ -224,14 +238,14 @@ def order(found: Sequence[Worth], path: Path) -> None:
                 right = one.value >= 0
                 axes.annotate(
                     f"{one.value:+.3g}",
-                    (one.high if right else one.low, y),
+                    (_high(one) if right else _low(one), y),
                     xytext=(4 if right else -4, 0),
                     textcoords="offset points",
                     ha="left" if right else "right",
                     va="center",
                     fontsize=8,
                 )
-            low, high = min(0, *bounds[0]), max(0, *bounds[1])
+            low, high = min(0, *map(_low, own)), max(0, *map(_high, own))
             room = [0.35 if some else 0.05 for some in ((values < 0).any(), (values >= 0).any())]
             axes.set_xlim(low - room[0] * (high - low or 1), high + room[1] * (high - low or 1))
             axes.locator_params(axis="x", nbins=5)
@@ -261,7 +275,7 @@ def label_curves(points: Sequence[Point], path: Path) -> None:
                 axes.errorbar(
                     [100 * point.fraction for point in own],
                     values,
-                    yerr=np.maximum([values - bounds[0], bounds[1] - values], 0),
+                    yerr=_bars(values, *bounds),
                     fmt=f"{MARKERS[k % len(MARKERS)]}{LINES[k % len(LINES)]}",
                     color=CYCLE[k % len(CYCLE)],
                     markersize=4,

@@ -1,4 +1,5 @@
-"""Intervals and p-values by the paired bootstrap over examples, Holm's correction, and the Diebold–Mariano test.
+"""Intervals and p-values by the paired bootstrap over examples, Holm's correction, and the Diebold–Mariano test; how
+small a difference a test set can show.
 
 Systems are compared in pairs: every replicate draws one set of examples and scores all systems on it (Koehn 2004).
 
@@ -7,9 +8,16 @@ at zero, so the two never disagree. BCa was weighed and left: on differences of 
 an interval by little, and its p-values need an inversion of their own. The calibration error alone is biased upwards by
 resampling, and its interval lies high.
 
+Of up to EXACT examples the bootstrap knows too few resamples to be believed: two examples have three. There the test
+is exact: all sign flips of the paired differences (Fisher 1935), whose least p is 2 / 2^n, and the interval is the one
+that ends where that test does, between two means of subsets (Hartigan 1969). Fewer than six examples cannot reach 0.05
+whatever they say: the interval is unbounded, and they are too few to tell. A metric that is no mean is tested by its
+jackknife pseudo-values (Tukey 1958), which for a mean are the differences themselves.
+
 Several seeds are a second, crossed factor (Owen 2007, the pigeonhole bootstrap): examples and seeds are drawn
 independently, systems of equal seeds share the drawn seeds, and of S seeds S - 1 are drawn, which makes the variance
-between so few of them unbiased (Rao and Wu 1988). With one seed the interval speaks of examples alone.
+between so few of them unbiased (Rao and Wu 1988). With one seed the interval speaks of examples alone; so does an
+exact test, which takes the mean over the seeds.
 """
 
 from __future__ import annotations
@@ -22,16 +30,27 @@ import numpy as np
 from seqlab.artifacts import seed_of
 
 CHUNK = 1 << 22  # drawn examples held at a time
+ALPHA = 0.05
+EXACT = 12  # examples up to which all 2^n sign flips are tried
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference, its interval and the two-sided p-value of "there is none"."""
+    """A difference, its interval and the two-sided p-value of "there is none".
+
+    low, high: infinite where no interval of 95% is bounded. least: the least p that any data of this size could give.
+    """
 
     difference: float
     low: float
     high: float
     p: float
+    least: float
+
+    @property
+    def too_few(self) -> bool:
+        """Whether no data of this size could be significant."""
+        return self.least > ALPHA
 
 
 def resampled_sums(features: np.ndarray, replicates: int, seed: int) -> np.ndarray:
@@ -70,9 +89,102 @@ def p_value(differences: np.ndarray) -> float:
     return min(1.0, float(2 * (tail + 1) / (len(differences) + 1)))
 
 
-def compared(difference: float, replicates: np.ndarray) -> Comparison:
-    """A difference with the replicates (B,) of it."""
-    return Comparison(difference, *interval(replicates), p_value(replicates))
+def compared(difference: float, replicates: np.ndarray, left_out: np.ndarray) -> Comparison:
+    """A difference with the replicates (B,) of it, and what it is without each example (E,); empty where E > EXACT."""
+    if len(left_out):
+        return sign_flips(pseudo_values(difference, left_out))
+    return Comparison(difference, *interval(replicates), p_value(replicates), 2 / (len(replicates) + 1))
+
+
+def least_p(examples: int, hypotheses: int = 1) -> float:
+    """The least p that a test of this many examples can give, after Holm's correction over so many hypotheses.
+
+    Above EXACT examples the bootstrap's own bound is of its replicates, and this one is beyond reach.
+    """
+    return min(1.0, max(1, hypotheses) * 2 / 2.0 ** min(examples, 1000))
+
+
+def leave_one_out(features: np.ndarray, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(E, ...): the metric without each example, of features (E, ..., D); empty where E > EXACT.
+
+    Of a single example there is nothing without it: its own value stands for that.
+    """
+    if len(features) > EXACT:
+        return np.empty((0, *features.shape[1:-1]))
+    return reduce(features.sum(0) - features if len(features) > 1 else features)
+
+
+def standard_error(difference: Callable[[np.ndarray], np.ndarray], features: np.ndarray) -> float:
+    """The jackknife's, of a function of the sums of features (E, ...); infinite of a single example."""
+    size = len(features)
+    if size < 2:
+        return float("inf")
+    left_out = difference(features.sum(0) - features)
+    return float(np.sqrt((size - 1) * left_out.var()))
+
+
+def pseudo_values(value: float, left_out: np.ndarray) -> np.ndarray:
+    """(E,) jackknife pseudo-values; their mean is the value less its jackknife bias, of a mean the value itself."""
+    size = len(left_out)
+    return np.asarray(size * value - (size - 1) * left_out)
+
+
+def sign_flips(differences: np.ndarray) -> Comparison:
+    """The exact test that differences (n,), n <= EXACT, lie symmetrically about zero, and its interval of the centre.
+
+    With n paired differences there are 2^n sign flips. As many of them reach the observed mean as there are subsets
+    whose sum is not positive (the empty one included), so the p-value and the interval are read off the means of the
+    2^n - 1 others: of 95% are those from the k-th smallest to the k-th largest, k = floor(2^n / 40), none where k is 0.
+    """
+    size = len(differences)
+    flips = 1 << size
+    chosen = (np.arange(1, flips)[:, None] >> np.arange(size)) & 1
+    means = np.sort(chosen @ differences / chosen.sum(1))
+    # Sums of the same numbers in another order differ in their last digits, and would miss a tie with zero.
+    means[np.abs(means) <= 1e-12 * np.abs(differences).max()] = 0
+    tail = 1 + min((means <= 0).sum(), (means >= 0).sum())
+    k = int(ALPHA / 2 * flips)
+    low, high = (means[k - 1], means[-k]) if k else (-np.inf, np.inf)
+    return Comparison(float(differences.mean()), float(low), float(high), min(1.0, 2 * tail / flips), least_p(size))
+
+
+def detectable(error: float, examples: int, power: float = 0.8) -> float:
+    """The least true difference that a two-sided paired test at ALPHA finds with this probability.
+
+    error: standard error of the difference over `examples` pairs. From the noncentral t distribution (Cohen 1988,
+    chapter 2). Infinite where the pairs are too few for any difference.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    if least_p(examples) > ALPHA:
+        return float("inf")
+    if error == 0:
+        return 0.0
+    freedom = examples - 1
+    bound = t.ppf(1 - ALPHA / 2, freedom)
+
+    def excess(shift: float) -> float:
+        return float(nct.sf(bound, freedom, shift) - power)  # the far tail's share is below 1e-5 at a power of 0.8
+
+    return error * float(brentq(excess, 0, 2 * bound + 10))
+
+
+def examples_needed(difference: float, error: float, examples: int, power: float = 0.8) -> float:
+    """Pairs of the same spread that would make this true difference detectable; infinite where there is none."""
+    if difference == 0:
+        return float("inf")
+    spread, most = error * examples**0.5, 1 << 40
+    low, high = 1, 2
+    while detectable(spread / high**0.5, high, power) > abs(difference):
+        low, high = high, 2 * high
+        if high > most:
+            return float("inf")
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = detectable(spread / middle**0.5, middle, power) <= abs(difference)
+        low, high = (low, middle) if enough else (middle, high)
+    return float(high)
 
 
 def paired_bootstrap(
@@ -82,7 +194,7 @@ def paired_bootstrap(
     replicates: int,
     seed: int,
 ) -> Comparison:
-    """reduce(sums of first) - reduce(sums of second), averaged over seeds.
+    """reduce(sums of first) - reduce(sums of second), averaged over seeds; an exact test of up to EXACT examples.
 
     first, second: features (E, D) of the same examples, or (S, E, D) of the same S seeds; reduce: (..., D) -> (...).
     """
@@ -92,7 +204,8 @@ def paired_bootstrap(
     weights = seed_weights(range(seeds), replicates, seed)
     drawn = (reduce(sums.reshape(replicates, systems, seeds, width)) * weights[:, None]).sum(2)
     point = reduce(both.sum(2)).mean(1)
-    return compared(float(point[0] - point[1]), drawn[:, 0] - drawn[:, 1])
+    left_out = leave_one_out(both.transpose(2, 0, 1, 3), reduce).mean(2)
+    return compared(float(point[0] - point[1]), drawn[:, 0] - drawn[:, 1], left_out[:, 0] - left_out[:, 1])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

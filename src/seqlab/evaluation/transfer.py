@@ -20,8 +20,9 @@ import numpy as np
 
 from seqlab.artifacts import write_text
 from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import ALPHA, Entry, System, csv_text, field, systems
+from seqlab.evaluation.leaderboard import Entry, System, compared, csv_text, field, systems
 from seqlab.evaluation.metrics import label_of, metric_of, names_of
+from seqlab.evaluation.significance import ALPHA
 
 Key = tuple[str, str, str, str]  # domain, task, family, strategy
 
@@ -140,16 +141,14 @@ def _points(
         for (family, strategy), own in shares.items():
             reference = shares.get((family, controls[strategy]), {}).get(share)
             if share in own and reference is not None and own[share] is not reference:
-                point = metric.loss(reference.value) - metric.loss(own[share].value)
-                drawn = metric.loss(reference.replicates) - metric.loss(own[share].replicates)
-                found[family, strategy, share] = significance.compared(point, drawn)
+                found[family, strategy, share] = compared(metric, own[share], reference)
         keys = [key for key in found if key[2] == share]
         adjusted |= dict(zip(keys, significance.holm([found[key].p for key in keys]), strict=True))
     points = []
     for (family, strategy), own in sorted(shares.items()):
         for share, system in sorted(own.items()):
             one = found.get((family, strategy, share))
-            low, high = significance.interval(system.replicates)
+            alone = significance.compared(system.value, system.replicates, system.left_out)
             points.append(
                 Point(
                     *table,
@@ -158,8 +157,8 @@ def _points(
                     fraction=share,
                     seeds=len(system.cells),
                     value=system.value,
-                    low=low,
-                    high=high,
+                    low=alone.low,
+                    high=alone.high,
                     control=controls[strategy],
                     gain=None if one is None else one.difference,
                     gain_low=None if one is None else one.low,
@@ -188,9 +187,11 @@ def _curves(
         area = None
         if len(common) > 1:
             weights = log_weights(common)
-            gained = [loss(reference[share].value) - loss(own[share].value) for share in common]
-            drawn = np.stack([loss(reference[share].replicates) - loss(own[share].replicates) for share in common])
-            area = significance.compared(float(weights @ gained), weights @ drawn)
+            both = [(reference[share], own[share]) for share in common]
+            gained = [loss(control.value) - loss(system.value) for control, system in both]
+            drawn = np.stack([loss(control.replicates) - loss(system.replicates) for control, system in both])
+            left_out = np.stack([loss(control.left_out) - loss(system.left_out) for control, system in both])
+            area = significance.compared(float(weights @ gained), weights @ drawn, weights @ left_out)
         goal = loss(reference[1.0].value) if 1.0 in reference else -math.inf
         key, against = ((domain, task, family, who) for who in (strategy, control))
         took, took_control = (trainings[of, common[-1]] for of in (key, against))

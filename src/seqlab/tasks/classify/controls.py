@@ -15,6 +15,7 @@ RIDGES = [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0]  # penalties from which the order
 
 def controls(test: Test) -> Mapping[str, Scores]:
     train, valid = (test.prepared.split(LABELLED, split) for split in ("train", "valid"))
-    classifiers = made.classifiers(train, valid, test.prepared.meta.space, RIDGES)
+    meta = test.prepared.meta
+    classifiers = made.classifiers(train, valid, meta.space, RIDGES, characters=meta.characters)
     sequences = test.sequences(LABELLED)
     return {name: judge.classes(classifier, sequences) for name, classifier in classifiers.items()}

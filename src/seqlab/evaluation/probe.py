@@ -1,0 +1,308 @@
+"""Leaks and invariances, looked for rather than assumed: each probe returns what it found, nothing where all is well.
+
+* `future`: a changed future changes no past score
+* `training_alone`: a changed test split changes nothing that is made from training (scalers, vocabularies, projections)
+* `overlaps`: no held-out sequence occurs in another split, or in the source
+* `shuffled_labels`: with the labels of training shuffled, a classifier falls to the majority
+* `batches`: no score depends on the size of the evaluation's batches, or on the order of the examples
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from seqlab.artifacts import seed_of, sha256
+from seqlab.data.sequences import Batch, Sequences
+from seqlab.evaluation.scores import Predictions, Ratio, Scores
+from seqlab.families.base import Predictor
+
+TOLERANCE = 1e-4  # relative, of scores that should be equal: float32 sums in another order differ by less
+SIGNIFICANT = 1e-4  # of a probe's own test: a suite runs hundreds of them
+SHINGLE = 32  # positions that are looked up at once
+FACTOR = np.uint64(0x5851F42D4C957F2D)  # of the rolling hash
+HELD_OUT = ("valid", "test")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a probe found. probe: its name; subject: what it was about; found: a clause for people."""
+
+    probe: str
+    subject: str
+    found: str
+
+
+# Future
+
+
+def future(predictor: Predictor, sequences: Sequences, subject: str, seed: int) -> list[Finding]:
+    """Replaces what follows a random position of each sequence, and compares what is said of the positions up to it.
+
+    Looks at `log_prob`, and at `distribution` (symbols) or `moments` (vectors), which speak of the next position too.
+    """
+    batch = sequences.batch(np.arange(len(sequences)))
+    rng = np.random.default_rng(seed)
+    cut = rng.integers(1, np.maximum(batch.mask.sum(1), 2))
+    later = np.arange(batch.x.shape[1]) >= cut[:, None]
+    other = replace(batch, x=np.where(_like(later & batch.mask, batch.x), _other(batch, rng), batch.x))
+    findings = []
+    for name, say in _answers(predictor, sequences.symbols).items():
+        before, after = say(batch), say(other)
+        # Answers after T + 1 prefixes include the one on all positions up to the cut.
+        known = np.arange(before.shape[1]) < (cut + (name != "log_prob"))[:, None]
+        known &= np.pad(batch.mask, [(0, 0), (0, before.shape[1] - batch.mask.shape[1])], constant_values=True)
+        wrong = known & ~np.isclose(before, after, rtol=TOLERANCE, atol=TOLERANCE).reshape(*known.shape, -1).all(2)
+        if wrong.any():
+            row, step = (int(part[0]) for part in np.nonzero(wrong))
+            findings.append(
+                Finding(
+                    "future",
+                    subject,
+                    f"{name} at position {step} of sequence {row} changes with positions from {cut[row]} on"
+                    f" ({int(wrong.sum()) - 1} more)",
+                )
+            )
+    return findings
+
+
+def _answers(predictor: Predictor, symbols: bool) -> dict[str, Callable[[Batch], np.ndarray]]:
+    found: dict[str, Callable[[Batch], np.ndarray]] = {
+        "log_prob": lambda batch: predictor.log_prob(batch.x, batch.mask),
+    }
+    if symbols:
+        found["distribution"] = lambda batch: np.exp(predictor.distribution(batch.x, batch.mask))
+    else:
+        found["moments"] = lambda batch: np.concatenate(predictor.moments(batch.x, batch.mask), axis=2)
+    return found
+
+
+def _other(batch: Batch, rng: np.random.Generator) -> np.ndarray:
+    """Other content of the same kind: symbols that occur in the batch, values of the same spread."""
+    if batch.x.ndim == 2:
+        return np.asarray(rng.choice(np.unique(batch.x[batch.mask]), batch.x.shape))
+    spread = batch.x[batch.mask].std(0) + 1
+    return np.asarray(batch.x + spread * rng.standard_normal(batch.x.shape), batch.x.dtype)
+
+
+def _like(flags: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return flags.reshape(*flags.shape, *[1] * (x.ndim - 2))
+
+
+# Training alone
+
+
+def training_alone(prepare: Callable[[Path, Path], None], raw: Path, altered: Path, folder: Path) -> list[Finding]:
+    """Prepares the raw files and a copy whose test content alone is altered, and compares all that is not test.
+
+    prepare: from a raw folder to an output folder; the two outputs are left under `folder`. Files of a folder called
+    `test` may differ, and meta.json, which counts them; that nothing differs at all is a finding too: then the probe
+    has looked at nothing.
+    """
+    outputs = [folder / "as_is", folder / "altered"]
+    for source, out in zip((raw, altered), outputs, strict=True):
+        prepare(source, out)
+    hashes = [{path.relative_to(out): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
+              for out in outputs]  # fmt: skip
+    changed = sorted(path for path in hashes[0].keys() | hashes[1].keys() if hashes[0].get(path) != hashes[1].get(path))
+    if not any("test" in path.parts for path in changed):
+        return [
+            Finding("training_alone", raw.name, "the altered raw files give the same test split; nothing was probed")
+        ]
+    return [
+        Finding("training_alone", raw.name, f"{path} changes with the content of the test split")
+        for path in changed
+        if "test" not in path.parts and path.name != "meta.json"
+    ]
+
+
+# Overlap
+
+
+def overlaps(splits: Mapping[tuple[str, str], Sequences]) -> list[Finding]:
+    """Of every held-out split with every other one that is not its namesake in another set, by (set, split).
+
+    Vectors overlap when the scored part of a sequence occurs whole, and anywhere, in the other split: in that one's
+    scored parts where it is held out itself, for what stands before them is the past of both. Symbols overlap when the
+    sequence is one of the other split's: short sentences stand within longer ones in any language.
+    """
+    findings = []
+    for (one, split), (other, against) in itertools.permutations(splits, 2):
+        first, second = splits[one, split], splits[other, against]
+        if split not in HELD_OUT or split == against or first.symbols != second.symbols:
+            continue
+        if first.values.shape[1:] != second.values.shape[1:]:
+            continue
+        among = _scored(second) if against in HELD_OUT else list(second)
+        found = (_equal if first.symbols else occurring)(_scored(first), among)
+        if len(found):
+            findings.append(
+                Finding(
+                    "overlap",
+                    f"{one}/{split}",
+                    f"{len(found)} of {len(first)} sequences stand in {other}/{against} as well, the first is"
+                    f" {found[0]}",
+                )
+            )
+    return findings
+
+
+def _scored(sequences: Sequences) -> list[np.ndarray]:
+    first = np.zeros(len(sequences), np.int64) if sequences.first is None else sequences.first
+    return [one[start:] for one, start in zip(sequences, first, strict=True)]
+
+
+def _equal(wanted: Sequence[np.ndarray], among: Sequence[np.ndarray]) -> np.ndarray:
+    """Indices of the arrays of `wanted` that are among the others."""
+    known = {one.tobytes() for one in among}
+    return np.array([index for index, one in enumerate(wanted) if one.tobytes() in known], np.int64)
+
+
+def occurring(wanted: Sequence[np.ndarray], among: Sequence[np.ndarray]) -> np.ndarray:
+    """Indices of the arrays (T, ...) of `wanted`, longer than one position, that occur whole in one of `among`.
+
+    The beginnings of all, SHINGLE positions long or whole, are looked up by a hash at every position of `among`; what
+    agrees is compared in full.
+    """
+    if not wanted or not among:
+        return np.empty(0, np.int64)
+    widths = np.minimum([len(one) for one in wanted], SHINGLE)
+    text, ends = np.concatenate(among), np.cumsum([len(one) for one in among])
+    hashes = _hashes(text)
+    found: set[int] = set()
+    windows = np.zeros(len(hashes), np.uint64)  # of the `width` positions from each on: a polynomial modulo 2^64
+    for width in range(1, int(widths.max()) + 1):
+        size = max(0, len(hashes) - width + 1)
+        windows = windows[:size] * FACTOR + hashes[width - 1 :]
+        own = np.flatnonzero(widths == width).tolist() if width > 1 else []
+        if not own or not size:
+            continue
+        begins: dict[int, list[int]] = {}
+        for index, begin in zip(own, _beginnings([wanted[k] for k in own], width), strict=True):
+            begins.setdefault(begin, []).append(index)
+        for place in np.flatnonzero(np.isin(windows, np.array(list(begins), np.uint64))).tolist():
+            end = int(ends[np.searchsorted(ends, place, side="right")])
+            for index in begins[int(windows[place])]:
+                stop = place + len(wanted[index])
+                if index not in found and stop <= end and np.array_equal(text[place:stop], wanted[index]):
+                    found.add(index)
+    return np.array(sorted(found), np.int64)
+
+
+def _beginnings(wanted: Sequence[np.ndarray], width: int) -> list[int]:
+    """The hash of the first `width` positions of each."""
+    hashes = _hashes(np.concatenate([one[:width] for one in wanted])).reshape(-1, width)
+    total = np.zeros(len(wanted), np.uint64)
+    for column in hashes.T:
+        total = total * FACTOR + column
+    return [int(one) for one in total]
+
+
+def _hashes(values: np.ndarray) -> np.ndarray:
+    """(T,) uint64 of the positions of (T, ...) values."""
+    flat = np.ascontiguousarray(values).reshape(len(values), -1)
+    bits = flat.view(np.uint32) if flat.dtype == np.float32 else flat
+    mixed = np.full(len(flat), FACTOR, np.uint64)
+    for column in bits.T.astype(np.uint64):
+        mixed = (mixed ^ column) * np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser
+        mixed ^= mixed >> np.uint64(33)
+    return mixed
+
+
+# Labels
+
+
+def with_shuffled_labels(sequences: Sequences, seed: int) -> Sequences:
+    """The same sequences, each with the label of another."""
+    assert sequences.labels is not None
+    return replace(sequences, labels=np.random.default_rng(seed).permutation(sequences.labels))
+
+
+def shuffled_labels(answers: Predictions, subject: str) -> list[Finding]:
+    """Of a classifier that was trained on shuffled labels: whether it knows the true ones better than the majority.
+
+    Guesses that do not depend on the label are right no more often than the largest class is met, so a binomial test
+    against its share is on the safe side.
+    """
+    from scipy.stats import binomtest
+
+    hits = int((answers.log_probs.argmax(1) == answers.labels).sum())
+    size = len(answers.labels)
+    share = np.bincount(answers.labels).max() / size
+    if binomtest(hits, size, share, alternative="greater").pvalue >= SIGNIFICANT:
+        return []
+    clause = f"trained on shuffled labels it is right on {hits / size:.1%} of {size}, the majority on {share:.1%}"
+    return [Finding("shuffled_labels", subject, clause)]
+
+
+# Batches and order
+
+
+def batches(
+    score: Callable[[Sequences, int, int], Scores], sequences: Sequences, tokens: Sequence[int], subject: str, seed: int
+) -> list[Finding]:
+    """Scores the same sequences in batches of each size, and in reverse order.
+
+    score: sequences, positions in a batch, seed -> scores. What a second seed does not change must be equal up to
+    TOLERANCE; what is sampled may differ by as much as two seeds do, on the mean over the examples.
+    """
+    base, reseeded = (score(sequences, tokens[0], seed_of(seed, k)) for k in range(2))
+    others = [(f"{size} positions", score(sequences, size, seed_of(seed, 0))) for size in tokens[1:]]
+    backwards = np.arange(len(sequences))[::-1]
+    turned = score(sequences.subset(backwards), tokens[0], seed_of(seed, 0))
+    others.append(("the order reversed", _reordered(turned, backwards)))
+    return [
+        Finding("batches", f"{subject} {metric}", f"{clause} with {how} instead of {tokens[0]} positions in order")
+        for how, other in others
+        for metric, clause in _differences(base, reseeded, other)
+    ]
+
+
+def _reordered(found: Scores, places: np.ndarray) -> Scores:
+    """As if example k had been example places[k]."""
+    ratios = {}
+    for key, one in found.ratios.items():
+        example = places[one.example]
+        order = np.argsort(example)
+        ratios[key] = Ratio(example[order], one.numerator[order], one.denominator[order])
+    predictions = {}
+    for task, answers in found.predictions.items():
+        example = places[answers.example]
+        order = np.argsort(example)
+        predictions[task] = Predictions(example[order], answers.labels[order], answers.log_probs[order])
+    return Scores(ratios, predictions)
+
+
+def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tuple[str, str]]:
+    """Metrics, or tasks, on which two evaluations disagree, and how."""
+    for key, one in base.ratios.items():
+        two, again = other.ratios.get(key), reseeded.ratios[key]
+        if two is None or not np.array_equal(one.example, two.example):
+            yield key[1], f"{len(one.example)} examples become {0 if two is None else len(two.example)}"
+            continue
+        change = _per_example(two) - _per_example(one)
+        noise = _per_example(again) - _per_example(one)
+        size = np.abs(_per_example(one)).mean()
+        if not noise.any():
+            wrong = np.abs(change) > TOLERANCE * (np.abs(_per_example(one)) + size)
+            if wrong.any():
+                worst = int(np.argmax(np.abs(change)))
+                yield key[1], f"example {one.example[worst]} changes by {change[worst]:.3g}"
+        elif abs(change.mean()) > 5 * np.sqrt((noise**2).mean() / len(noise)):
+            yield key[1], f"the mean changes by {change.mean():.3g}, more than another seed explains"
+    for task, answers in base.predictions.items():
+        two_answers = other.predictions.get(task)
+        if two_answers is None or not np.array_equal(answers.example, two_answers.example):
+            count = 0 if two_answers is None else len(two_answers.example)
+            yield task, f"{len(answers.example)} answers become {count}"
+        elif not np.allclose(np.exp(answers.log_probs), np.exp(two_answers.log_probs), atol=TOLERANCE):
+            worst = int(np.abs(np.exp(answers.log_probs) - np.exp(two_answers.log_probs)).max(1).argmax())
+            yield task, f"the probabilities of example {answers.example[worst]} change"
+
+
+def _per_example(one: Ratio) -> np.ndarray:
+    return one.numerator / np.where(one.denominator == 0, 1, one.denominator)
