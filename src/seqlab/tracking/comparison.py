@@ -103,7 +103,7 @@ def deviations(cells: Iterable[Cell], headlines: Headlines) -> dict[Key, float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared. rows: by table, best first. costs: by domain, trained task, family and strategy.
+    """What was compared. rows: by table, best first. costs: by domain, task, family and strategy.
 
     verdicts: of each domain, Markdown. rerun: the command that makes a system again.
     """
@@ -126,15 +126,19 @@ class Comparison:
     def cost_of(self, system: System) -> dict[str, float]:
         """`cost/seconds` and what else is known."""
         whose = system.domain, system.family, system.strategy
-        spent = [cost for (domain, _, *own), cost in self.costs.items() if (domain, *own) == whose]
         rows = [row for row in self.rows if (row.domain, row.family, row.strategy) == whose]
         sizes = [row.parameters for row in rows if row.parameters is not None]
         # Tasks that one model answers have one training, and repeat its figures.
+        spent = {
+            (cost.seconds, cost.peak_memory_mb)
+            for (domain, _, *own), cost in self.costs.items()
+            if (domain, *own) == whose
+        }
         flops = {(row.parameters, row.train_flops) for row in rows if row.train_flops is not None}
         values = {}
         if spent:
-            values["seconds"] = sum(cost.seconds for cost in spent)
-            values["peak_memory_mb"] = max(cost.peak_memory_mb for cost in spent)
+            values["seconds"] = sum(seconds for seconds, _ in spent)
+            values["peak_memory_mb"] = max(peak for _, peak in spent)
         if flops:
             values["train_flops"] = sum(one for _, one in flops)
         if sizes:
