@@ -92,20 +92,20 @@ def test_a_family_and_a_control_have_their_scores_under_one_name(run: Any) -> No
         for parts in (("rnn", "full"), ("seasonal_naive", leaderboard.CONTROL, True))
     )
     assert rnn["forecast/mase_4"] < naive["forecast/mase_4"]
-    assert rnn["forecast/mase_4_low"] < rnn["forecast/mase_4"] < rnn["forecast/mase_4_high"]
-    assert set(naive) == {"forecast/mase_4", "forecast/mase_4_low", "forecast/mase_4_high", *COSTLESS}
+    assert rnn["interval/forecast_mase_4_low"] < rnn["forecast/mase_4"] < rnn["interval/forecast_mase_4_high"]
+    assert set(naive) == {"forecast/mase_4", "interval/forecast_mase_4_low", "interval/forecast_mase_4_high", *COSTLESS}
 
 
 def test_spread_over_seeds_and_cost_stand_beside_the_score(run: Any) -> None:
     values, _ = run.systems[System("default", "series", "rnn", "full")]
     means = [float(one.scores.ratios[FORECAST, "mase@4"].value) for one in CELLS[:3]]
     assert values["forecast/mase_4"] == pytest.approx(statistics.mean(means))
-    assert values["forecast/mase_4_std"] == pytest.approx(statistics.stdev(means))
-    assert values["classify/accuracy_std"] == 0
+    assert values["interval/forecast_mase_4_std"] == pytest.approx(statistics.stdev(means))
+    assert values["interval/classify_accuracy_std"] == 0
     assert (values["cost/seconds"], values["cost/peak_memory_mb"]) == (80, 60)
     # The figures of a cell's rows are those of one training, told once.
     assert (values["cost/train_flops"], values["cost/parameters"]) == (1.5e12, 1000)
-    assert "forecast/mase_4_std" not in run.systems[System("default", "series", "ar", "full")][0], "one seed"
+    assert "interval/forecast_mase_4_std" not in run.systems[System("default", "series", "ar", "full")][0], "one seed"
 
 
 def test_the_comparison_itself_has_few_metrics_and_all_rows_in_a_table(run: Any) -> None:

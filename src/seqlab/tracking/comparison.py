@@ -27,6 +27,7 @@ Key = tuple[str, str, str, str, str]
 """Domain, task, family, strategy and metric."""
 
 TABLE = "headline.csv"
+SPREAD = "interval"
 COLUMNS = ("domain", "task", "metric", "system", "value", "low", "high", "deviation", "seeds", "examples", "seconds")
 COST_COLUMNS = {
     "cost/seconds": "of training, over all its tasks, mean over seeds; as measured, so it differs from run to run",
@@ -89,6 +90,11 @@ class Cost(Protocol):
     def peak_memory_mb(self) -> float: ...
 
 
+def spread_names(task: str, metric: str) -> list[str]:
+    """What the ends of a score's interval, and its deviation, are called: apart from the scores, which charts show."""
+    return [names.clean(f"{SPREAD}/{task}_{metric}_{end}") for end in ("low", "high", "std")]
+
+
 def deviations(cells: Iterable[Cell], headlines: Headlines) -> dict[Key, float]:
     """Standard deviation over seeds (n - 1) of every headline score that more than one seed has."""
     found: dict[Key, list[float]] = {}
@@ -147,10 +153,10 @@ class Comparison:
 
     def scores_of(self, row: Row) -> dict[str, float]:
         """A headline score with its interval over seeds and examples and its spread over seeds, where there is one."""
-        name = names.score(row.task, row.metric)
         key = row.domain, row.task, row.family, row.strategy, row.metric
-        parts = {"": row.value, "_low": row.low, "_high": row.high, "_std": self.deviations.get(key, math.nan)}
-        return {f"{name}{end}": value for end, value in parts.items() if math.isfinite(value)}
+        values = row.value, row.low, row.high, self.deviations.get(key, math.nan)
+        named = zip((names.score(row.task, row.metric), *spread_names(row.task, row.metric)), values, strict=True)
+        return {name: value for name, value in named if math.isfinite(value)}
 
     def columns(self, domain: str) -> dict[str, str]:
         """What the metrics of a system mean, for people."""
@@ -159,7 +165,7 @@ class Comparison:
             better = metric_of(metric).better
             direction = f"{better} is better" if isinstance(better, str) else f"closer to {better:g} is better"
             found[names.score(task, metric)] = f"{label_of(metric)} on test, mean over seeds; {direction}"
-        ends = {"…_low, …_high": "95% interval", "…_std": "standard deviation over seeds, where there are several"}
+        ends = {f"{SPREAD}/…_low, …_high": "95% interval over seeds and examples", f"{SPREAD}/…_std": "over seeds"}
         return found | ends | COST_COLUMNS
 
 
@@ -191,7 +197,8 @@ def describe(run: Run, made: Comparison, domain: str) -> None:
     scores = [names.score(task, metric) for task, metric in tables]
     seconds = names.cost("seconds")
     lower = metric_of(tables[0][1]).better == "lower"
-    view = View(made.suite, [*scores, seconds], lower, [(seconds, one) for one in scores])
+    others = [name for table in tables for name in spread_names(*table)] + list(COST_COLUMNS)[1:]
+    view = View(made.suite, [*scores, seconds], lower, [(seconds, one) for one in scores], others)
     run.experiment(domain, view, made.verdicts.get(domain, ""))
 
 

@@ -32,13 +32,15 @@ class View:
     """The systems of one suite beside each other.
 
     metrics: columns, a bar chart each, the first one sorts. lower: whether less of the first is better. scatters: pairs
-    of metrics, one along each axis.
+    of metrics, one along each axis. others: metrics of the systems that get no chart: MLflow gives one to every metric
+    that it is not told about.
     """
 
     suite: str
     metrics: Sequence[str]
     lower: bool
     scatters: Sequence[tuple[str, str]] = ()
+    others: Sequence[str] = ()
 
     @property
     def key(self) -> str:
@@ -47,7 +49,8 @@ class View:
     def tag(self, time: int) -> tuple[str, str]:
         """The experiment's tag. time: of its making, in milliseconds."""
         metrics = [clean(metric) for metric in self.metrics]
-        columns = [f"tags.`{name}`" for name in ("family", "strategy", "control")]
+        widths = dict.fromkeys((f"tags.`{name}`" for name in ("family", "strategy", "control")), 110)
+        widths |= dict.fromkeys((f"metrics.`{metric}`" for metric in metrics), 150)
         section = f"{self.key}-section"
         charts: list[Mapping[str, Any]] = [
             {"type": "BAR", "metricKey": metric, "displayName": metric, "runsCountToCompare": MOST_BARS}
@@ -62,17 +65,21 @@ class View:
             }
             for x, y in self.scatters
         ]
+        charts += [{"type": "BAR", "metricKey": clean(metric), "deleted": True} for metric in self.others]
         state = {
             "searchFilter": f"tags.{KIND} = '{SYSTEM}' AND tags.suite = '{self.suite}'",
             "orderByKey": f"metrics.`{metrics[0]}`",
             "orderByAsc": self.lower,
-            "selectedColumns": columns + [f"metrics.`{metric}`" for metric in metrics],
+            "selectedColumns": list(widths),
+            "columnOrder": list(widths),
+            "columnWidths": widths,
             "runsHiddenMode": "SHOW_ALL",
             "hideEmptyCharts": True,
             "compareRunCharts": [
                 {"uuid": f"{self.key}-{i}", "metricSectionId": section, "deleted": False, "isGenerated": False, **chart}
                 for i, chart in enumerate(charts)
             ],
+            "isAccordionReordered": True,  # or what is not ours comes first, where it is spelt so
             "compareRunSections": [
                 {"uuid": section, "name": "Families", "display": True, "isReordered": False, "deleted": False}
                 | {"isGenerated": False}
