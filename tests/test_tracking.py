@@ -405,7 +405,10 @@ def test_a_comparison_is_written_on_systems_experiments_and_its_own_run(reposito
     leaderboard = here.get_experiment_by_name("seqlab/leaderboard")
     assert leaderboard is not None
     compared = here.search_runs([leaderboard.experiment_id], order_by=["start_time DESC"])[0]
-    assert compared.data.tags["mlflow.note.content"] == "**rnn** is best"
+    verdict, _, links = compared.data.tags["mlflow.note.content"].partition("\n\n")
+    assert verdict == "**rnn** is best"
+    assert links.startswith("* seqlab/strings: [table](#/experiments/")
+    assert links.count("* ") == 1
     assert compared.data.tags["kind"] == "comparison"
     assert system.data.tags["link.compare"] == compared.info.run_id
     assert f"runs/{compared.info.run_id}?workflowType=machine_learning" in system.data.tags["mlflow.note.content"]
@@ -495,7 +498,8 @@ def test_an_uploader_killed_after_any_call_leaves_nothing_to_repeat(
             killed = False
         found = {run.info.run_name: run for run in runs()}
         seen, system = found[f"run {made}"], found[f"rnn {made}·full"]
-        assert (seen.info.status, seen.data.tags["mlflow.note.content"]) == ("FINISHED", "verdict")
+        description = seen.data.tags["mlflow.note.content"]
+        assert (seen.info.status, description.count("verdict"), description.count("* ")) == ("FINISHED", 1, 1)
         assert (system.info.status, [value for _, value in points(system, "next_step/bpc")]) == ("FINISHED", [2.0])
         assert points(seen, "train/loss") == [(step, float(step)) for step in range(25)]
         assert points(seen, "score") == [(0, 1.0)]

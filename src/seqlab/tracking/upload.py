@@ -336,12 +336,21 @@ class Uploader:
         for name, value in event["tags"].items():
             text = f"{value}\n\n" + "\n".join(lines) if name == NOTE else value
             client.set_experiment_tag(experiment, name, text)
+        table, charts = (runs_address(experiment, event["suite"], charts) for charts in (False, True))
+        self._below(client, state, f"* {event['experiment']}: [table]({table}), [charts]({charts})")
 
     def _note(self, client: MlflowClient, state: State, text: str) -> None:
         """Put `text` above the run's description. What is sent again stands there already."""
         before = client.get_run(_run_id(state)).data.tags.get(NOTE, "")
         if not before.startswith(text):
             _log_tags(client, _run_id(state), {NOTE: f"{text}\n\n{before}".strip()})
+
+    def _below(self, client: MlflowClient, state: State, line: str) -> None:
+        """Put a line below the run's description, once."""
+        before = client.get_run(_run_id(state)).data.tags.get(NOTE, "")
+        if line not in before:
+            gap = "\n" if before.rpartition("\n")[2].startswith("* ") else "\n\n"
+            _log_tags(client, _run_id(state), {NOTE: f"{before}{gap}{line}".strip()})
 
     def _links(self, uri: str, links: Mapping[str, str]) -> tuple[dict[str, str], str]:
         """Tags that name the runs this one builds on, and Markdown from which they can be clicked."""
