@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,11 +31,18 @@ def no_heavy_imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(heavy: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(heavy: Path, script: str, *arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, f"pipelines/{script}.py", *arguments],
-        cwd=ROOT, env={"PYTHONPATH": str(heavy), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+        cwd=root, env={"PYTHONPATH": str(heavy), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def copied(folder: Path) -> Path:
+    """A checkout of its own, in which a command may write."""
+    for part in ("conf", "pipelines", "src"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -67,15 +76,14 @@ def test_a_wrong_override_fails_before_torch_in_one_line(
         assert part in lines[0]
 
 
-def test_a_sweep_of_wrong_values_names_each_before_torch(no_heavy_imports: Path) -> None:
-    done = run(no_heavy_imports, "finetune", "-m", "family=rnn,transformer", "domain=strings", "family.layers=one,two")
+def test_a_sweep_of_wrong_values_names_each_before_torch(no_heavy_imports: Path, tmp_path: Path) -> None:
+    words = ("-m", "family=rnn,transformer", "domain=strings", "family.layers=one,two")
+    done = run(no_heavy_imports, "finetune", *words, root=copied(tmp_path))
     assert done.returncode == 2, done.stdout + done.stderr
     *_, last = done.stderr.strip().splitlines()
     assert last.startswith("seqlab: 4 jobs of the sweep failed")
-    for job in (
-        f"family={name} domain=strings family.layers={n}" for name in ("rnn", "transformer") for n in ("one", "two")
-    ):
-        assert f"{job}: family.layers: input should be a valid integer" in last
+    for name, layers in itertools.product(("rnn", "transformer"), ("one", "two")):
+        assert f"family={name} domain=strings family.layers={layers}: family.layers: input should be a valid" in last
 
 
 @pytest.mark.parametrize(("verb", "needs"), [("acquire", DOMAIN), ("finetune", CELL)])
@@ -121,15 +129,10 @@ def test_acquiring_by_hand_asks_for_a_domain_alone(no_heavy_imports: Path) -> No
 def test_a_wrong_yaml_fails_before_torch_in_one_line(
     tmp_path: Path, no_heavy_imports: Path, file: str, old: str, new: str, named: list[str]
 ) -> None:
-    for part in ("conf", "pipelines", "src"):
-        subprocess.run(["cp", "-r", ROOT / part, tmp_path / part], check=True)
-    path = tmp_path / "conf" / file
+    path = copied(tmp_path) / "conf" / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    done = subprocess.run(
-        [sys.executable, "pipelines/compose.py"],
-        cwd=tmp_path, env={"PYTHONPATH": str(no_heavy_imports)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run(no_heavy_imports, "compose", root=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     for part in named:

@@ -1,32 +1,29 @@
-"""The registered translator answers as the system that was saved."""
+"""The registered winner answers every kind of request as the system that was saved, loaded or served."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from dataclasses import asdict
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
-import torch
+from test_api import prepare, trained, translator, walks
 
-from seqlab import config
-from seqlab.cli.composing import compose
-from seqlab.cli.places import PIPELINE, Workspace
-from seqlab.cli.verbs import register_best
-from seqlab.cli.work import SuiteWork
-from seqlab.data import vocabulary
-from seqlab.data.pairs import TextPairs
-from seqlab.evaluation import leaderboard, translation
-from seqlab.evaluation.leaderboard import CONTROL, Entry
-from seqlab.families import saved
-from seqlab.families.base import Use
-from seqlab.families.saved import Recipe
-from seqlab.settings import Decoding, TrainerSettings
-from seqlab.tracking import SERVED_SETTINGS, Run, Tracking, journal, spool
+import seqlab
+from seqlab.errors import UserError
+from seqlab.serving.requirements import requirements
+from seqlab.tracking import Run, Tracking, journal, spool
 
 mlflow = pytest.importorskip("mlflow")
 from mlflow import MlflowClient  # noqa: E402
@@ -36,99 +33,165 @@ from seqlab.tracking import upload  # noqa: E402
 # One process imports mlflow and creates the tables.
 pytestmark = pytest.mark.xdist_group("tracking")
 
-TRAINER = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, None)
-DECODING = Decoding(2, 1.0, 1.0, 1.0, 5, 8)
-TEXTS = ["I love this movie.", "", "no\x00w"]
+ROOT = Path(".seqlab/tracking")
+TEXTS = ["I love this movie.", "now"]
+ANSWERS = {"vectors": "forecast", "texts": "classify", "pairs": "translate"}
 
 
-def test_a_registered_model_translates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(journal, "ensure_uploader", lambda *_: None)
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    folder = tmp_path / "model"
-    parameters = {"hidden_size": 16, "layers": 1, "dropout": 0.0, "label_smoothing": 0.0}
-    recipe = Recipe("seqlab.families.seq2seq_rnn.Seq2SeqRNN", parameters, "gradient", "pairs", 400, None)
-    torch.manual_seed(0)
-    saved.save(folder, recipe, {name: part.numpy() for name, part in recipe.build().state_dict().items()})
-    (folder / "tokenizer.json").write_text(vocabulary.train(["one two", "하나 둘"], 400).to_str())
-    (folder / SERVED_SETTINGS).write_text(json.dumps({"trainer": asdict(TRAINER), "decoding": asdict(DECODING)}))
-
-    tracking = Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", prefix="seqlab", system_interval=0.0, results=[])
-    root = Path(".seqlab/tracking")
-    with Run(root, tracking, experiment="translation", name="compare", tags={}, params={}) as run:
-        run.model(folder, "seqlab-translation")
-    with Run(root, tracking, experiment="translation", name="compare", tags={}, params={}) as run:
-        run.model(folder, "seqlab-translation")  # the same model, which is not another version
-        expected = saved.load(folder, Use(TRAINER, DECODING)).translate(TEXTS)
-        shutil.rmtree(folder)
-    upload.Uploader(tmp_path / root).deliver_all()
-    assert not spool.journals(tmp_path / root)
-    client = MlflowClient(tracking_uri=tracking.uri)
-    (version,) = client.search_model_versions("name = 'seqlab-translation'")
-    mlflow.set_tracking_uri(tracking.uri)
-    model = mlflow.pyfunc.load_model(f"models:/seqlab-translation/{version.version}")
-    assert list(model.predict(TEXTS)) == expected
-
-    (tmp_path / "texts.json").write_text(json.dumps({"inputs": TEXTS}))
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "predict",
-        "-m",
-        f"models:/seqlab-translation/{version.version}",
-    ]
-    options = ["-i", "texts.json", "-o", "answers.json", "--env-manager", "local"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.uri}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((tmp_path / "answers.json").read_text()) == {"predictions": expected}
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store in which a system of each kind is registered, twice."""
+    root = tmp_path_factory.mktemp("registry")
+    systems = {
+        "vectors": trained("markov", prepare("series", root), root / "systems/vectors"),
+        "texts": trained("ar", prepare("texts", root), root / "systems/texts"),
+        "pairs": translator("seq2seq_rnn", root / "systems/pairs"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(journal, "ensure_uploader", lambda *_: None)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        settings = Tracking(uri="sqlite:///mlflow.db", prefix="seqlab", system_interval=0.0, results=[])
+        for _ in range(2):
+            with Run(ROOT, settings, experiment="leaderboard", name="compare", tags={}, params={}) as run:
+                for kind, folder in systems.items():
+                    run.model(folder, f"seqlab-{kind}", ANSWERS[kind], {"family": folder.name, "mase@4": 1.5})
+        upload.Uploader(root / ROOT).deliver_all()
+        assert not spool.journals(root / ROOT), spool.kept(root / ROOT)
+        mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+        yield root
 
 
-@pytest.mark.parametrize("trained", [True, False])
-def test_the_best_system_of_the_comparison_is_registered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
+def test_a_winner_has_the_alias_and_is_registered_once(repository: Path) -> None:
+    client = MlflowClient()
+    for kind in ANSWERS:
+        (version,) = client.search_model_versions(f"name = 'seqlab-{kind}'")
+        best = client.get_model_version_by_alias(f"seqlab-{kind}", "best")
+        assert best.version == version.version
+        assert best.tags.items() >= {"family": kind, "mase_4": "1.5"}.items()
+
+
+def test_another_winner_takes_the_alias_and_the_first_may_have_it_back(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    experiment = config.experiment(compose("config", ["suite=translation", "trainer=gpu"])[0])
-    monkeypatch.chdir(tmp_path)
-    cells = []
-    test = TextPairs(["a b"] * 3, [["하나 둘"]] * 3, ["x"] * 3)
-    scorers = translation.Scorers.of("char")
-    answers = {("rule_based", "full"): "하나", ("seq2seq_rnn", "scratch"): "하나 둘", ("copy", CONTROL): "하나 둘"}
-    for (family, strategy), made in answers.items():
-        folder = Path(f"models/translation/{family}/{strategy}/0/translate")
-        folder.mkdir(parents=True)
-        (folder / "model.json").write_text(family)
-        if trained or strategy == CONTROL:
-            scored = translation.scores("in_domain", [made] * 3, test, scorers)
-            cells.append(Entry("translation", family, strategy, 0, scored))
-    registered = []
-
-    class Recorded:
-        def model(self, folder: Path, name: str) -> None:
-            settings = json.loads((folder / SERVED_SETTINGS).read_text())
-            registered.append((name, (folder / "model.json").read_text(), settings["trainer"]["accelerator"]))
-
-    register_best(work_of(experiment, tmp_path), Recorded(), leaderboard.build(cells, 20, seed=0))
-    assert registered == ([("seqlab-translation", "seq2seq_rnn", "auto")] if trained else [])
+    client, name = MlflowClient(), "seqlab-changing"
+    settings = Tracking(uri="sqlite:///mlflow.db", prefix="seqlab", system_interval=0.0, results=[])
+    second = shutil.copytree(repository / "systems/vectors", tmp_path / "second")
+    (second / "report.json").write_text("{}")
+    seen = []
+    for folder in (repository / "systems/vectors", second, repository / "systems/vectors"):
+        with Run(ROOT, settings, experiment="leaderboard", name="compare", tags={}, params={}) as run:
+            run.model(folder, name, "forecast", {})
+        upload.Uploader(repository / ROOT).deliver_all()
+        seen.append(int(client.get_model_version_by_alias(name, "best").version))
+    assert seen == [1, 2, 1]
 
 
-def work_of(experiment: config.Experiment, home: Path) -> SuiteWork:
-    """The comparison of a suite."""
-    return SuiteWork(
-        verb="compare",
-        label="",
-        suite=experiment.suite.name,
-        steps=experiment.suite.steps,
-        positions=experiment.suite.positions,
-        examples=experiment.suite.examples,
-        trainer=experiment.trainer,
-        execution=experiment.execution,
-        tracking=experiment.tracking,
-        tree={},
-        workspace=Workspace(home),
-        places=PIPELINE,
-        experiment=experiment,
-    )
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_registered_system_has_a_signature_and_an_example_that_it_answers(repository: Path, kind: str) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/seqlab-{kind}@best")
+    signature, example = model.metadata.signature, model.input_example
+    assert signature.params.to_dict()[0]["default"] == ANSWERS[kind]
+    found = model.predict(example)
+    columns = list(found.columns) if isinstance(found, pd.DataFrame) else [None]
+    assert columns == [column.name for column in signature.outputs.inputs]
+
+
+def test_a_registered_system_answers_as_the_saved_one(repository: Path) -> None:
+    saved, past = seqlab.load(repository / "systems/vectors"), [one[:, 0] for one in walks(1, 9, count=2)]
+    expected = saved.forecast(past, 4, levels=[0.5], seed=3)
+    same = seqlab.load("models:/seqlab-vectors@best").forecast(past, 4, levels=[0.5], seed=3)
+    pd.testing.assert_frame_equal(same, expected)
+    served = mlflow.pyfunc.load_model("models:/seqlab-vectors@best")
+    rows = pd.DataFrame({"values": [one.tolist() for one in past]})
+    found = served.predict(rows, params={"steps": 4, "levels": [0.5], "seed": 3})
+    pd.testing.assert_frame_equal(found, expected.assign(id=expected["id"].astype(str)))
+    classes = served.predict(rows, params={"answer": "classify"})
+    pd.testing.assert_frame_equal(classes.drop(columns="id"), saved.classify(past).reset_index(drop=True))
+    with pytest.raises(UserError, match="expected one of forecast, classify"):
+        served.predict(rows, params={"answer": "guess"})
+    with pytest.raises(UserError, match="an id stands twice"):
+        served.predict(rows.assign(id="a"))
+
+
+def test_what_is_not_registered_is_named(repository: Path) -> None:
+    with pytest.raises(UserError, match=r"models:/nothing@best: .*set MLFLOW_TRACKING_URI"):
+        seqlab.load("models:/nothing@best")
+
+
+def test_packages_are_those_that_a_system_imports() -> None:
+    def names(family: str) -> set[str]:
+        return {one.partition("==")[0] for one in requirements(["seqlab.serving.pyfunc", f"seqlab.families.{family}"])}
+
+    assert {"mlflow", "pandas", "numba", "safetensors"} <= names("markov")
+    assert "torch" not in names("markov")
+    assert {"torch", "pandas"} <= names("rnn")
+    assert not names("rnn") & {"hydra-core", "dvc", "lightning", "matplotlib", "spacy"}
+    assert {"spacy", "kiwipiepy"} <= names("rule_based")
+
+
+@pytest.fixture
+def server(repository: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """`mlflow models serve` of a registered system."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/seqlab-{request.param}@best"]
+    command += ["-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with open(repository / "serve.log", "wb") as log:
+        process = subprocess.Popen(
+            command, cwd=repository, env={**os.environ, "PATH": path}, stdout=log, stderr=log, start_new_session=True
+        )
+    uri, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{uri}/ping", timeout=1).close()
+                break
+            except (urllib.error.URLError, TimeoutError, ConnectionError):
+                time.sleep(0.2)
+        else:
+            pytest.fail((repository / "serve.log").read_text())
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def ask(uri: str, **request: Any) -> Any:
+    body = json.dumps(request).encode()
+    asked = urllib.request.Request(f"{uri}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        return json.load(answer)["predictions"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["vectors"], indirect=True)
+def test_a_server_forecasts_classifies_and_scores(repository: Path, server: str) -> None:
+    saved, past = seqlab.load(repository / "systems/vectors"), {"a": walks(1, 9, count=1)[0][:, 0]}
+    rows = [{"id": "a", "values": past["a"].tolist()}]
+    found = ask(server, dataframe_records=rows, params={"steps": 3, "seed": 1})
+    assert found == json.loads(saved.forecast(past, 3, seed=1).to_json(orient="records", double_precision=15))
+    assert [row["step"] for row in found] == [1, 2, 3]
+    (classes,) = ask(server, dataframe_records=rows, params={"answer": "classify"})
+    assert classes["label"] == saved.classify(past)["label"].iloc[0]
+    assert len(ask(server, dataframe_records=rows, params={"answer": "score"})) == len(past["a"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["texts"], indirect=True)
+def test_a_server_classifies_scores_and_continues_texts(repository: Path, server: str) -> None:
+    saved = seqlab.load(repository / "systems/texts")
+    found = ask(server, inputs=TEXTS)
+    assert [row["label"] for row in found] == saved.classify(TEXTS)["label"].tolist()
+    assert ask(server, inputs=TEXTS, params={"answer": "generate", "length": 9}) == saved.generate(TEXTS, 9)
+    scores = ask(server, dataframe_records=[{"text": TEXTS[0]}], params={"answer": "score"})
+    assert len(scores) == len(TEXTS[0]) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["pairs"], indirect=True)
+def test_a_server_translates(repository: Path, server: str) -> None:
+    assert ask(server, inputs=TEXTS) == seqlab.load(repository / "systems/pairs").translate(TEXTS)

@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from seqlab.errors import UserError
-from seqlab.tracking import Run, Tracking, flush, journal, kept, notice, redirect, spool
+from seqlab.tracking import Note, Run, System, Tracking, announcement, flush, journal, kept, notice, redirect, spool
+from seqlab.tracking.views import View
 
 mlflow = pytest.importorskip("mlflow")
 from mlflow import MlflowClient  # noqa: E402
@@ -79,6 +80,9 @@ def deliver() -> None:
     except BaseException:
         os.close(lock)
         raise
+
+
+SYSTEM = System("default", "strings", "rnn", "full")
 
 
 def client() -> MlflowClient:
@@ -341,6 +345,110 @@ def test_two_writers_share_one_background_uploader(repository: Path) -> None:
     assert [points(run, "train/loss") for run in runs()] == [[(step, float(step)) for step in range(1200)]] * 2
 
 
+VIEW = View("default", ["next_step/bpc", "cost/seconds"], lower=True, scatters=[("cost/seconds", "next_step/bpc")])
+
+
+def test_stages_stand_below_the_run_of_their_system(repository: Path) -> None:
+    for seed in (0, 1):
+        with begin(name=f"rnn·full·s{seed} finetune", system=SYSTEM, note=Note("a", "b", "c", {"d": "e"})):
+            pass
+    with pytest.raises(UserError), begin(name="rnn·full·s2 finetune", system=SYSTEM):
+        raise UserError("out of data")
+    deliver()
+    found = {run.info.run_name: run for run in runs()}
+    parent = found.pop("rnn·full")
+    assert (
+        parent.data.tags.items() >= {"kind": "system", "family": "rnn", "suite": "default", "control": "false"}.items()
+    )
+    assert parent.info.status == "FAILED", "as the last of its stages"
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {parent.info.run_id}
+    assert {run.data.tags["kind"] for run in found.values()} == {"stage"}
+    assert len(found) == 3
+    assert "| `d` | e |" in found["rnn·full·s0 finetune"].data.tags["mlflow.note.content"]
+
+    client().delete_run(parent.info.run_id)
+    with begin(name="rnn·full·s3 finetune", system=SYSTEM):
+        pass
+    deliver()
+    (again,) = [run for run in runs() if run.info.run_name == "rnn·full"]
+    assert again.info.run_id != parent.info.run_id
+
+
+def test_repositories_of_one_server_keep_their_systems_apart(tmp_path: Path) -> None:
+    first, second = spool.identity(tmp_path / "a"), spool.identity(tmp_path / "b")
+    assert first == spool.identity(tmp_path / "a")
+    assert SYSTEM.event(first)["key"] != SYSTEM.event(second)["key"]
+    others = [
+        System("quick", "strings", "rnn", "full"),
+        System("default", "series", "rnn", "full"),
+        System("default", "strings", "rnn", "scratch"),
+        System("default", "strings", "gru", "full"),
+    ]
+    assert len({one.event(first)["key"] for one in (SYSTEM, *others)}) == 5
+
+
+def test_a_comparison_is_written_on_systems_experiments_and_its_own_run(repository: Path) -> None:
+    for value in (2.0, 1.5):
+        with begin(experiment="leaderboard", name="compare default", kind="comparison") as run:
+            run.system(SYSTEM, {"next_step/mase@16": value}, Note("a", "b", "c"))
+            run.note("**rnn** is best")
+            run.experiment("strings", VIEW, "rnn is best")
+    deliver()
+    here = client()
+    (system,) = runs()
+    history = here.get_metric_history(system.info.run_id, "next_step/mase_16")
+    assert [(point.step, point.value) for point in sorted(history, key=lambda point: point.timestamp)] == [
+        (0, 2.0),
+        (0, 1.5),
+    ]
+    assert system.data.metrics["next_step/mase_16"] == 1.5, "that of the newest comparison"
+    leaderboard = here.get_experiment_by_name("seqlab/leaderboard")
+    assert leaderboard is not None
+    compared = here.search_runs([leaderboard.experiment_id], order_by=["start_time DESC"])[0]
+    verdict, _, links = compared.data.tags["mlflow.note.content"].partition("\n\n")
+    assert verdict == "**rnn** is best"
+    assert links.startswith("* seqlab/strings: [table](#/experiments/")
+    assert links.count("* ") == 1
+    assert compared.data.tags["kind"] == "comparison"
+    assert system.data.tags["link.compare"] == compared.info.run_id
+    assert f"runs/{compared.info.run_id}?workflowType=machine_learning" in system.data.tags["mlflow.note.content"]
+    experiment = here.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment.tags["mlflow.note.content"].startswith(
+        "rnn is best\n\n* [all systems, as a table](#/experiments/"
+    )
+    view = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.families-default"])["state"])
+    # The filter of the view finds the systems and none of the stages.
+    assert [run.info.run_id for run in here.search_runs([experiment.experiment_id], view["searchFilter"])] == [
+        system.info.run_id
+    ]
+
+
+def test_that_mlflow_is_away_is_said_once_and_that_it_is_back_once(
+    repository: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "mlflow.db").rename(repository / "elsewhere")
+    (repository / "mlflow.db").mkdir()  # no store can be opened there
+    for _ in range(3):
+        with begin():
+            pass
+        deliver()
+    (said,) = [record.message for record in caplog.records if "MLflow" in record.message]
+    assert said.startswith(f"MLflow unreachable at sqlite:///{repository}/mlflow.db: 2 runs kept under ")
+    (repository / "mlflow.db").rmdir()
+    (repository / "elsewhere").rename(repository / "mlflow.db")
+    deliver()
+    for _ in range(2):
+        with begin():
+            pass
+    assert [record.message for record in caplog.records if "again" in record.message] == [
+        f"MLflow answers again at sqlite:///{repository}/mlflow.db: every kept run is delivered"
+    ]
+    assert announcement(ROOT) is None
+    assert len(runs()) == 3
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the uploader handles it."""
 
@@ -349,7 +457,7 @@ def test_an_uploader_killed_after_any_call_leaves_nothing_to_repeat(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["create_experiment", "create_run", "update_run", "log_batch", "log_inputs", "log_artifacts"]
-    names += ["set_terminated"]
+    names += ["set_terminated", "set_experiment_tag"]
     calls = {name: getattr(MlflowClient, name) for name in names}
     left = math.inf
 
@@ -376,6 +484,9 @@ def test_an_uploader_killed_after_any_call_leaves_nothing_to_repeat(
                 run.metrics({"train/loss": float(step)}, step=step)
             run.metrics({"score": 1.0})
             run.text("x", "x.md")
+            run.system(System("default", "strings", f"rnn {made}", "full"), {"next_step/bpc": 2.0})
+            run.note("verdict")
+            run.experiment("strings", VIEW, "verdict")
         left = deadly
         try:
             deliver()
@@ -385,11 +496,14 @@ def test_an_uploader_killed_after_any_call_leaves_nothing_to_repeat(
             deliver()
         else:
             killed = False
-        *_, seen = runs()
-        assert (seen.info.run_name, seen.info.status) == (f"run {made}", "FINISHED")
+        found = {run.info.run_name: run for run in runs()}
+        seen, system = found[f"run {made}"], found[f"rnn {made}·full"]
+        description = seen.data.tags["mlflow.note.content"]
+        assert (seen.info.status, description.count("verdict"), description.count("* ")) == ("FINISHED", 1, 1)
+        assert (system.info.status, [value for _, value in points(system, "next_step/bpc")]) == ("FINISHED", [2.0])
         assert points(seen, "train/loss") == [(step, float(step)) for step in range(25)]
         assert points(seen, "score") == [(0, 1.0)]
-        assert len(runs()) == made
+        assert len(found) == len(runs()) == 2 * made
         deaths += killed
         if not killed:  # it was done before the deadly call: every call has had its turn
             break

@@ -12,19 +12,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from warm import SUPPORTED, VARIABLE, Warm
-from dvc.lock import Lock
-from fingerprint import PIPELINES
 
-import repro
 from seqlab import config
+from seqlab.executors.warm import MODULES, SRC, SUPPORTED, VARIABLE, Warm
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
 
 SCRIPT = """\
 import sys
-sys.path.insert(0, {pipelines!r})
-import warm
+sys.path.insert(0, {src!r})
+from seqlab.executors import warm
+warm.hand_over()
 import os, time
 print(sys.argv[1:], os.getcwd(), sys.stdin.read(), os.environ["OWN"], flush=True)
 print("said", file=sys.stderr)
@@ -38,7 +36,7 @@ sys.exit(int(sys.argv[-1]))
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     path = tmp_path / "script.py"
-    path.write_text(SCRIPT.format(pipelines=str(PIPELINES)))
+    path.write_text(SCRIPT.format(src=SRC))
     return path
 
 
@@ -83,23 +81,6 @@ def test_what_is_shared_is_left_out_of_collections(script: Path) -> None:
     assert int(alone.stdout.split()[0]) < int(handed.stdout.split()[0])
 
 
-def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, wanted = Lock(str(tmp_path / "lock")), Lock(str(tmp_path / "lock"), wait=True)
-    repro.look_often(wanted)
-    pauses: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
-            held.unlock()
-
-    monkeypatch.setattr(repro.time, "sleep", sleep)
-    held.lock()
-    with wanted:
-        assert wanted.is_locked
-    assert pauses == [repro.POLLING] * 3
-
-
 def test_without_a_warm_process_it_runs_by_itself(script: Path, tmp_path: Path) -> None:
     assert run(script, {VARIABLE: str(tmp_path / "nobody")}, "4").returncode == 4
 
@@ -131,6 +112,6 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_every_way_of_fitting_has_a_warm_process():
-    yamls = (PIPELINES.parent / "conf/family").glob("*.yaml")
+    yamls = (Path(__file__).parents[1] / "conf/family").glob("*.yaml")
     found = [config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))) for path in yamls]
-    assert {family.fit for family in found} == set(repro.MODULES)
+    assert {family.fit for family in found} == set(MODULES)

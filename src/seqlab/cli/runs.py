@@ -7,13 +7,14 @@ import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seqlab.artifacts import read_json, sha256, write_json
 from seqlab.cli.places import RANK, ROOT, Workspace
 from seqlab.cli.trees import flat
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, Work
-from seqlab.tracking import Run, Tracking, Unrecorded
+from seqlab.tracking import Note, Run, System, Tracking, Unrecorded
+from seqlab.tracking.names import COMPARISON, STAGE
 from seqlab.training.resume import Checkpoint
 
 TRACKED = Path(".seqlab/tracking")  # journals, below the checkout, whatever the workspace
@@ -41,7 +42,10 @@ def run_of(
         tags |= {"family": work.family.name, "seed": work.cell.seed}
         if work.verb != "pretrain":
             tags["strategy"] = work.cell.arm
-    name = f"{work.verb} {(work.label or work.suite).replace('/', '·')}"
+    name, system = f"{(work.label or work.suite).replace('/', '·')} {work.verb}", None
+    if isinstance(work, CellWork) and work.verb != "pretrain":
+        name = f"{work.family.name}·{work.cell.arm}·s{work.cell.seed} {work.verb}"
+        system = System(work.suite, work.domain.name, work.family.name, work.cell.arm)
     return new_run(
         work.workspace,
         work.tracking,
@@ -52,7 +56,29 @@ def run_of(
         inputs=hashed(inputs) | archives,
         follows=follows or {},
         key=key,
+        system=system,
+        note=note_of(work),
+        kind=COMPARISON if work.verb == "compare" else STAGE,
     )
+
+
+def note_of(work: Work) -> Note:
+    """What a person who finds the run should know first."""
+    means = {
+        "acquire": "Raw files, checked by hash; nothing was learned yet.",
+        "prepare": "Arrays and splits that every family sees alike.",
+        "pretrain": "What the family learned on the large source, before the target.",
+        "finetune": "The model of this cell. Its curves are of training; what counts is evaluate's scores.",
+        "evaluate": "Scores on the test split, each example's kept, so that any two systems can be compared in pairs.",
+        "controls": "What every family must beat on the same test examples.",
+        "draw": "Pictures of each cell's answers.",
+        "diagnose": "How far a recurrent family remembers.",
+        "diagnostics": "Pictures of what diagnose found.",
+        "compare": "The leaderboard: which system is best, what it cannot be told apart from, and what it costs.",
+    }
+    what = f"{work.verb} of {work.label}, suite {work.suite}" if work.label else f"{work.verb}, suite {work.suite}"
+    rerun = f"seqlab run {work.verb} {work.label}".rstrip() if not work.by_hand else f"seqlab run {work.verb} …"
+    return Note(what, means[work.verb], rerun)
 
 
 def new_run(
@@ -66,6 +92,9 @@ def new_run(
     inputs: Mapping[str, Any],
     follows: Mapping[str, str],
     key: str | None = None,
+    system: System | None = None,
+    note: Note | None = None,
+    kind: Literal["stage", "comparison"] = STAGE,
 ) -> Run:
     """A tracked run with the resolved configuration `tree`, linked to the latest runs of the stages it follows."""
     import yaml
@@ -82,6 +111,9 @@ def new_run(
         inputs=inputs,
         links={verb: read_json(record)["run"] for verb, record in records.items() if record.exists()},
         key=key,
+        system=system,
+        note=note,
+        kind=kind,
     )
 
 

@@ -1,16 +1,21 @@
-"""Browse the runs: MLflow's own pages, on the loopback interface."""
+"""Browse the runs: MLflow's own pages on the loopback interface, opened on the newest comparison."""
 
 from __future__ import annotations
 
-import os
-import sys
+import webbrowser
 
+from seqlab.cli.compose import PARAMS
 from seqlab.cli.places import ROOT
+from seqlab.config import read_params, tracking
 
 
 def ui(port: int) -> None:
-    """Become `mlflow ui` in the checkout, where the data base of the runs is."""
-    os.chdir(ROOT)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    print(f"seqlab: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    os.execv(sys.executable, command)
+    """Serve them until interrupted. Raises UserError when no server answers."""
+    from seqlab.tracking.ui import serve
+
+    settings = tracking(read_params(ROOT / PARAMS)["tracking"])
+    with serve(settings.uri, ROOT, port) as pages:
+        address = pages.newest(settings.prefix)
+        print(f"seqlab: {address} (Ctrl-C ends it)", flush=True)
+        webbrowser.open(address)
+        pages.wait()

@@ -5,10 +5,12 @@ A verb is a function of the Work that it is for; `VERBS` says what a label of it
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqlab import config
 from seqlab.artifacts import write_json
@@ -20,6 +22,10 @@ from seqlab.config import Experiment, judged
 from seqlab.data.archive import Archive
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
+from seqlab.tracking import Run, System
+
+if TYPE_CHECKING:
+    from seqlab.stages.compare import Compared
 
 DOWNLOADS = ROOT / ".seqlab/downloads"
 REPORTS = Path("reports")
@@ -259,7 +265,6 @@ def controls(work: DomainWork) -> None:
             tasks=judged(work.domain.evaluate.headline),
             settings=work.domain.evaluate,
             examples=work.examples,
-            watch=run,
         )
         finished(work, run, {}, {"scores": out})
     print(f"controls {work.label}: {', '.join(found)}")
@@ -333,6 +338,8 @@ def compare(work: SuiteWork) -> None:
                 judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
                 strategies=experiment.strategies,
                 replicates=experiment.suite.replicates,
+                threads=experiment.trainer.threads,
+                unfit=unfit(experiment),
                 left_out=left_out(experiment),
             ),
             Path("models"),
@@ -346,12 +353,23 @@ def compare(work: SuiteWork) -> None:
                 evaluations=costs("evaluate", paths),
             ),
         )
-        register_best(work, run, found.rows)
+        recorded(work, run, found)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
-        run.metrics({f"{r.domain}/{r.task}/{r.metric}/{r.family}/{r.strategy}": r.value for r in found.rows})
         write_json(work.workspace.record("compare", "suite"), {"run": run.key})
     print(found.text)
+
+
+def unfit(experiment: Experiment) -> dict[str, list[tuple[str, str]]]:
+    """By domain, the families of the suite that it is not for, and why."""
+    return {
+        name: [
+            (family.name, reason)
+            for family in experiment.families.values()
+            if (reason := config.mismatch(domain, family)) is not None
+        ]
+        for name, domain in experiment.domains.items()
+    }
 
 
 def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
@@ -365,28 +383,48 @@ def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
     return [(strategy, ", ".join(where), reason) for (strategy, reason), where in found.items()]
 
 
-def register_best(work: SuiteWork, run: Any, rows: Any) -> None:
-    """The system that translates the first test set best becomes the newest version of a registered model."""
-    import shutil
-    import tempfile
+def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
+    """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units."""
+    from seqlab.data.prepared import Prepared
+    from seqlab.serving import bundle
+    from seqlab.tracking import comparison
 
-    from seqlab.tracking import SERVED_SETTINGS
+    headlines = {name: domain.evaluate.headline for name, domain in work.experiment.domains.items()}
 
-    for name, domain in work.experiment.domains.items():
-        decoding = getattr(domain.evaluate, "decoding", None)
-        if decoding is None:
-            continue
-        task, metric = next(iter(domain.evaluate.headline.items()))
-        best = next((row for row in rows if row.table == (name, task, metric) and not row.control), None)
-        if best is None:  # a suite may train its translators on shares of the target alone
-            continue
-        model = Path("models") / name / best.family / best.strategy / str(work.experiment.suite.seeds[0]) / "translate"
+    def rerun(system: System) -> str:
+        words = f"domain={system.domain} family={system.family} strategy={system.strategy.partition('-')[0]}"
+        return f"seqlab run controls {system.domain}" if system.control else f"seqlab run finetune {words}"
+
+    made = comparison.Comparison(
+        suite=work.suite,
+        rows=found.rows,
+        headlines=headlines,
+        costs=found.costs,
+        deviations=comparison.deviations(found.entries, headlines),
+        verdicts=found.verdicts,
+        rerun=rerun,
+    )
+    comparison.record(run, made)
+    if work.steps < WORTH_REGISTERING:
+        return
+    for winner in comparison.winners(found.rows, headlines):
+        row = winner.row
+        model = Path("models") / row.domain / row.family / row.strategy / str(work.experiment.suite.seeds[0])
+        evaluate = work.experiment.domains[row.domain].evaluate
+        decoding = getattr(evaluate, "decoding", None)
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(model, folder, dirs_exist_ok=True)
-            # Whoever serves it may have no such device as trained it.
-            trainer = replace(work.trainer, accelerator="auto")
-            write_json(Path(folder) / SERVED_SETTINGS, {"trainer": asdict(trainer), "decoding": asdict(decoding)})
-            run.model(Path(folder), f"{work.tracking.prefix}-{name}")
+            bundle.write(
+                Path(folder),
+                Prepared.open(PIPELINE.prepared(row.domain)),
+                trainer=asdict(work.trainer),
+                decoding=None if decoding is None else asdict(decoding),
+                samples=getattr(evaluate, "samples", None) or None,
+            )
+            run.model(Path(folder), winner.name(work.tracking.prefix), winner.answer, winner.tags)
+
+
+WORTH_REGISTERING = 0.1  # of every budget's steps: below it, as in suite quick, scores mean nothing
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seqlab.artifacts import read_json, replacing, write_text
 from seqlab.cells import Cell
-from seqlab.evaluation import leaderboard, order, pictures, scores, transfer
+from seqlab.evaluation import leaderboard, order, pictures, scores, transfer, verdict
 from seqlab.evaluation.leaderboard import Cost, Entry, Row
 from seqlab.evaluation.order import Worth
 from seqlab.evaluation.transfer import Key, Point, Spent
@@ -32,7 +32,8 @@ class Measured:
 class Comparison:
     """What is compared. judges: the task that judges each table. judged: the tasks that judge each domain.
 
-    left_out: strategy, where, and the reason, of what the suite names and has no meaning.
+    threads: of a training. unfit: by domain, families that it is not for, and why. left_out: strategy, where, and the
+    reason, of what the suite names and has no meaning.
     """
 
     cells: Sequence[Cell]
@@ -41,6 +42,8 @@ class Comparison:
     judged: Mapping[str, Sequence[str]]
     strategies: Mapping[str, Strategy]
     replicates: int
+    threads: int = 1
+    unfit: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     left_out: Sequence[tuple[str, str, str]] = ()
 
     @property
@@ -51,9 +54,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Compared:
-    """What compare found: the rows of every table, and the leaderboard as text."""
+    """What compare found. text: the leaderboard. verdicts: by domain, what its tables decide, as Markdown."""
 
     rows: Sequence[Row]
+    entries: Sequence[Entry]
+    costs: Mapping[Key, Cost]
+    verdicts: Mapping[str, str]
     text: str
 
 
@@ -84,7 +90,9 @@ def compare(
     draw(comparison, rows, points, worths, out / "pictures")
     costs = leaderboard.read_costs(out / "cost.csv") | read_costs(comparison, models, measured)
     leaderboard.write_costs(costs, out / "cost.csv")
-    text = "\n".join(filter(None, (leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
+    verdicts = decided(comparison, rows, whole, costs, points)
+    told = "".join(f"## {domain}\n\n{verdict}\n\n" for domain, verdict in verdicts.items())
+    text = "\n".join(filter(None, (told, leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
     write_text(out / "leaderboard.md", text)
     seconds = read_seconds(comparison, costs, measured)
     write_text(out / "transfer.md", transfer.markdown(points, curves, seconds, list(comparison.left_out)))
@@ -95,7 +103,27 @@ def compare(
             write_text(
                 out / f"{domain}.md", report.markdown(domain, own, speeds, comparison.domains[domain], replicates)
             )
-    return Compared(rows, text)
+    return Compared(rows, whole, costs, verdicts, text)
+
+
+def decided(
+    comparison: Comparison,
+    rows: Sequence[Row],
+    entries: Sequence[Entry],
+    costs: Mapping[Key, Cost],
+    points: Sequence[Point],
+) -> dict[str, str]:
+    """By domain, what each of its headline tables decides."""
+    found: dict[str, str] = {}
+    for domain, metrics in comparison.headlines.items():
+        own = [entry for entry in entries if entry.domain == domain]
+        lines = []
+        for task, metric in metrics.items():
+            if table := [row for row in rows if row.table == (domain, task, metric)]:
+                made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
+                lines.append(f"**{task.replace('_', ' ')}.** {verdict.sentences(made)}")
+        found[domain] = "\n\n".join(lines)
+    return found
 
 
 def read_cells(

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from seqlab.artifacts import replacing
 from seqlab.data.prepared import Prepared
-from seqlab.evaluation import metrics, scores
+from seqlab.evaluation import scores
 from seqlab.evaluation.scores import Scores
 from seqlab.settings import Evaluation
 from seqlab.tasks.judging import Test, controls_of, judged_task
-from seqlab.watch import NOBODY, Watch
 
 
 def controls(
@@ -22,7 +21,6 @@ def controls(
     tasks: list[str],
     settings: Evaluation,
     examples: int | None,
-    watch: Watch = NOBODY,
 ) -> Mapping[str, Scores]:
     """Write the scores of each control to a folder of its name under `out`. See `evaluate` for the rest."""
     test = Test(
@@ -39,10 +37,4 @@ def controls(
         made.mkdir()
         for name, part in found.items():
             scores.write(part, made / name)
-            watch.metrics(
-                {
-                    f"test/{table}/{metric}/{name}": metrics.value_of(part, table, metric)
-                    for table, metric in metrics.names_of(part)
-                }
-            )
     return found

@@ -77,6 +77,6 @@ def evaluate(
             judged.shown.write(made / name)
     scores.write(found, out)
     values = {(table, metric): metrics.value_of(found, table, metric) for table, metric in metrics.names_of(found)}
-    watch.metrics({f"test/{table}/{metric}": value for (table, metric), value in values.items()})
-    watch.metrics({f"test/{table}/{name}": value for table, part in speeds.items() for name, value in part.items()})
+    watch.metrics({f"{table}/{metric}": value for (table, metric), value in values.items()})
+    watch.metrics({f"{table}/{name}": value for table, part in speeds.items() for name, value in part.items()})
     return Evaluated(values, speeds)

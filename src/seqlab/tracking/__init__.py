@@ -1,12 +1,25 @@
 """Tracking that cannot fail or delay training: stages write local journals, one background process feeds MLflow.
 
 `journal` is what a stage imports (standard library only, psutil late); `spool` is the folder of journals, its locks and
-the start of the uploader; `upload` is the uploader itself and the only module of seqlab that imports mlflow.
+the start of the uploader; `upload` is the uploader itself and, with what it registers, all that imports mlflow.
+`names`, `systems` and `views` say how runs are called, which stand above others, and how MLflow's pages open;
+`comparison` is what a comparison of systems sends there.
 """
 
 from seqlab.tracking.journal import Run, Tracking, Unrecorded
-from seqlab.tracking.spool import Kept, flush, kept, notice, redirect
+from seqlab.tracking.spool import Kept, announcement, flush, kept, notice, redirect
+from seqlab.tracking.systems import Note, System
 
-SERVED_SETTINGS = "served.json"  # beside a model to be served: how it computes and searches
-
-__all__ = ["SERVED_SETTINGS", "Kept", "Run", "Tracking", "Unrecorded", "flush", "kept", "notice", "redirect"]
+__all__ = [
+    "Kept",
+    "Note",
+    "Run",
+    "System",
+    "Tracking",
+    "Unrecorded",
+    "announcement",
+    "flush",
+    "kept",
+    "notice",
+    "redirect",
+]

@@ -1,6 +1,7 @@
 """A run as its stage sees it: every event becomes a line of a local file, and nothing waits for MLflow.
 
-    with Run(root, tracking, experiment="strings", name="finetune strings·rnn·full·s0", tags=..., params=...) as run:
+    system = System("default", "strings", "rnn", "full")
+    with Run(root, tracking, experiment="strings", name="rnn·full·s0 finetune", system=system, ...) as run:
         run.metrics({"train/loss": 1.2}, step=10)
         run.artifact(folder / "model.safetensors", "model")
 
@@ -27,9 +28,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Self, SupportsFloat
+from typing import Any, Literal, Self, SupportsFloat
 
-from seqlab.tracking.spool import absolute_uri, ensure_uploader, home
+from seqlab.tracking.names import KIND, NOTE, STAGE
+from seqlab.tracking.spool import absolute_uri, announcement, ensure_uploader, home, identity
+from seqlab.tracking.systems import Note, System
+from seqlab.tracking.views import View
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,9 @@ class Run:
     inputs: data sets by name: `path`, `sha256` and whatever else describes them.
     links: keys of the runs that this one builds on, by the part they play ("pretrain").
     key: the run's key; that of a killed run takes it up again.
+    system: whose run is the parent; None: none.
+    note: what the run says of itself.
+    kind: what it is, a tag to filter by.
     """
 
     def __init__(
@@ -78,6 +85,9 @@ class Run:
         inputs: Mapping[str, Mapping[str, Any]] | None = None,
         links: Mapping[str, str] | None = None,
         key: str | None = None,
+        system: System | None = None,
+        note: Note | None = None,
+        kind: Literal["stage", "comparison"] = STAGE,
     ) -> None:
         self.key = key or uuid.uuid4().hex
         self._home = home(Path.cwd())
@@ -96,18 +106,22 @@ class Run:
             "uri": absolute_uri(uri, self._home),
             "experiment": f"{tracking.prefix}/{experiment}",
             "name": name,
-            "tags": {**_origin(tracking.results), **_input_hashes(inputs or {}), **tags},
+            "tags": {KIND: kind, **_origin(tracking.results), **_input_hashes(inputs or {}), **tags},
             "params": dict(params),
             "config": config_text,
             "inputs": {k: dict(v) for k, v in (inputs or {}).items()},
             "links": dict(links or {}),
+            "note": None if note is None else note.text,
             **_project(project_run),
         }
+        self._prefix = tracking.prefix
+        self._system = system
 
     def __enter__(self) -> Self:
         try:
             self._descriptor = self._take()
-            self._write("start", **self._start)
+            parent = {} if self._system is None else {"system": self._event_of(self._system)}
+            self._write("start", **self._start, **parent)
             ensure_uploader(self._root, self._home)
         except OSError as error:
             self._trouble(error)
@@ -131,6 +145,7 @@ class Run:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+            self._announce()
 
     def metrics(self, values: Mapping[str, SupportsFloat], step: int | None = None) -> None:
         """Log values at a step; without one each value comes after the last of its name.
@@ -143,6 +158,29 @@ class Run:
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags, such as the hashes of outputs."""
         self._write("tags", values=dict(values))
+
+    def note(self, text: str) -> None:
+        """Put `text` (Markdown), such as a verdict, above what the run says of itself."""
+        self._write("note", text=text)
+
+    def system(self, system: System, values: Mapping[str, SupportsFloat], note: Note | None = None) -> None:
+        """Log what a comparison found of a system, on that system's own run, which is the parent of its stages.
+
+        Each comparison adds a point to every metric; the newest is what tables and charts show.
+        """
+        try:
+            event = self._event_of(system)
+        except OSError as error:
+            self._trouble(error)
+        else:
+            numbers = {name: float(value) for name, value in values.items()}
+            self._write("system", system=event, values=numbers, note=None if note is None else note.text)
+
+    def experiment(self, domain: str, view: View, description: str) -> None:
+        """Give the experiment of a domain a view of its systems, and a description (Markdown), such as a verdict."""
+        name, value = view.tag(time.time_ns() // 1_000_000)
+        tags = {name: value, NOTE: description}
+        self._write("experiment", experiment=f"{self._prefix}/{domain}", suite=view.suite, tags=tags)
 
     def artifact(self, path: Path, to: str = "") -> None:
         """Keep a file or a folder under `to`, as it is now: it may be overwritten afterwards."""
@@ -168,15 +206,33 @@ class Run:
         else:
             self._write("artifact", files=place.name, to=folder)
 
-    def model(self, folder: Path, name: str) -> None:
-        """Keep a translator's folder, settings included, and register it in MLflow as the newest version of `name`."""
+    def model(self, folder: Path, name: str, answer: str, tags: Mapping[str, Any]) -> None:
+        """Keep a system's folder and register it as a version of `name`, with the alias `best`.
+
+        folder: as `seqlab.load` takes it. answer: the question that it is registered for, such as "forecast". tags: of
+        the version, such as family and score.
+        """
         try:
             place = self._place()
             shutil.copytree(folder, place / "model")
         except OSError as error:
             self._trouble(error)
         else:
-            self._write("model", files=place.name, name=name)
+            self._write("model", files=place.name, name=name, answer=answer, tags=dict(tags))
+
+    def _event_of(self, system: System) -> dict[str, Any]:
+        event = system.event(identity(self._root))
+        return event | {"experiment": f"{self._prefix}/{event['experiment']}"}
+
+    def _announce(self) -> None:
+        """Say once that MLflow is away, and once that it has everything again."""
+        try:
+            line = announcement(self._root)
+        except OSError as error:
+            self._trouble(error)
+        else:
+            if line is not None:
+                log.warning(line)
 
     def _place(self) -> Path:
         place = self._root / "journals" / self.key / "files" / uuid.uuid4().hex
@@ -278,6 +334,18 @@ class Unrecorded(Run):
         pass
 
     def text(self, text: str, to: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def system(self, system: System, values: Mapping[str, SupportsFloat], note: Note | None = None) -> None:
+        pass
+
+    def experiment(self, domain: str, view: View, description: str) -> None:
+        pass
+
+    def model(self, folder: Path, name: str, answer: str, tags: Mapping[str, Any]) -> None:
         pass
 
 

