@@ -139,7 +139,7 @@ def few(size: int) -> list[Row]:
     example, one = np.arange(size), np.ones(size)
     systems = {"ar": HARD[:size], "rnn": HARD[:size] - 1 - 0.01 * example}
     cells = [
-        Cell("series", name, "scratch", 0, Scores({(FORECAST, "mase@4"): Ratio(example, values, one)}))
+        Entry("series", name, "scratch", 0, Scores({(FORECAST, "mase@4"): Ratio(example, values, one)}))
         for name, values in systems.items()
     ]
     return leaderboard.build(cells, 1000, 0)

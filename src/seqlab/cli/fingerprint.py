@@ -44,8 +44,8 @@ def closure(*files: Path) -> set[Path]:
     """`files` and every file of the library they import, at any depth, imports inside functions included; and files of
     data that lie beside a module and that it names.
 
-    A package that does nothing but describe itself (its __init__ holds a docstring and constants) is left out, and so is
-    seqlab's own, which holds the version and finds the API by name.
+    A package that does nothing but describe itself (its __init__ holds a docstring and constants) is left out, and so
+    is seqlab's own, which holds the version and finds the API by name.
     """
     found: set[Path] = set()
     waiting = list(files)

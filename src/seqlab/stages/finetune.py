@@ -87,8 +87,8 @@ def finetune(
 
 
 def tasks_of(fitting: Fitting, budgets: Mapping[str, TaskBudget], strategy: Strategy) -> list[str]:
-    """Those of the domain that its data allow and the family does; of shuffled data the next step; for pseudo-labels the
-    classes, and what their training begins with.
+    """Those of the domain that its data allow and the family does; of shuffled data the next step; for pseudo-labels
+    the classes, and what their training begins with.
 
     Raises UserError when the data have a task that has no budget.
     """
