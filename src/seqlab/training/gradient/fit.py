@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 
 from seqlab.data.pairs import Data
 from seqlab.errors import UserError
-from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.training.cost import Cost
+from seqlab.training.gradient import device as devices
 from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation
 from seqlab.training.gradient.flops import train_flops
@@ -99,9 +100,8 @@ def fit(
         torch.manual_seed(seed + trainer.global_rank)
         module = Task(model.train(), task, optimizer, budget.steps, settings.compile, tuning, loss)
         device = trainer.strategy.root_device
+        devices.claim(device)
         on_gpu = device.type == "cuda"
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(device)
         # A generator of its own, since a loader draws a seed that would shift the model's draws.
         loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
         with writing(checkpoint) if trainer.is_global_zero else nullcontext():
@@ -123,7 +123,7 @@ def fit(
         seconds=checkpoints.spent,
         sequences_per_second=sequences / seconds,
         symbols_per_second=positions / seconds,
-        peak_memory_mb=torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else peak_memory_mb(),
+        peak_memory_mb=devices.peak_memory_mb(device),
     )
     return report, cost
 
@@ -160,8 +160,7 @@ def check(task: TaskName, train: Data, valid: Data, budget: Budget, settings: Tr
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
         if task == "classify" and data.labels is None:
             raise UserError(f"{name} set: it has no labels, expected a class for each sequence")
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator: 'gpu', but torch finds no CUDA device; expected one, or trainer=cpu")
+    devices.check(settings)
 
 
 @contextmanager
