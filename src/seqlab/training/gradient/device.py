@@ -51,7 +51,7 @@ def claim(device: torch.device) -> None:
     # Its way back is not deterministic by default, of which torch may only warn; flash attention's is on demand.
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.benchmark = False
-    torch.cuda.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call, unused-ignore]
     # Before a device is awake its allocator knows no statistics to reset.
     torch.cuda.reset_peak_memory_stats(device)
 
