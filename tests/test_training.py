@@ -28,7 +28,6 @@ from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient.batches import Stream, TensorBatch, validation_batches
 from seqlab.training.gradient.callbacks import amount, clock
 from seqlab.training.gradient.fit import FitReport, fit
-from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.optim import build_optimizer, build_schedule, learning_rate_factor
 from seqlab.training.gradient.task import TaskName, classify_loss, next_step_loss
 from seqlab.training.gradient.train import lag_one
@@ -245,30 +244,6 @@ def test_classify_loss_is_cross_entropy_a_sequence() -> None:
     assert classify_loss(model, batch).mean.item() == pytest.approx(expected, rel=1e-6)
 
 
-# FLOPs
-
-
-def test_flops_are_six_a_weight_and_position_and_attention() -> None:
-    length, steps = 24, 10
-    data = Sequences.from_arrays([np.zeros(length, np.int64)] * 12)
-    stream = Stream(data, 3 * length, 0)
-    positions = steps * 3 * length
-
-    model: GradientFamily = rnn(Space("symbols", 9))
-    matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "enter" not in n)
-    # Of the first layer's inputs and of the last steps' states some products are not needed.
-    assert train_flops(model, "next_step", stream, steps) == pytest.approx(6 * matrices * positions, rel=0.06)
-
-    model = transformer(Space("symbols", 9))
-    matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "enter" not in n)
-    attention = 2 * 12 * 16 * length  # layers x (QK' and AV: 4 D T forward, twice that back), a position
-    # The fused kernel recomputes QK' going back: one product of five more.
-    assert train_flops(model, "next_step", stream, steps) == pytest.approx(
-        (6 * matrices + attention * 7 / 6) * positions, rel=0.03
-    )
-    assert all(p.grad is None for p in model.parameters())
-
-
 # Training
 
 
@@ -435,7 +410,9 @@ def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
     tuned = closed_form.train(recipe(None), "next_step", train, valid, start=tmp_path, strategy=full, **FIXED)
     # Both are the same random walk, of which four sequences say little.
     assert tuned.validation < alone.validation
-    assert (tuned.steps, tuned.flops) == (0, None)
+    assert tuned.steps == 0
+    assert tuned.flops is not None
+    assert tuned.flops >= train.values.size
     assert tuned.cost.symbols_per_second > 0
 
     model = recipe(None).build()

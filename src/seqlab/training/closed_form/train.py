@@ -56,7 +56,7 @@ def train(
         validation=(next_step_loss if task == "next_step" else classify_loss)(model, valid),
         parameters=model.parameters,
         steps=0,
-        flops=None,
+        flops=model.flops(train),
         cost=Cost(seconds, len(train) / seconds, int(train.offsets[-1]) / seconds, peak_memory_mb()),
     )
 
