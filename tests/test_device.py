@@ -65,11 +65,12 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
     """A stand-in, and the process's own settings after it."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8"))
     flags = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    attention, benchmark = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cudnn.benchmark
+    attention, cudnn = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cudnn
+    benchmark, rounding = cudnn.benchmark, cudnn.allow_tf32
     yield Card(monkeypatch)
     torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
     torch.backends.cuda.enable_cudnn_sdp(attention)
-    torch.backends.cudnn.benchmark = benchmark
+    cudnn.benchmark, cudnn.allow_tf32 = benchmark, rounding
 
 
 def test_a_card_is_claimed_before_anything_is_asked_of_it(card: Card) -> None:
@@ -79,6 +80,7 @@ def test_a_card_is_claimed_before_anything_is_asked_of_it(card: Card) -> None:
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
     assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert not torch.backends.cudnn.allow_tf32
     assert devices.peak_memory_mb(CARD) == 123.0
 
 

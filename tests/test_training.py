@@ -96,6 +96,8 @@ def run(
     assert cost.seconds > 0
     assert cost.symbols_per_second > cost.sequences_per_second > 0
     assert cost.peak_memory_mb > 1
+    assert cost.flops_per_second * cost.seconds >= report.flops  # validation excluded from the time
+    assert 0 < cost.product_share < 1
     return report
 
 
@@ -414,6 +416,8 @@ def test_closed_form_takes_the_source_as_prior(tmp_path: Path) -> None:
     assert tuned.flops is not None
     assert tuned.flops >= train.values.size
     assert tuned.cost.symbols_per_second > 0
+    assert tuned.cost.flops_per_second == pytest.approx(tuned.flops / tuned.cost.seconds)
+    assert 0 < tuned.cost.product_share < 1
 
     model = recipe(None).build()
     model.load_state(dict(tuned.tensors))

@@ -13,7 +13,7 @@ from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
-from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.training.cost import Cost, peak_memory_mb, product_rate
 from seqlab.training.settings import Strategy, TrainerSettings
 from seqlab.training.trained import Trained
 
@@ -50,14 +50,23 @@ def train(
     began = time.perf_counter()
     report = model.fit(train, valid, prior)
     seconds = time.perf_counter() - began
+    flops = model.flops(train)
+    pace = (flops or 0.0) / seconds
     return Trained(
         tensors=model.state(),
         report=report,
         validation=(next_step_loss if task == "next_step" else classify_loss)(model, valid),
         parameters=model.parameters,
         steps=0,
-        flops=model.flops(train),
-        cost=Cost(seconds, len(train) / seconds, int(train.offsets[-1]) / seconds, peak_memory_mb()),
+        flops=flops,
+        cost=Cost(
+            seconds=seconds,
+            sequences_per_second=len(train) / seconds,
+            symbols_per_second=int(train.offsets[-1]) / seconds,
+            peak_memory_mb=peak_memory_mb(),
+            flops_per_second=pace,
+            product_share=pace / product_rate(),
+        ),
     )
 
 

@@ -51,6 +51,8 @@ def claim(device: torch.device) -> None:
     # Its way back is not deterministic by default, of which torch may only warn; flash attention's is on demand.
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.benchmark = False
+    # Recurrent layers would otherwise round float32 to ten bits of mantissa, which "32-true" does not say.
+    torch.backends.cudnn.allow_tf32 = False
     torch.cuda.init()  # type: ignore[no-untyped-call, unused-ignore]
     # Before a device is awake its allocator knows no statistics to reset.
     torch.cuda.reset_peak_memory_stats(device)

@@ -119,11 +119,15 @@ def fit(
         curves=validation.curves,
     )
     seconds = checkpoints.spent - validation.seconds
+    memory = devices.peak_memory_mb(device)  # before a product is timed, which takes some itself
+    rate = devices.product_rate(device, torch.bfloat16 if settings.precision == "bf16-mixed" else torch.float32)
     cost = Cost(
         seconds=checkpoints.spent,
         sequences_per_second=sequences / seconds,
         symbols_per_second=positions / seconds,
-        peak_memory_mb=devices.peak_memory_mb(device),
+        peak_memory_mb=memory,
+        flops_per_second=flops / seconds,
+        product_share=flops / seconds / (rate * stream.ranks),
     )
     return report, cost
 

@@ -51,6 +51,13 @@ def train(
         parameters=model.parameters,
         steps=0,
         flops=None,
-        cost=Cost(seconds, len(train) / seconds, int(train.lengths.sum()) / seconds, peak_memory_mb()),
+        cost=Cost(
+            seconds=seconds,
+            sequences_per_second=len(train) / seconds,
+            symbols_per_second=int(train.lengths.sum()) / seconds,
+            peak_memory_mb=peak_memory_mb(),
+            flops_per_second=0.0,
+            product_share=0.0,
+        ),
         files=files,
     )
