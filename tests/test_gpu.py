@@ -5,6 +5,8 @@ Skipped without one, save two families that take the CPU for a card, so that wha
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,3 +183,11 @@ def test_translations_are_those_of_the_cpu(name: str, kind: str, task: str, plac
     # Two hypotheses whose scores are as good as equal may change places.
     assert np.mean([a.symbols == b.symbols for a, b in zip(found, reference, strict=True)]) >= 0.75
     assert [a.score for a in found] == pytest.approx([b.score for b in reference], abs=10 * SCORE_TOLERANCE)
+
+
+@pytest.mark.slow
+def test_the_bench_of_a_card_runs_without_one() -> None:
+    command = [sys.executable, "bench/gpu.py", "--tiny", "--steps", "1"]
+    done = subprocess.run(command, cwd=CONF.parents[1], capture_output=True, text=True, check=True)
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("| rnn |", "| ours |", "| Muon"))]
+    assert len(rows) == 1 + 3 + 1
