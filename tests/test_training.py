@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
+from seqlab.data.pairs import Data, Pairs
 from seqlab.data.sequences import Batch, Sequences, Space, buckets
 from seqlab.errors import UserError
 from seqlab.families import saved
@@ -136,18 +137,31 @@ def test_a_stream_started_late_is_the_stream_without_its_beginning(
 
 
 @settings(max_examples=20, deadline=None)
-@given(count=st.integers(1, 40), ranks=st.integers(1, 4), seed=st.integers(0, 100))
-def test_ranks_share_epochs_that_each_hold_every_sequence_once(count: int, ranks: int, seed: int) -> None:
-    data = Sequences.from_arrays([np.full(5, i, np.int64) for i in range(count)])
-    streams = [Stream(data, 20 * ranks, seed) for _ in range(ranks)]
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=30),
+    ranks=st.integers(1, 4),
+    seed=st.integers(0, 100),
+    pairs=st.booleans(),
+)
+def test_ranks_share_the_rows_of_every_batch(lengths: list[int], ranks: int, seed: int, pairs: bool) -> None:
+    """Each row once, with what belongs to it, and no padding that its share does not need; who has none stands idle."""
+    rows = [np.full(length, 1 + i, np.int64) for i, length in enumerate(lengths)]
+    targets = replace(Sequences.from_arrays(rows), labels=None if pairs else np.arange(len(rows)))
+    data: Data = Pairs(Sequences.from_arrays([row[: 1 + len(row) // 2] for row in rows]), targets) if pairs else targets
+    alone, streams = Stream(data, 20, seed), [Stream(data, 20, seed) for _ in range(ranks)]
     for rank, stream in enumerate(streams):
         stream.rank, stream.ranks = rank, ranks
-    epoch = len(streams[0].epoch(0))
-    steps = math.ceil(2 * epoch / ranks)
-    in_turn = [batch for step in zip(*(islice(s, steps) for s in streams), strict=True) for batch in step]
-    for number in range(2):
-        seen = torch.cat([batch.x[:, 0] for batch in in_turn[number * epoch : (number + 1) * epoch]])
-        assert sorted(seen.tolist()) == list(range(count))
+    for whole, *parts in islice(zip(alone, *streams, strict=False), 2 * len(alone.epoch(0))):
+        working = [part for part in parts if not part.idle]
+        assert len(working) == min(ranks, len(whole.x))
+        assert sorted(row[0].item() for part in working for row in part.x) == sorted(whole.x[:, 0].tolist())
+        for part in working:
+            assert part.mask.any(0).all()
+            for k, row in enumerate(part.x):
+                number = int(row[0]) - 1
+                assert int(part.mask[k].sum()) == int(part.scored[k].sum()) == lengths[number]
+                assert part.labels is None or part.labels[k] == number
+                assert part.source is None or int((part.source[k] == number + 1).sum()) == 1 + lengths[number] // 2
 
 
 def test_epochs_differ_and_seeds_differ() -> None:

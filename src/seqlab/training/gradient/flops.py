@@ -118,4 +118,4 @@ def train_flops(
         with Counter(copy.parameters()) as counter:
             (loss or LOSSES[task])(copy, batch).total.backward()  # type: ignore[no-untyped-call, unused-ignore]
         total += counter.total * number
-    return round(total * stream.ranks * positions.mean() / length)
+    return round(total * positions.mean() / length)
