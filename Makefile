@@ -7,7 +7,7 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test test-fast check ui clean
+.PHONY: repro test test-fast test-gpu check ui clean
 .DEFAULT_GOAL := repro
 
 repro: $(VENV)/.installed
@@ -18,6 +18,10 @@ test: $(VENV)/.installed check
 
 test-fast: $(VENV)/.installed
 	@python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+# On a machine with a card: trains and evaluates every family there, beside the CPU and twice over.
+test-gpu: $(VENV)/.installed
+	@python -m pytest -m gpu tests/test_gpu.py
 
 check: $(VENV)/.installed
 	@ruff check . && ruff format --check . && mypy

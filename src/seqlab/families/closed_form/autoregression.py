@@ -591,6 +591,14 @@ class VectorAutoregression(ClosedForm):
         parts = [state[f"moments.{k}"] for k in range(len(state) - 1)]
         self._take(Moments(parts), int(state["order"].item()))
 
+    def flops(self, train: Sequences) -> float:
+        """p + 1 products of C by C numbers a position, and for each k up to p the normal equations of its 1 + k C
+        regressors, factored and solved: (1 + k C)³ / 3 multiplications and as many additions, (1 + k C)² C twice each.
+        """
+        channels, regressors = self.space.size, 1 + np.arange(self.order + 1) * self.space.size
+        moments = 2 * len(train.values) * (self.order + 1) * channels**2
+        return float(moments + np.sum(2 / 3 * regressors**3 + 4 * regressors**2 * channels))
+
     @property
     def parameters(self) -> int:
         """Coefficients and covariance of the regression on p past steps; those on fewer come from the same moments."""

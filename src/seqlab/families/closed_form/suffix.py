@@ -548,6 +548,11 @@ class SuffixModel(ClosedForm):
             for i in range(len(self.weights))
         ]
 
+    def flops(self, train: Sequences) -> float:
+        """A symbol makes at most two states and three transitions (Blumer et al. 1985): an operation to make each, and
+        one to give it its share of probability."""
+        return 10.0 * len(train.values)
+
     @property
     def parameters(self) -> int:
         """Counts of the transitions and, for each text, three discounts a length, and the mixings."""

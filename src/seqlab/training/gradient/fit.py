@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 
 from seqlab.data.sequences import Data
 from seqlab.errors import UserError
+from seqlab.families.gradient import device as devices
 from seqlab.settings import Budget, Optimizer, TrainerSettings
-from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.cost import Cost
 from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation
 from seqlab.training.gradient.flops import train_flops
@@ -102,9 +103,8 @@ def fit(
         torch.manual_seed(seed + loop.global_rank)
         module = Module(model.train(), loss, optimizer, budget.steps, trainer.compile, tuning, training_loss)
         device = loop.strategy.root_device
+        devices.claim(device)
         on_gpu = device.type == "cuda"
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(device)
         # A generator of its own, since a loader draws a seed that would shift the model's draws.
         loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
         with writing(checkpoint.folder) if loop.is_global_zero else nullcontext():
@@ -122,11 +122,15 @@ def fit(
         curves=validation.curves,
     )
     seconds = checkpoints.spent - validation.seconds
+    memory = devices.peak_memory_mb(device)  # before a product is timed, which takes some itself
+    rate = devices.product_rate(device, torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32)
     cost = Cost(
         seconds=checkpoints.spent,
         sequences_per_second=sequences / seconds,
         symbols_per_second=positions / seconds,
-        peak_memory_mb=torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else peak_memory_mb(),
+        peak_memory_mb=memory,
+        flops_per_second=flops / seconds,
+        product_share=flops / seconds / (rate * stream.ranks),
     )
     return report, cost
 
@@ -163,8 +167,7 @@ def check(loss: TaskLoss, train: Data, valid: Data, budget: Budget, settings: Tr
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
         if loss.labelled and data.labels is None:
             raise UserError(f"{name} set: it has no labels, expected a class for each sequence")
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator: 'gpu', but torch finds no CUDA device; expected one, or trainer=cpu")
+    devices.check(settings)
 
 
 @contextmanager
