@@ -27,18 +27,18 @@ import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from lightning.pytorch import Callback
+from seqlab.training.gradient.task import Task
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
-from seqlab.families.transformer import Transformer
 from seqlab.families.gradient import device as devices
+from seqlab.families.transformer import Transformer
+from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.fit import build_trainer, fit, quiet_lightning
 from seqlab.training.gradient.optim import build_optimizer
-from seqlab.training.gradient.task import Task
-from seqlab.settings import Budget, Optimizer, TrainerSettings
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 FAMILIES = ("mlp", "rnn", "gru", "lstm", "transformer")

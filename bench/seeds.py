@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
+from seqlab.training.gradient.task import next_step_loss
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
+from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.optim import build_optimizer
 from seqlab.training.gradient.stacked import Stack, merged, side_by_side
-from seqlab.training.gradient.task import next_step_loss
-from seqlab.settings import Optimizer
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 FAMILIES = ("mlp", "rnn", "gru", "lstm", "transformer")

@@ -17,10 +17,10 @@ from lightning.pytorch import Trainer
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.rnn import RNN
 from seqlab.families.gradient import device as devices
-from seqlab.training.gradient import fit as fitting
+from seqlab.families.rnn import RNN
 from seqlab.settings import Budget, Optimizer, TrainerSettings
+from seqlab.training.gradient import fit as fitting
 
 CARD = torch.device("cuda", 0)
 CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)

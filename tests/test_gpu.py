@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from seqlab.training.gradient.masked import Hidden
 from torch import Tensor
 
 from seqlab import config
 from seqlab.data.pairs import Data, Pairs
 from seqlab.data.sequences import Sequences, Space
 from seqlab.families.gradient import TorchPredictor
-from seqlab.families.seq2seq import Hypothesis, beam_search
 from seqlab.families.gradient import device as devices
-from seqlab.training.gradient.fit import FitReport, fit
-from seqlab.training.gradient.masked import Hidden
-from seqlab.training.gradient.tuning import tuning_of
+from seqlab.families.seq2seq import Hypothesis, beam_search
 from seqlab.settings import Adapters, Budget, Hiding, Strategy, TrainerSettings
+from seqlab.training.gradient.fit import FitReport, fit
+from seqlab.training.gradient.tuning import tuning_of
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
 SHIPPED = {

@@ -11,8 +11,8 @@ from functools import cache
 
 import torch
 
-from seqlab.errors import UserError
 from seqlab.cost import peak_memory_mb as resident_mb
+from seqlab.errors import UserError
 from seqlab.settings import TrainerSettings
 
 # How often a product is timed; the first ones wake libraries and clocks.

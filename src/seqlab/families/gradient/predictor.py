@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from seqlab.errors import UserError
-from seqlab.families.gradient.model import GradientFamily
 from seqlab.families.gradient.device import chosen
+from seqlab.families.gradient.model import GradientFamily
 from seqlab.settings import TrainerSettings
 
 Precision = Literal["fp32", "bf16"]

@@ -16,9 +16,9 @@ from torch import Tensor
 from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
 from seqlab.families.base import Use
+from seqlab.families.gradient.device import chosen
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
-from seqlab.families.gradient.device import chosen
 from seqlab.settings import Decoding, Register
 
 # A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from seqlab.cost import Cost, peak_memory_mb, product_rate
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import TrainerSettings
-from seqlab.cost import Cost, peak_memory_mb, product_rate
 from seqlab.training.job import Job
 from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained

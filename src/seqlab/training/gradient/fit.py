@@ -16,11 +16,11 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
+from seqlab.cost import Cost
 from seqlab.data.sequences import Data
 from seqlab.errors import UserError
 from seqlab.families.gradient import device as devices
 from seqlab.settings import Budget, Optimizer, TrainerSettings
-from seqlab.cost import Cost
 from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation
 from seqlab.training.gradient.flops import train_flops

@@ -24,11 +24,11 @@ from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families.gradient import GradientFamily, Recurrent, State
 from seqlab.families.gradient import device as devices
+from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import Stream, TensorBatch, validation_batches
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import MuonAdamW, build_optimizer, build_schedule
 from seqlab.training.gradient.stacked_layers import LAYERS
-from seqlab.training.gradient.loss import loss_of
-from seqlab.settings import Budget, Optimizer, TrainerSettings
 
 VALIDATION_SHARE = 0.5  # as of `fit`
 IGNORED = -100  # the label of a row that only fills a batch, which torch's cross-entropy leaves out
@@ -115,7 +115,7 @@ class Stack:
     """
 
     def __init__(self, models: Sequence[GradientFamily], task: str, device: torch.device, bf16: bool):
-        self.device, self.bf16, self.loss = device, bf16, loss_of(task)
+        self.device, self.bf16, self.task_loss = device, bf16, loss_of(task)
         self.twins = [deepcopy(model).to(device) for model in models]
         parameters, self.buffers = stack_module_state(self.twins)
         self.parameters = {name: part.detach().requires_grad_() for name, part in parameters.items()}
@@ -131,11 +131,11 @@ class Stack:
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], parts: list[Tensor]) -> tuple[Tensor, ...]:
             x, mask, scored, *labels = parts
-            loss = self.loss(
+            loss = self.task_loss(
                 Called(self.skeleton, parameters | buffers),  # type: ignore[arg-type, unused-ignore]
                 TensorBatch(x, mask, scored, labels[0] if labels else None),
             )
-            number = (labels[0] != IGNORED).sum().float() if self.loss.labelled else loss.number
+            number = (labels[0] != IGNORED).sum().float() if self.task_loss.labelled else loss.number
             return loss.total, number
 
         parts = [part.to(self.device) for part in batch[:4] if part is not None]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
+from seqlab.cost import Cost, peak_memory_mb
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.families.mixture import member_files
-from seqlab.cost import Cost, peak_memory_mb
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 

@@ -6,10 +6,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from seqlab.cost import Cost, peak_memory_mb
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Use
-from seqlab.cost import Cost, peak_memory_mb
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 
