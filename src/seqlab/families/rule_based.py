@@ -48,6 +48,8 @@ class Coverage:
 class RuleBased:
     """English to Korean by rule."""
 
+    fitted_by = "rules"
+
     def __init__(
         self,
         *,

@@ -13,11 +13,14 @@ import numpy as np
 from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
+from seqlab.naming import checked_parameters, checked_target
 from seqlab.training.settings import Decoding, TrainerSettings
 
 PAIRS = "pairs"  # the kind of a space of translations
 TENSORS = ".safetensors"
 WEIGHTS, RECIPE = f"model{TENSORS}", "model.json"
+FAMILIES = ("seqlab.families",)
+KINDS = ("symbols", "vectors", PAIRS)
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,14 @@ class Recipe:
     def space(self) -> Space:
         return Space(self.kind, self.size)
 
+    def family(self) -> Any:
+        """The family's class, which is imported."""
+        module, _, name = self.target.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
     def build(self) -> Any:
         """The model with nothing estimated: a GradientFamily, a ClosedForm family or a BayesClassifier over one."""
-        module, _, name = self.target.rpartition(".")
-        family = getattr(importlib.import_module(module), name)
+        family = self.family()
         if self.fit == "gradient":
             return family(self.space, self.classes, **self.parameters)
         if self.fit == "rules":
@@ -61,12 +68,38 @@ def save(
 
 
 def load_recipe(folder: Path) -> Recipe:
-    """Raises UserError when there is no model or it is of another layout."""
-    found = read_json(folder / RECIPE)
+    """What `save` wrote of a model, anybody's: it names a family of seqlab, and nothing is imported to see that.
+
+    Raises UserError when there is no model, it is of another layout, or it names anything else.
+    """
+    path = folder / RECIPE
+    found = read_json(path)
     try:
-        return Recipe(**found)
+        recipe = Recipe(**found)
     except TypeError:
-        raise UserError(f"{folder / RECIPE}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
+        raise UserError(f"{path}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
+    checked_target(recipe.target, f"{path}: target", FAMILIES)
+    if recipe.kind not in KINDS:
+        raise UserError(f"{path}: kind: found {recipe.kind!r:.80}, expected one of {', '.join(KINDS)}")
+    # JSON's true is an int of Python's.
+    if type(recipe.size) is not int or recipe.size < 1:
+        raise UserError(f"{path}: size: found {recipe.size!r:.80}, expected a whole number of at least 1")
+    if recipe.classes is not None and (type(recipe.classes) is not int or recipe.classes < 2):
+        raise UserError(
+            f"{path}: classes: found {recipe.classes!r:.80}, expected a whole number of at least 2, or null"
+        )
+    return recipe
+
+
+def check_family(recipe: Recipe, where: str) -> None:
+    """Import the class that a loaded recipe names. Raises UserError when it is no family, or does not take this."""
+    family = recipe.family()
+    fitted_by = getattr(family, "fitted_by", None)
+    if fitted_by is None:
+        raise UserError(f"{where}: target: {recipe.target!r} is no family")
+    if fitted_by != recipe.fit:
+        raise UserError(f"{where}: fit: found {recipe.fit!r:.80}, expected {fitted_by!r}, as {recipe.target} is fitted")
+    checked_parameters(family, recipe.parameters, f"{where}: parameters")
 
 
 def tensors_of(path: Path) -> dict[str, np.ndarray]:
@@ -75,8 +108,10 @@ def tensors_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def load_rules(folder: Path) -> Any:
-    """A fitted family of rules. Raises UserError when a file is missing."""
-    return load_recipe(folder).build().load(folder)
+    """A fitted family of rules. Raises UserError when a file is missing or the recipe is of no such family."""
+    recipe = load_recipe(folder)
+    check_family(recipe, str(folder / RECIPE))
+    return recipe.build().load(folder)
 
 
 def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = None) -> Any:
@@ -89,7 +124,11 @@ def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = Non
     recipe = load_recipe(folder)
     if recipe.fit == "rules":
         return load_rules(folder)
+    check_family(recipe, str(folder / RECIPE))
     tensors = read_tensors(folder / WEIGHTS)
+    if recipe.fit == "gradient":
+        sizes = importlib.import_module("seqlab.families.gradient.sizes")
+        sizes.check_sizes(recipe.build, tensors, str(folder / RECIPE))
     model = recipe.build()
     if recipe.fit == "gradient" and recipe.kind == PAIRS:
         return importlib.import_module("seqlab.families.seq2seq").translator(model, tensors, folder, trainer, decoding)

@@ -15,6 +15,7 @@ from seqlab.errors import UserError
 class ClosedForm(ABC):
     """A family fitted by counting, least squares or EM. Subclasses set `space` and their parameters in __init__."""
 
+    fitted_by = "closed_form"
     space: Space
     # Attributes that hold lists of candidates, of which `fit` chooses one on validation.
     candidates: tuple[str, ...] = ()

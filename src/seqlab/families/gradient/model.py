@@ -25,6 +25,7 @@ class GradientFamily(nn.Module, ABC):
     space: what a position is. classes: K of the pooled head, or None for no head. width: D, the body's width.
     """
 
+    fitted_by = "gradient"
     # Names of the linear maps that a low-rank adapter may change: a literal, which seqlab.config reads from the source.
     adapts: tuple[str, ...] = ()
     # What it can be pretrained to predict (conf/objective), read likewise; `hidden` needs a method `around`, the body

@@ -53,6 +53,7 @@ class Seq2Seq(nn.Module, ABC):
     Raises UserError when asked for classes or for anything but pairs.
     """
 
+    fitted_by = "gradient"
     adapts: tuple[str, ...] = ()  # as of families.gradient
 
     def __init__(self, space: Space, classes: int | None, *, width: int, label_smoothing: float):

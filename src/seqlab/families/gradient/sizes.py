@@ -1,0 +1,46 @@
+"""Sizes that a file promises, held against the tensors beside it before anything of these sizes is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from seqlab.errors import UserError
+
+
+class _Beyond(Exception):
+    """More parameters than there are tensors for."""
+
+
+def check_sizes(build: Callable[[], nn.Module], tensors: Mapping[str, np.ndarray], where: str) -> None:
+    """Build once without memory (torch's meta device), and stop where the model outgrows the saved `tensors`.
+
+    So a width of 10^12 or 10^9 layers costs what the file is worth. Raises UserError beginning with `where`.
+    """
+    names, elements = set[tuple[int, str]](), 0
+    most = sum(part.size for part in tensors.values())
+
+    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal elements
+        # A parameter may be set again, shared by two modules, or belong to a module that is thrown away.
+        names.add((id(module), name))
+        elements += 0 if parameter is None else parameter.numel()
+        if len(names) > 4 * len(tensors) + 64 or elements > 4 * most + 1024:
+            raise _Beyond
+
+    hook: Any = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            build()
+    except _Beyond:
+        raise UserError(f"{where}: its parameters make a larger model than its tensors are of") from None
+    except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{where}: its parameters make no model: {reason[0]}") from None
+    finally:
+        hook.remove()
