@@ -50,6 +50,15 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def flush(path: Path) -> None:
+    """Have a file, or what a folder says of its names, on the disk before anything that follows (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write whole or not at all, UTF-8."""
     with replacing(path) as made:

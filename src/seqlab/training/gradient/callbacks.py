@@ -6,6 +6,7 @@ import math
 import random
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor
 
+from seqlab.artifacts import flush, write_tensors
 from seqlab.data.pairs import Data
 from seqlab.errors import UserError
 from seqlab.training.gradient.batches import Stream, TensorBatch
@@ -118,9 +120,9 @@ class Validation(Callback):
         self.seconds += time.perf_counter() - began
 
     def diverged(self, trainer: Trainer, step: int, what: str) -> None:
-        kept = self.folder / "last_good.pt"
+        kept = self.folder / "last_good.safetensors"
         if self.best and trainer.is_global_zero:
-            torch.save(self.best, kept)
+            write_tensors(kept, {name: part.numpy() for name, part in self.best.items()})
         where = f"weights of step {self.best_step} (validation loss {self.best_loss:.4g}) are in {kept}"
         raise UserError(
             f"training diverged at step {step}: {what}; "
@@ -154,11 +156,17 @@ class Checkpoints(Callback):
             return
         due = time.perf_counter() - self.saved >= self.seconds
         if trainer.strategy.reduce_boolean_decision(due, all=False):
-            fresh = self.path.with_suffix(".new")
-            trainer.save_checkpoint(fresh, weights_only=False)
-            if trainer.is_global_zero:
-                fresh.replace(self.path)
-            self.saved = time.perf_counter()
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Under the final name stands the old checkpoint or the new one, whatever fails, the power included."""
+        fresh = self.path.with_suffix(".new")
+        trainer.save_checkpoint(fresh, weights_only=False)
+        if trainer.is_global_zero:
+            flush(fresh)
+            fresh.replace(self.path)
+            flush(self.path.parent)
+        self.saved = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.spent += time.perf_counter() - self.began
@@ -171,6 +179,42 @@ class Checkpoints(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.stream.start = checkpoint["global_step"]
+
+
+def usable(path: Path, model: LightningModule, callbacks: list[Callback], first: bool) -> Path | None:
+    """The checkpoint at `path` if there is one and a training of `model` with these `callbacks` can go on from it.
+
+    One that is cut short, damaged or of something else is put aside under another name, and one line says so: the
+    training then starts anew. first: of several ranks the one that renames and speaks; all of them decide alike.
+    """
+    if not path.exists():
+        return None
+    if (reason := fault(path, model, callbacks)) is None:
+        return path
+    if first:
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        print(f"seqlab: {path}: {reason}; put aside as {aside.name}, the training starts anew", file=sys.stderr)
+    return None
+
+
+def fault(path: Path, model: LightningModule, callbacks: list[Callback]) -> str | None:
+    """What is wrong with a checkpoint, in a few words, or None."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            # torch does not look at checksums.
+            if (damaged := parts.testzip()) is not None:
+                return f"the checkpoint is damaged at {damaged}"
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = {name: part.shape for name, part in found["state_dict"].items()}
+        states, step = found["callbacks"].keys(), found["global_step"]
+    # What a damaged archive, and a pickle that names anything but tensors, raise is of many kinds.
+    except Exception as error:
+        return f"no checkpoint can be read here: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+    missing = {callback.state_key for callback in callbacks} - states
+    if shapes != {name: part.shape for name, part in model.state_dict().items()} or missing or not step > 0:
+        return "the checkpoint is of another training"
+    return None
 
 
 def get_generators() -> dict[str, Any]:

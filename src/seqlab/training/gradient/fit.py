@@ -21,7 +21,7 @@ from seqlab.data.pairs import Data
 from seqlab.errors import UserError
 from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.gradient.batches import Stream, validation_batches
-from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation
+from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation, usable
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.task import LossFunction, Task, TaskName
 from seqlab.training.gradient.tuning import Tuning
@@ -105,7 +105,8 @@ def fit(
         # A generator of its own, since a loader draws a seed that would shift the model's draws.
         loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
         with writing(checkpoint) if trainer.is_global_zero else nullcontext():
-            trainer.fit(module, loader, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
+            resumed = usable(resumable, module, [validation, checkpoints], trainer.is_global_zero)
+            trainer.fit(module, loader, ckpt_path=resumed, weights_only=True)
     model.load_state_dict(validation.best)
     sequences, positions, padding = stream.seen(budget.steps)
     report = FitReport(
