@@ -29,6 +29,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self, SupportsFloat
 
+from seqlab.errors import Interrupted
 from seqlab.tracking.spool import absolute_uri, ensure_uploader, home
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class Run:
         if error is None or (isinstance(error, SystemExit) and not error.code):
             self._write("end", status="FINISHED")
         else:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            status = "KILLED" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "FAILED"
             self._write("end", status=status, error=f"{type(error).__name__}: {error}".rstrip(": "))
         if self._descriptor is not None:
             os.close(self._descriptor)

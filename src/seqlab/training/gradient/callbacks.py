@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import signal
 import sys
 import time
 import zipfile
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from seqlab.artifacts import flush, write_tensors
 from seqlab.data.pairs import Data
-from seqlab.errors import UserError
+from seqlab.errors import Interrupted, UserError
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.task import Task
+from seqlab.training.interruption import Request
 
 # A validation this far (nats, or as a multiple of the first one's size) above the one before training has diverged.
 DIVERGED_NATS, DIVERGED_TIMES = 100.0, 10.0
@@ -131,15 +133,21 @@ class Validation(Callback):
 
 
 class Checkpoints(Callback):
-    """Every `seconds`, all that the rest of the training depends on, under one name that is replaced as a whole."""
+    """Every `seconds`, all that the rest of the training depends on, under one name that is replaced as a whole.
 
-    def __init__(self, path: Path, seconds: float, seed: int, stream: Stream):
-        self.path, self.seconds, self.seed, self.stream = path, seconds, seed, stream
+    Where a signal has asked the process to end, once more, and then raises Interrupted.
+    """
+
+    def __init__(self, path: Path, seconds: float, seed: int, stream: Stream, request: Request):
+        self.path, self.seconds, self.seed, self.stream, self.request = path, seconds, seed, stream, request
         self.spent = 0.0  # seconds, by trainings that were killed
         self.generators: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = self.saved = time.perf_counter()
+        self.request.install()  # over Lightning's, which makes a success of SIGTERM
+        if trainer.global_step:
+            self.kept(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.generators is not None:
@@ -154,9 +162,13 @@ class Checkpoints(Callback):
     ) -> None:
         if trainer.global_step % interval(trainer):
             return
-        due = time.perf_counter() - self.saved >= self.seconds
+        asked = self.request.number is not None
+        due = asked or time.perf_counter() - self.saved >= self.seconds
         if trainer.strategy.reduce_boolean_decision(due, all=False):
             self.save(trainer)
+            # Whichever rank the signal reached, all end at the same step.
+            if trainer.strategy.reduce_boolean_decision(asked, all=False):
+                raise Interrupted(self.request.number or signal.SIGTERM, self.request.note)
 
     def save(self, trainer: Trainer) -> None:
         """Under the final name stands the old checkpoint or the new one, whatever fails, the power included."""
@@ -167,6 +179,11 @@ class Checkpoints(Callback):
             fresh.replace(self.path)
             flush(self.path.parent)
         self.saved = time.perf_counter()
+        self.kept(trainer)
+
+    def kept(self, trainer: Trainer) -> None:
+        note = f"step {trainer.global_step} of {trainer.max_steps} is kept, and the same command goes on there"
+        self.request.note = note
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.spent += time.perf_counter() - self.began

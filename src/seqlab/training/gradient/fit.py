@@ -6,7 +6,7 @@ import logging
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
@@ -25,6 +26,7 @@ from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Va
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.task import LossFunction, Task, TaskName
 from seqlab.training.gradient.tuning import Tuning
+from seqlab.training.interruption import noted
 from seqlab.training.resume import writing
 from seqlab.training.settings import Budget, Optimizer, TrainerSettings
 
@@ -79,6 +81,7 @@ def fit(
     determinism and the global random generators are set for the whole process. tuning: which parameters are trained
     when; None: all, always. loss: what is trained on, where that is not the task's own loss.
 
+    Raises Interrupted after the step in which a signal asks the process to end, with a checkpoint of that step.
     Raises UserError when the training diverges, another process trains in `checkpoint`, the data are empty or lack
     labels, or there is no such device.
     """
@@ -89,8 +92,8 @@ def fit(
     validated = {round(k * budget.steps / budget.evaluations) for k in range(1, budget.evaluations + 1)}
     validation = Validation(valid, validation_batches(valid, budget.tokens, share, seed), validated, checkpoint, log)
     resumable = checkpoint / "resume.ckpt"
-    checkpoints = Checkpoints(resumable, settings.checkpoint_seconds, seed, stream)
-    with quiet_lightning():
+    with quiet_lightning(), noted("the same command begins anew") as request:
+        checkpoints = Checkpoints(resumable, settings.checkpoint_seconds, seed, stream, request)
         trainer = build_trainer(settings, budget.steps, [validation, checkpoints, Progressing(stream)])
         stream.rank, stream.ranks = trainer.global_rank, trainer.world_size
         flops = train_flops(model, task, stream, budget.steps, tuning, loss)
@@ -106,7 +109,8 @@ def fit(
         loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
         with writing(checkpoint) if trainer.is_global_zero else nullcontext():
             resumed = usable(resumable, module, [validation, checkpoints], trainer.is_global_zero)
-            trainer.fit(module, loader, ckpt_path=resumed, weights_only=True)
+            with suppress(SIGTERMException):  # of a signal before the first step, which `request` knows of too
+                trainer.fit(module, loader, ckpt_path=resumed, weights_only=True)
     model.load_state_dict(validation.best)
     sequences, positions, padding = stream.seen(budget.steps)
     report = FitReport(
