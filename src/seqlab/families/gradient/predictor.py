@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqlab.errors import UserError
 from seqlab.families.gradient.model import GradientFamily
+from seqlab.threads import pin
 from seqlab.training.settings import TrainerSettings
 
 Precision = Literal["fp32", "bf16"]
@@ -91,6 +92,6 @@ def predictor(model: GradientFamily, tensors: Mapping[str, np.ndarray], trainer:
     if wrong:
         raise UserError(f"saved tensors do not fit {type(model).__name__}: {', '.join(wrong)}")
     model.load_state_dict({name: torch.from_numpy(part) for name, part in found.items()})
-    torch.set_num_threads(trainer.threads)
+    pin(trainer.threads)
     on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
     return TorchPredictor(model, "cuda" if on_gpu else "cpu", "bf16" if trainer.precision == "bf16-mixed" else "fp32")

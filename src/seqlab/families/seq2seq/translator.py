@@ -17,6 +17,7 @@ from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
+from seqlab.threads import pin
 from seqlab.training.settings import Decoding, Register, TrainerSettings
 
 # A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.
@@ -139,7 +140,7 @@ def translator(
     if wrong:
         raise UserError(f"saved tensors do not fit {type(model).__name__}: {', '.join(wrong)}")
     model.load_state_dict({name: torch.from_numpy(part) for name, part in found.items()})
-    torch.set_num_threads(trainer.threads)
+    pin(trainer.threads)
     on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
     return Translator(model.to(device).eval(), vocabulary, device, trainer.precision == "bf16-mixed", decoding)

@@ -13,6 +13,7 @@ from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.saved import Recipe
+from seqlab.threads import pin
 from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.settings import Strategy, TrainerSettings
 from seqlab.training.trained import Trained
@@ -36,6 +37,7 @@ def train(
     The rest of what a gradient training needs (budget, optimiser, seed, checkpoint...) means nothing here. Raises
     UserError when a set is empty, when the prior is missing or of another family, and what the family's fit raises.
     """
+    pin(trainer.threads)
     for name, data in (("training", train), ("validation", valid)):
         if not len(data):
             raise UserError(f"{name} set: it is empty, expected at least one sequence")

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from seqlab.data.pairs import Data
 from seqlab.errors import UserError
+from seqlab.threads import pin
 from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.callbacks import Checkpoints, Log, Progressing, Validation, usable
@@ -86,7 +87,7 @@ def fit(
     labels, or there is no such device.
     """
     check(task, train, valid, budget, settings)
-    torch.set_num_threads(settings.threads)
+    pin(settings.threads)
     stream = Stream(train, budget.tokens, seed, COMPILED_MULTIPLE if settings.compile else 1)
     share = int(VALIDATION_SHARE * budget.steps * budget.tokens / budget.evaluations)
     validated = {round(k * budget.steps / budget.evaluations) for k in range(1, budget.evaluations + 1)}

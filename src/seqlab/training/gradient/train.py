@@ -14,6 +14,7 @@ from seqlab.data.sequences import Sequences
 from seqlab.families import saved
 from seqlab.families.gradient.ends import VectorEnds
 from seqlab.families.saved import Recipe
+from seqlab.threads import pin
 from seqlab.training.gradient.callbacks import Log
 from seqlab.training.gradient.distil import Distilled, taught
 from seqlab.training.gradient.fit import fit
@@ -49,6 +50,7 @@ def train(
     of the model that gives soft targets; objective: of the task `masked`. See `fit` for what it raises.
     """
     assert optimizer is not None  # what makes it a gradient family
+    pin(trainer.threads)
     torch.manual_seed(seed)
     model = recipe.build()
     if isinstance(train, Sequences) and isinstance(model.ends, VectorEnds):
