@@ -6,8 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,38 +14,39 @@ from typing import Any
 import numpy as np
 
 from seqlab.errors import UserError
+from seqlab.scratch import exchange, scratch
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that takes its name only when the block ends well.
+    """Yield a temporary path that takes the name `path` only when the block ends well.
 
-    The block may make the sibling a file or a folder. Raises UserError when the disk is full; whatever stood under
-    `path` is then untouched.
+    The block may make it a file or a folder; it lies where nothing depends on it (see `seqlab.scratch`). Raises
+    UserError when the disk is full; whatever stood under `path` is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    made, old = scratch / "new" / path.name, scratch / "old"
-    made.parent.mkdir()
     try:
-        yield made
-        try:
-            if path.is_dir():
-                # A folder cannot be replaced in one call: the old one steps aside first, and comes back if need be.
-                os.replace(path, old)
-            os.replace(made, path)
-        except BaseException:  # an interrupt between the two calls included
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
+        with scratch(path) as place:
+            made, old = place / "new" / path.name, place / "old"
+            made.parent.mkdir()
+            yield made
+            if path.is_dir() and exchange(made, path):
+                return  # what it was goes with the scratch folder
+            try:
+                if path.is_dir():
+                    # Two calls where the system has no single one: the old folder comes back if need be.
+                    os.replace(path, old)
+                os.replace(made, path)
+            except BaseException:  # an interrupt between the two calls included
+                if old.exists() and not path.exists():
+                    os.replace(old, path)
+                raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 f"{path}: not written, the disk is full ({error.strerror}); nothing earlier was lost"
             ) from None
         raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def flush(path: Path) -> None:
