@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 from seqlab.errors import UserError
 
 SRC = Path(__file__).resolve().parents[1]
+PLAIN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+CALL = re.compile(r"\$\{[^${}]*:")
 DOTTED = re.compile(r"seqlab(\.[A-Za-z]\w*){2,8}", re.ASCII)
 
 
@@ -61,6 +63,30 @@ def checked_parameters(kind: type[Any], parameters: object, where: str) -> dict[
             f"{key}: {message.get(first['type']) or first['msg'] + ', found ' + _short(first['input'])}"
         ) from None
     return {name: getattr(checked, name) for name in names}
+
+
+def checked_name(name: object, where: str) -> str:
+    """A name that may become part of a path and of a shell's command line. Raises UserError for any other."""
+    if not isinstance(name, str) or not PLAIN.fullmatch(name) or ".." in name:
+        raise UserError(f"{where}: {_short(name)}: expected letters, digits, '_', '-' and '.' alone, a letter first")
+    return name
+
+
+def check_interpolations(tree: Any, where: str = "") -> None:
+    """Refuse values that call something (`${oc.env:HOME}`, `${now:%Y}`): a value may only refer to another one.
+
+    What a resolver returns may be a secret of the environment, or another value on every run. tree: unresolved.
+    Raises UserError naming the key.
+    """
+    if isinstance(tree, Mapping):
+        for key, part in tree.items():
+            check_interpolations(key, where)
+            check_interpolations(part, f"{where}.{key}" if where else str(key))
+    elif isinstance(tree, (list, tuple)):
+        for number, part in enumerate(tree):
+            check_interpolations(part, f"{where}.{number}")
+    elif isinstance(tree, str) and (found := CALL.search(tree)):
+        raise UserError(f"{where}: {_short(tree)}: {found[0]}…}} calls a resolver, which no value may do")
 
 
 def _short(found: object) -> str:
