@@ -118,7 +118,8 @@ from seqlab.errors import UserError
 from seqlab.families import saved
 before = set(sys.modules)
 opened = []
-sys.addaudithook(lambda event, args: opened.append(event) if event in ("import", "subprocess.Popen", "os.system") else 0)
+watched = ("import", "subprocess.Popen", "os.system")
+sys.addaudithook(lambda event, args: opened.append(event) if event in watched else None)
 try:
     saved.load_recipe(Path(sys.argv[1]))
 except UserError as error:
