@@ -322,7 +322,7 @@ def test_own_weights_are_taken_by_name_and_a_misfit_is_named(tmp_path: Path) -> 
 
 def test_own_tensors_become_the_prior_of_a_closed_form(tmp_path: Path) -> None:
     parameters = {"lags": [1], "criterion": "valid", "prior_weights": [0.0, 0.9]}
-    target = "seqlab.families.closed_form.VectorAutoregression"
+    target = "seqlab.families.closed_form.autoregression.VectorAutoregression"
     recipe = saved.Recipe(target, parameters, "closed_form", "vectors", 2, None)
     source, few, valid = vectors(60, 0), vectors(1, 1), vectors(20, 2)
     model = recipe.build()

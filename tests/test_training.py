@@ -424,7 +424,7 @@ FIXED = {"trainer": CPU}
 def recipe(classes: int | None) -> saved.Recipe:
     parameters = {"lags": [1, 2], "criterion": "valid", "prior_weights": [0.5]}
     return saved.Recipe(
-        "seqlab.families.closed_form.VectorAutoregression", parameters, "closed_form", "vectors", 2, classes
+        "seqlab.families.closed_form.autoregression.VectorAutoregression", parameters, "closed_form", "vectors", 2, classes
     )
 
 
