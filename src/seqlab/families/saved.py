@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,11 @@ def load(folder: Path, trainer: TrainerSettings, decoding: Decoding | None = Non
         return load_rules(folder)
     check_family(recipe, str(folder / RECIPE))
     tensors = read_tensors(folder / WEIGHTS)
+    sizes: AbstractContextManager[None] = nullcontext()
     if recipe.fit == "gradient":
-        sizes = importlib.import_module("seqlab.families.gradient.sizes")
-        sizes.check_sizes(recipe.build, tensors, str(folder / RECIPE))
-    model = recipe.build()
+        sizes = importlib.import_module("seqlab.families.gradient.sizes").bounded(tensors, str(folder / RECIPE))
+    with sizes:
+        model = recipe.build()
     if recipe.fit == "gradient" and recipe.kind == PAIRS:
         return importlib.import_module("seqlab.families.seq2seq").translator(model, tensors, folder, trainer, decoding)
     if recipe.fit == "gradient":

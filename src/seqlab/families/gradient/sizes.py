@@ -1,12 +1,12 @@
-"""Sizes that a file promises, held against the tensors beside it before anything of these sizes is made."""
+"""Sizes that a file promises, held against the tensors beside it while the model is built."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -17,10 +17,12 @@ class _Beyond(Exception):
     """More parameters than there are tensors for."""
 
 
-def check_sizes(build: Callable[[], nn.Module], tensors: Mapping[str, np.ndarray], where: str) -> None:
-    """Build once without memory (torch's meta device), and stop where the model outgrows the saved `tensors`.
+@contextmanager
+def bounded(tensors: Mapping[str, np.ndarray], where: str) -> Iterator[None]:
+    """Stop the building of a model in the block where it outgrows the saved `tensors`.
 
-    So a width of 10^12 or 10^9 layers costs what the file is worth. Raises UserError beginning with `where`.
+    Modules register a parameter before they fill it, and memory is taken when it is filled: a width of 10^5 or 10^9
+    layers cost what the file is worth. Raises UserError beginning with `where`, also for what makes no model at all.
     """
     names, elements = set[tuple[int, str]](), 0
     most = sum(part.size for part in tensors.values())
@@ -35,11 +37,10 @@ def check_sizes(build: Callable[[], nn.Module], tensors: Mapping[str, np.ndarray
 
     hook: Any = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
-            build()
+        yield
     except _Beyond:
         raise UserError(f"{where}: its parameters make a larger model than its tensors are of") from None
-    except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AssertionError, IndexError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{where}: its parameters make no model: {reason[0]}") from None
     finally:
