@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
+from seqlab.artifacts import read_tensors
 from seqlab.data.pairs import Data, Pairs
 from seqlab.data.sequences import Batch, Sequences, Space, buckets
 from seqlab.errors import UserError
@@ -385,11 +386,12 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_last_good_weight
     model = rnn(Space("vectors", 2))
     initial = weights(model)
     with pytest.raises(
-        UserError, match=rf"diverged at step {step}: loss (nan|inf).* weights of step 0 .*last_good\.pt"
+        UserError, match=rf"diverged at step {step}: loss (nan|inf).* weights of step 0 .*last_good\.safetensors"
     ) as error:
         run(model, train, valid, tmp_path)
     assert "\n" not in str(error.value)
-    assert same(torch.load(tmp_path / "last_good.pt", weights_only=True), initial)
+    kept = read_tensors(tmp_path / "last_good.safetensors")
+    assert same({name: torch.from_numpy(part) for name, part in kept.items()}, initial)
 
 
 def test_a_loss_that_explodes_is_a_divergence(tmp_path: Path) -> None:

@@ -101,9 +101,10 @@ def positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     of_this_checkout(words)
-    # Read when NumPy is first imported. Torch, where the arithmetic is, gets trainer.threads.
-    os.environ["OMP_NUM_THREADS"] = "1"
     from seqlab.cli.failing import errors_in_one_line
+    from seqlab.threads import pin
+
+    pin(1)  # until the configuration says how many
 
     # These take flags of their own, or Hydra's, which are none of this parser's.
     if words[:1] == ["run"] and words[1:2] and words[1] in STAGES:

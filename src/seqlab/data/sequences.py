@@ -14,6 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.lib import format as npy
 
+from seqlab.artifacts import read_array
 from seqlab.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -156,13 +157,8 @@ class Sequences:
         for name in ("values", "offsets", *OPTIONAL):
             path = folder / f"{name}.npy"
             if path.exists():
-                try:
-                    # An empty file cannot be mapped, and labels are too small to be worth it.
-                    parts[name] = np.load(
-                        path, mmap_mode="r" if name == "values" and path.stat().st_size > 4096 else None
-                    )
-                except (ValueError, EOFError, MemoryError) as error:  # the last: its header promises too much
-                    raise UserError(f"{path}: not a readable array: {error}") from None
+                # An empty file cannot be mapped, and labels are too small to be worth it.
+                parts[name] = read_array(path, mapped=name == "values" and path.stat().st_size > 4096)
             elif name not in OPTIONAL:
                 raise UserError(f"{path}: missing; run the prepare stage")
         found = cls(**parts)

@@ -20,6 +20,7 @@ from seqlab.families.gradient.device import chosen
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
 from seqlab.settings import Decoding, Register
+from seqlab.threads import pin
 
 # A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.
 LONGEST = 400  # characters
@@ -143,6 +144,6 @@ def translator(model: Seq2Seq, tensors: Mapping[str, np.ndarray], folder: Path, 
     if wrong:
         raise UserError(f"saved tensors do not fit {type(model).__name__}: {', '.join(wrong)}")
     model.load_state_dict({name: torch.from_numpy(part) for name, part in found.items()})
-    torch.set_num_threads(trainer.threads)
+    pin(trainer.threads)
     device = chosen(trainer)
     return Translator(model.to(device).eval(), vocabulary, device, trainer.precision == "bf16-mixed", use.decoding)

@@ -16,6 +16,7 @@ from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import TrainerSettings
+from seqlab.threads import pin
 from seqlab.training.job import Job
 from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained
@@ -29,6 +30,7 @@ def train(job: Job) -> Trained:
     """
     recipe, train, valid = job.recipe, job.train, job.valid
     assert isinstance(train, Sequences)
+    pin(job.trainer.threads)
     for name, data in (("training", train), ("validation", valid)):
         if not len(data):
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
