@@ -13,6 +13,8 @@ import numpy as np
 
 from seqlab.artifacts import read_json, read_tensors, write_json
 from seqlab.data.pairs import Data, Denoising, Pairs
+from seqlab.data.readers import read_lines
+from seqlab.data.scale import standardisation
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.errors import UserError
 from seqlab.training.settings import Noise
@@ -39,13 +41,18 @@ class Meta:
     transform: str = "none"  # of the raw values, before standardisation: "log1p", or "log_return" between neighbours
     characters: bool = False  # symbols are UTF-8 bytes: bits are reported per character
     frame: list[int] = field(default_factory=list)  # height and width, where projection.safetensors makes pictures
-    removed: dict[str, int] = field(default_factory=dict)  # what cleaning dropped, and how many
+    removed: dict[str, int] = field(default_factory=dict)  # what cleaning dropped or put right, and how many
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # sequences and steps of each set and split
     sha256: str = ""  # of everything beside this file
 
     @property
     def space(self) -> Space:
         return Space(self.kind, self.size)
+
+    @property
+    def cleaning(self) -> str:
+        """What was dropped or put right, in a line: "t.csv: duplicate 2, t.csv: steps cut off at a gap 51"."""
+        return ", ".join(f"{what} {count}" for what, count in sorted(self.removed.items()))
 
     @property
     def pretraining(self) -> str:
@@ -149,16 +156,15 @@ def split_in_time(
 
 @dataclass(frozen=True)
 class Scaler:
-    """Mean and standard deviation (C,) of the steps of one training split; a constant channel keeps its unit."""
+    """Mean and standard deviation (C,) of the steps of one training split; what does not vary keeps its unit."""
 
     mean: np.ndarray
     deviation: np.ndarray
 
     @classmethod
-    def fit(cls, train: Iterable[np.ndarray]) -> Scaler:
-        values = np.concatenate(list(train)).astype(np.float64)
-        deviation = values.std(0)
-        return cls(values.mean(0), np.where(deviation > 0, deviation, 1))
+    def fit(cls, train: Iterable[np.ndarray], level: float | None = None) -> Scaler:
+        """level: of the values' size, where they have a unit in common; None: each channel's own."""
+        return cls(*standardisation(np.concatenate(list(train)).astype(np.float64), level))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         return ((values - self.mean) / self.deviation).astype(np.float32)
@@ -169,11 +175,16 @@ class Scaler:
 
 
 def classes_of(classes: list[str], labels: dict[str, list[str]]) -> list[str]:
-    """The classes that occur in train, in the order of `classes`. Raises UserError when another split has more."""
+    """The classes that occur in train, in the order of `classes`.
+
+    Raises UserError when another split has more, or when there is one class: every answer would be right.
+    """
     known = set(labels["train"])
     for split, found in labels.items():
         if only := sorted(set(found) - known):
             raise UserError(f"label {only[0]!r} occurs in {split} only; every class needs an example in train")
+    if len(known) == 1:
+        raise UserError(f"labels: every example is {min(known)!r}; expected at least two classes, or no labels")
     return [name for name in classes if name in known]
 
 
@@ -201,11 +212,7 @@ def read_ts(path: Path) -> LabelledSeries:
     sequences: list[np.ndarray] = []
     labels: list[str] = []
     reading = False
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path.name}, byte {error.start + 1}: not UTF-8") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in read_lines(path):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

@@ -75,7 +75,8 @@ class Video:
         mean, components = principal_components([source["train"], target["train"]], self.components)
         for name, splits in ((SOURCE, source), (TARGET, target)):
             projected = {split: [(one - mean) @ components.T for one in found] for split, found in splits.items()}
-            scaler = Scaler.fit(projected["train"])
+            # Pixels are between 0 and 1: what moves a millionth of that is rounding, whatever its own size.
+            scaler = Scaler.fit(projected["train"], level=1.0)
             for split, found in projected.items():
                 # A source is scored whole; nothing forecasts it.
                 scored = split != "train" and name == TARGET
