@@ -239,7 +239,7 @@ def series(**changes: Any) -> Series:
         "target": {"file": "t.csv", **PANEL},
     }
     sizes = {"transform": "none", "window": 30, "min_length": 10, "valid_steps": 6, "test_steps": 8}
-    settings |= {"steps": "time", "carried": 0}
+    settings |= {"steps": "time", "carried": 0, "longest": None}
     return Series(**{**settings, **sizes, "valid": 0.2, "test": 0.2, **changes})
 
 
@@ -539,6 +539,15 @@ def test_channels_of_one_series_stay_together(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.split(TARGET, "test")[0], values[4:].astype(np.float32))
     with pytest.raises(UserError, match=r"a\.csv: 1 channels, t\.csv has 2"):
         prepare_series(raw, tmp_path / "both", target=spec)
+
+
+def test_the_last_steps_of_a_long_series_are_kept(tmp_path: Path) -> None:
+    raw = raw_series(tmp_path / "raw")
+    whole, short = prepare_series(raw, tmp_path / "whole"), prepare_series(raw, tmp_path / "short", longest=40)
+    for split, lost in (("train", 20), ("valid", 20), ("test", 20)):
+        for one, other in zip(whole.split(TARGET, split), short.split(TARGET, split), strict=True):
+            np.testing.assert_array_equal(one[lost:], other)
+    assert short.meta.removed == {"t.csv: steps before the last 40 of a series": 100}
 
 
 def test_a_panel_needs_no_source(tmp_path: Path) -> None:

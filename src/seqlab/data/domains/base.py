@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ import numpy as np
 
 from seqlab.artifacts import read_json, read_tensors, write_json
 from seqlab.data.pairs import Data, Denoising, Pairs
-from seqlab.data.readers import read_lines
+from seqlab.data.readers import Dialect, place, read_lines, read_table
 from seqlab.data.scale import standardisation
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.errors import UserError
@@ -261,3 +262,38 @@ def find(root: Path, name: str) -> Path:
     if not found:
         raise UserError(f"{name}: not among the files of the archive ({root})")
     return found[0]
+
+
+def labelled_files(
+    files: list[Path], root: Path, labels: str | dict[str, Any] | None, removed: Counter[str]
+) -> Iterator[tuple[Path, str | None]]:
+    """Files with their classes: by "folder", by a table {file, name, label}, or None.
+
+    Raises UserError when a file lies in no folder of its own, or when a table names none of the files.
+    """
+    if labels is None or labels == "folder":
+        for path in files:
+            if labels and path.parent == root:
+                raise UserError(f"{path.name}: in no folder that could name its class; expected CLASS/{path.name}")
+            yield path, path.relative_to(root).parts[0] if labels else None
+        return
+    if not isinstance(labels, dict) or {*labels} - {"dialect"} != {"file", "name", "label"}:
+        raise UserError(f"labels: found {labels!r}, expected folder, null, or the keys file, name and label")
+    table = find(root, labels["file"])
+    named: dict[str, str] = {}
+    for row, (name, own) in read_table(
+        table, [labels["name"], labels["label"]], (), Dialect.of(table, labels.get("dialect"))
+    ):
+        if named.setdefault(name, own.strip()) != own.strip():
+            raise UserError(f"{place(table, row, labels['label'])}: {own!r}, and {named[name]!r} before of {name!r}")
+    called = {path: (path.relative_to(root).as_posix(), path.name, path.stem) for path in files}
+    found = {path: next((named[name] for name in names if named.get(name)), None) for path, names in called.items()}
+    if not any(found.values()):
+        raise UserError(
+            f"{table.name}, column {labels['name']}: names none of {len(files)} files; expected such as {files[0].name}"
+        )
+    for path, label in found.items():
+        if label is None:
+            removed["files without a label"] += 1
+        else:
+            yield path, label

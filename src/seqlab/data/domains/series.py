@@ -26,7 +26,8 @@ class Series:
     to the next) without a gap in time or a missing value, except that the value before stands in for up to `carried`
     missing steps in a row: nothing later may. What is shorter than `min_length`, does not vary or equals a series
     before it (the target's come first) is dropped; so is, by name, a target series that does not vary before its
-    held-out steps, because nothing tells how large one unit of it is. All that is cut, carried or dropped is counted.
+    held-out steps, because nothing tells how large one unit of it is. Of a target series, the last `longest` steps are
+    kept (None: all). All that is cut, carried or dropped is counted.
 
     Values are transformed; each sequence carries its own standardisation, estimated before its first scored step.
     Values are stored in float32, or all in float64 where that would round away what varies.
@@ -40,6 +41,7 @@ class Series:
         transform: Literal["none", "log1p"],
         steps: Literal["time", "rows"],
         carried: int,
+        longest: int | None,
         window: int,
         min_length: int,
         valid_steps: int,
@@ -48,7 +50,7 @@ class Series:
         test: float,
     ) -> None:
         self.source, self.target, self.transform = source, target, transform
-        self.steps, self.carried = steps, carried
+        self.steps, self.carried, self.longest = steps, carried, longest
         self.window, self.min_length = window, min_length
         self.valid_steps, self.test_steps = valid_steps, test_steps
         self.valid, self.test = valid, test
@@ -90,6 +92,16 @@ class Series:
         """Split in time. Valid and test sequences carry their past as context; steps from `first` on are scored."""
         held, file = self.valid_steps + self.test_steps, self.target["file"]
         long_enough = {name: y for name, y in panel.items() if len(y) >= held + self.min_length}
+        if self.longest is not None:
+            if self.longest < held + self.min_length:
+                raise UserError(
+                    f"longest: found {self.longest}, expected at least {held + self.min_length} "
+                    "(min_length + valid_steps + test_steps)"
+                )
+            shortened = {name: y[-self.longest :] for name, y in long_enough.items()}
+            lost = sum(len(y) - len(shortened[name]) for name, y in long_enough.items())
+            removed[f"{file}: steps before the last {self.longest} of a series"] += lost
+            long_enough = shortened
         if not long_enough:
             longest = max(map(len, panel.values()))
             raise UserError(

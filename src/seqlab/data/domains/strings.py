@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, classes_of, split_of, write_meta
+from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, classes_of, labelled_files, split_of, write_meta
 from seqlab.data.readers import Dialect, as_text, place, plain_suffix, read_lines, read_objects, read_table
 from seqlab.data.sequences import SPLITS, SequenceWriter
 from seqlab.errors import UserError
@@ -38,7 +38,9 @@ class Strings:
 
     `source_columns` (None: there is no source) and `target_columns` say where a text is, and its label or score: a list
     names the tab-separated columns of a line, [text] being a whole line; of tables with a header, a mapping names the
-    columns that hold `text` and `label`, which a list leaves to be called just so. dialect: of the target's tables.
+    columns that hold `text` and `label`, which a list leaves to be called just so. {files: folder} takes every file as
+    one text, labelled by its folder ({files: {file, name, label}}: by a table; {files: null}: not at all). dialect: of
+    the target's files.
 
     The split of a text follows from the hash of its content: equal texts never part, and no order matters. A text ends
     with a newline, which is predicted like any other byte.
@@ -48,14 +50,14 @@ class Strings:
         self,
         *,
         source_columns: list[str] | None,
-        target_columns: list[str] | dict[str, str],
+        target_columns: list[str] | dict,
         dialect: dict | None,
         classes: list[str],
         max_length: int,
         valid: float,
         test: float,
     ) -> None:
-        if "text" not in target_columns:
+        if "text" not in target_columns and "files" not in target_columns:
             raise UserError(
                 f"domain strings, target_columns: found {', '.join(target_columns)}, expected text among them"
             )
@@ -73,9 +75,10 @@ class Strings:
         removed: Counter[str] = Counter()
         # A target text that also stands in the source is kept out of it: nothing of a test is ever pretrained on.
         seen = Digests()
-        self._write(self._texts(raw["target"], self.target_columns, self.dialect), out, TARGET, removed, seen)
+        self._write(self._texts(raw["target"], self.target_columns, self.dialect, removed), out, TARGET, removed, seen)
         if self.source_columns is not None:
-            self._write(self._texts(raw["source"], self.source_columns, None), out, SOURCE, removed, seen)
+            texts = self._texts(raw["source"], self.source_columns, None, removed)
+            self._write(texts, out, SOURCE, removed, seen)
         labelled = (out / LABELLED).exists()
         write_meta(
             out,
@@ -120,11 +123,21 @@ class Strings:
                     labels[split].add(item.label)
         classes_of(self.classes, {split: sorted(found) for split, found in labels.items()})
 
-    def _texts(self, path: Path, columns: list[str] | dict[str, str], dialect: dict[str, Any] | None) -> Iterator[Text]:
+    def _texts(
+        self, path: Path, columns: list[str] | dict[str, Any], dialect: dict[str, Any] | None, removed: Counter[str]
+    ) -> Iterator[Text]:
         """Every text of a file or folder, with its class."""
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         if not files:
             raise UserError(f"{path}: no file there")
+        if isinstance(columns, dict) and "files" in columns:
+            table = columns["files"]["file"] if isinstance(columns["files"], dict) else None
+            texts = [file for file in files if file.name != table]
+            for file, label in labelled_files(texts, path, columns["files"], removed):
+                lines = read_lines(file, Dialect.of(file, dialect).encoding)
+                text = {"text": "\n".join(line for _, line in lines)}
+                yield self._text(text | ({"label": label} if label else {}), file.name)
+            return
         for file in files:
             suffix, written = plain_suffix(file), Dialect.of(file, dialect)
             # A mapping names columns of a header, whatever the file is called.
@@ -197,13 +210,26 @@ class Digests:
 
     def add(self, content: bytes) -> bool:
         """Whether it is new."""
-        new = self._place(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) or 1)
+        new = self._place(self._digest(content))
         self._count += new
         if 3 * self._count > 2 * len(self._slots):
             held, self._slots = self._slots, array("Q", [0]) * (2 * len(self._slots))
             for digest in filter(None, held):
                 self._place(digest)
         return new
+
+    def new(self, content: bytes) -> bool:
+        """Whether it would be."""
+        slots, last = self._slots, len(self._slots) - 1
+        digest = self._digest(content)
+        at = digest & last
+        while slots[at] and slots[at] != digest:
+            at = (at + 1) & last
+        return not slots[at]
+
+    @staticmethod
+    def _digest(content: bytes) -> int:
+        return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) or 1
 
     def _place(self, digest: int) -> bool:
         slots, last = self._slots, len(self._slots) - 1

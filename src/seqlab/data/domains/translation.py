@@ -116,7 +116,7 @@ class Translation:
         for name, corpus in self.corpora.items():
             for pair in _read(name, corpus, raw):
                 english, korean = clean(pair.english), clean(pair.korean)
-                if reason := self._unfit(english, korean):
+                if reason := self.unfit(english, korean):
                     removed[f"{name}: {reason}"] += 1
                     continue
                 group = groups.setdefault(normalise(english), Group(english, [], []))
@@ -127,7 +127,7 @@ class Translation:
                 group.origins.append(name)
         return groups
 
-    def _unfit(self, english: str, korean: str) -> str | None:
+    def unfit(self, english: str, korean: str) -> str | None:
         """Why a cleaned pair is not used."""
         if not english or not korean or english == korean:
             return "not translated" if english and english == korean else "an empty side"
@@ -390,14 +390,14 @@ def _only_file(folder: Path) -> Path:
 TABLE_KEYS = ("columns", "dialect")
 
 
-def _table_pairs(folder: Path, columns: list[str] | None, dialect: dict[str, Any] | None) -> Iterator[Pair]:
-    """A user's own table: English and Korean in the two columns that a header names; without `columns`, in the two
-    columns of lines parted by tabs, no header.
+def _table_pairs(folder: Path, columns: list[Any] | None, dialect: dict[str, Any] | None) -> Iterator[Pair]:
+    """A user's own table: English and Korean in the two columns that a header names. Without a header, in the two
+    columns of lines parted by tabs; `columns` None: English first; [2, 1]: Korean first.
     """
     path = _only_file(folder)
-    if columns is not None:
-        if len(columns) != 2:
-            raise UserError(f"columns: found {', '.join(columns)}, expected two: of the English and of the Korean side")
+    if columns is not None and columns != [2, 1]:
+        if len(columns) != 2 or not all(isinstance(column, str) for column in columns):
+            raise UserError(f"columns: found {columns}, expected two names: of the English and of the Korean side")
         for _, (english, korean) in read_table(path, columns, (), Dialect.of(path, dialect)):
             yield Pair(english, korean)
         return
@@ -409,7 +409,7 @@ def _table_pairs(folder: Path, columns: list[str] | None, dialect: dict[str, Any
             raise UserError(
                 f"{path.name}, line {number}: {len(cells)} columns parted by tabs, expected two, English and Korean"
             )
-        yield Pair(*cells)
+        yield Pair(*(cells if columns is None else cells[::-1]))
 
 
 READERS: dict[str, Callable[[Path, Path], Iterator[Pair]]] = {
