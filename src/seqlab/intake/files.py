@@ -32,21 +32,19 @@ HORIZONS = (1, 4, 16)
 
 def published(path: Path, name: str, hints: Hints) -> Proposal:
     """A `.ts` file, with its twin where X_TRAIN.ts and X_TEST.ts lie beside one another."""
-    train, test, root = path, None, path
+    train, test = path, None
     for one, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
         twin = path.with_name(path.name.replace(f"{one}.ts", f"{other}.ts"))
         if twin != path and twin.is_file():
             train, test = (path, twin) if one == "_TRAIN" else (twin, path)
-            root = path.parent
     data = {"format": "ts", "train": train.name, "test": None if test is None else test.name}
-    members = [train.name, test.name] if test is not None else []
+    raw = {"data": train} | ({} if test is None else {"test": test})
     name = hints.name or name.removesuffix("_train").removesuffix("_test")
     why = "train and test as published" if test is not None else "one file: a test is carved out of it"
     choices = [Choice("prepare.data", data, f"the format of the UEA and UCR archive; {why}")]
-    examples = labelled.read(data, train.parent, Counter())
-    classes = read_ts(train).classes
-    of = root.name if test is not None else path.name
-    return _sequences(path, of, examples, data, archive(root, hints, members), choices, name, hints, classes)
+    examples = labelled.read(data, raw, Counter())
+    own = {key: archive(file, hints) for key, file in raw.items()}
+    return _sequences(path, path.name, examples, data, own, choices, name, hints, read_ts(train).classes)
 
 
 def table(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> Proposal:
@@ -67,9 +65,11 @@ def table(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> P
         Choice("prepare.data.channels", roles.values, roles.why["values"]),
         Choice("prepare.data.label", roles.label, roles.why.get("label", "no column of labels")),
     ]
-    examples = labelled.read(data, path, Counter())
+    examples = labelled.read(data, {"data": path}, Counter())
     unused = sorted(set(found.columns) - roles.used)
-    return _sequences(path, path.name, examples, data, archive(path, hints), choices, name, hints, None, unused)
+    return _sequences(
+        path, path.name, examples, data, {"data": archive(path, hints)}, choices, name, hints, None, unused
+    )
 
 
 def recordings(path: Path, found: list[Path], tables: list[Path], name: str, hints: Hints) -> Proposal:
@@ -124,8 +124,8 @@ def _of_files(
         taken.add(next(t for t in tables if t.name == data["labels"]["file"]).relative_to(path).as_posix())
     every = {file.relative_to(path).as_posix() for file in files_below(path)}
     members = [] if every == taken else sorted(taken)
-    examples = labelled.read(data, path, Counter())
-    own = archive(path, hints, members)
+    examples = labelled.read(data, {"data": path}, Counter())
+    own = {"data": archive(path, hints, members)}
     return _sequences(path, path.name, examples, data, own, choices, name, hints, None, None, kind)
 
 
@@ -176,7 +176,7 @@ def _sequences(
         headline["classify"] = "accuracy"
     tree: dict[str, Any] = {
         "title": f"{of}, next step" + (f" and one of {len(names)} classes" if names else ""),
-        "archives": {"data": own},
+        "archives": own,
         "prepare": {
             "_target_": "seqlab.data.domains.labelled.Labelled",
             "data": data,

@@ -33,6 +33,7 @@ CARRIED = (0, 1, 2, 3, 5, 7)  # missing steps in a row that may be stood in for
 KEPT = 0.95  # of the recorded steps must lie in the runs
 LONGEST = 4000  # steps of a series: what comes before them costs more than it tells
 SHORTEST = 12  # steps of a series that can be held out from at all
+SEASONAL = 0.1  # least correlation of changes with those a period before
 LOOKED_AT = 200  # series from which the period is judged
 
 
@@ -155,8 +156,10 @@ def _transform(path: Path, roles: Roles, runs: list[np.ndarray]) -> tuple[str, s
     low, high = min(float(y.min()) for y in runs), max(float(y.max()) for y in runs)
     if low < 0:
         if max(high, -low) > LARGEST:
-            raise UserError(f"{path.name}, column {roles.values[0]}: {max(high, low, key=abs):g} is beyond {LARGEST:g}; "
-                            "take a greater unit")  # fmt: skip
+            largest = max(high, low, key=abs)
+            raise UserError(
+                f"{path.name}, {', '.join(roles.values)}: {largest:g} is beyond {LARGEST:g}; take a greater unit"
+            )
         return "none", "there are negative values"
     if high > LARGEST:
         return "log1p", f"values up to {high:g}, which are too large as they are"
@@ -177,44 +180,40 @@ def _split(lengths: np.ndarray, words: str) -> dict[str, int]:
 
 
 def _period(runs: list[np.ndarray], words: str, train: int, hints: Hints) -> tuple[int, str]:
-    """The seasonal period whose naive forecast errs least in the past, of those that calendar or series suggest."""
+    """The seasonal period with which changes repeat, of those that the calendar or else the series suggest."""
     if hints.period is not None:
         if hints.period + 2 > train:
             raise UserError(f"period: found {hints.period}, but {train} steps are left for training; expected fewer")
         return hints.period, "named"
     past = [y[:train, 0] for y in runs[:LOOKED_AT] if varies(y[:train]).all()]
-    suggested = CALENDAR[words][0] if words in CALENDAR else _repeating(past, train)
-    candidates = [m for m in suggested if 1 < m <= train // 2]
-    if not candidates or not past:
+    correlations = _correlations(past, train)
+    lags = range(2, len(correlations) - 1)
+    peaks = [k for k in lags if correlations[k] >= max(correlations[k - 1], correlations[k + 1])]
+    suggested = CALENDAR[words][0] if words in CALENDAR else peaks
+    candidates = [m for m in suggested if 1 < m < len(correlations)]
+    # Of noise alone, a correlation is beyond three of its deviations about once in a thousand times.
+    least = max(SEASONAL, 3 / math.sqrt(max(1, sum(map(len, past)))))
+    if not candidates:
         return 1, "no season that the steps would suggest and the lengths allow"
-    errors = {m: _naive_error(past, m) for m in (1, *candidates)}
-    best = min(candidates, key=lambda m: errors[m])
-    ratio = errors[best] / errors[1] if errors[1] > 0 else math.inf
-    if ratio < 1:
-        return best, f"repeating the value {best} steps before errs {ratio:.2f} times as much as repeating the last"
-    return 1, f"repeating the value {best} steps before errs {ratio:.2f} times as much as repeating the last: no season"
+    best = max(candidates, key=lambda m: correlations[m])
+    # The longer of two periods repeats the shorter one.
+    best = next(m for m in candidates if correlations[m] >= correlations[best] - SEASONAL)
+    said = f"changes correlate {correlations[best]:.2f} with those {best} steps before"
+    return (best, said) if correlations[best] >= least else (1, f"{said}: no season")
 
 
-def _naive_error(past: list[np.ndarray], period: int) -> float:
-    """Mean absolute error, of each series in units of its deviation, then over series."""
-    errors = [np.abs(y[period:] - y[:-period]).mean() / y.std() for y in past if len(y) > period]
-    return float(np.mean(errors)) if errors else math.inf
-
-
-def _repeating(past: list[np.ndarray], train: int) -> list[int]:
-    """The lag of the highest peak of the mean autocorrelation of changes, if it is high."""
-    most = min(train // 3, 400)
-    if most < 3:
-        return []
-    total = np.zeros(most + 1)
+def _correlations(past: list[np.ndarray], train: int) -> np.ndarray:
+    """(L,) mean autocorrelations of the changes of series, up to half of their length; changes know no trend."""
+    total = np.zeros(max(1, train // 2))
     for y in past:
         change = np.diff(y) - np.diff(y).mean()
         spectrum = np.abs(np.fft.rfft(change, 2 * len(change))) ** 2
-        correlation = np.fft.irfft(spectrum)[: most + 1]
-        total[: len(correlation)] += correlation / correlation[0] if correlation[0] > 0 else 0
-    total /= max(1, len(past))
-    peaks = [k for k in range(2, most) if total[k] > max(total[k - 1], total[k + 1], 0.2)]
-    return [max(peaks, key=lambda k: total[k])] if peaks else []
+        correlation = np.fft.irfft(spectrum)[: len(change)]
+        counted = min(len(total), len(correlation))
+        # Fewer pairs stand behind a longer lag.
+        pairs = len(change) / (len(change) - np.arange(counted))
+        total[:counted] += pairs * correlation[:counted] / correlation[0] if correlation[0] > 0 else 0
+    return total / max(1, len(past))
 
 
 def _card(

@@ -55,7 +55,7 @@ def roles(path: Path, found: Sample, hints: Hints) -> Roles:
         if name is not None and _column(found, name) is None:
             raise UserError(f"{path.name}: no column {name!r}; the header has {', '.join(found.columns)}")
     why: dict[str, str] = {}
-    columns = [column for column in found.columns.values() if not _index(column)]
+    columns = list(found.columns.values())
     pair = _pair(columns, hints, why)
     if pair is not None:
         return Roles(pair=pair, why=why)
@@ -78,15 +78,6 @@ def roles(path: Path, found: Sample, hints: Hints) -> Roles:
             raise UserError(f"{path.name}, column {name}: no value in the first {found.rows} rows; leave it out")
     why["values"] = "named" if hints.value else "columns of numbers"
     return Roles(time, values, identity, label, None, None, why)
-
-
-# What pandas calls the column of row numbers that it writes unasked.
-INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0|index|", re.IGNORECASE)
-
-
-def _index(column: Column) -> bool:
-    """Whether it numbers the rows and no more."""
-    return bool(INDEX.fullmatch(column.name)) and all(map(_is_whole, column.known[:100]))
 
 
 def _column(found: Sample, name: str) -> Column | None:

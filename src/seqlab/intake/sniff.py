@@ -136,13 +136,26 @@ def _other_encoding(path: Path, head: bytes) -> tuple[str, str]:
 # Tables
 
 
+# What pandas calls the column of row numbers that it writes unasked.
+INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0|index|", re.IGNORECASE)
+
+
 def sample(path: Path) -> Sample:
-    """The first rows of a table. Raises UserError: no table, no header, the same name twice, no row."""
-    suffix = plain_suffix(path)
-    if suffix == ".parquet":
-        return _parquet_sample(path)
-    if suffix in (".jsonl", ".ndjson"):
-        return _json_sample(path)
+    """The first rows of a table, without a column that numbers them and no more.
+
+    Raises UserError: no table, no header, the same name twice, no row.
+    """
+    reader = {".parquet": _parquet_sample, ".jsonl": _json_sample, ".ndjson": _json_sample}.get(plain_suffix(path))
+    found = _delimited_sample(path) if reader is None else reader(path)
+    kept = {name: column for name, column in found.columns.items() if not _numbers_rows(column)}
+    return replace(found, columns=kept)
+
+
+def _numbers_rows(column: Column) -> bool:
+    return bool(INDEX.fullmatch(column.name)) and all(cell.strip().isdigit() for cell in column.known[:100])
+
+
+def _delimited_sample(path: Path) -> Sample:
     found, note = encoding(path)
     delimiter = delimiter_of(path, found)
     dialect = Dialect(delimiter=delimiter or ",", decimal=".", thousands="", encoding=found)

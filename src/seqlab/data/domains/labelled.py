@@ -50,7 +50,7 @@ class Labelled:
 
     * table: `file` with a row a step, `id` columns that name a sequence, `time` (None: in order of rows), `channels`,
       and `label` (None: there is none), which is one and the same in all rows of a sequence
-    * ts: `train` and `test` (None: it is carved out of train)
+    * ts: `train` and `test` (None: it is carved out of train), which may be an archive of its own, `test`
     * wav: recordings as LPC cepstra: `rate` in Hz, `frame` and `shift` in samples, `order`, and `labels`
     * video: films as projections of their grey frames on principal axes of training frames: `size`, `components`,
       `labels`
@@ -74,7 +74,7 @@ class Labelled:
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
         """Write target, and labelled sets where there are labels. Raises UserError naming file and row."""
         removed: Counter[str] = Counter()
-        examples = list(self._distinct(read(self.data, raw["data"], removed), removed))
+        examples = list(self._distinct(read(self.data, raw, removed), removed))
         labelled = [one for one in examples if one.label is not None]
         if labelled and len(labelled) < len(examples):
             removed["sequences without a label"] += len(examples) - len(labelled)
@@ -181,8 +181,8 @@ def _projected(
 # Reading
 
 
-def read(data: dict[str, Any], root: Path, removed: Counter[str]) -> Iterator[Example]:
-    """Every sequence that a section `data` describes, below the raw folder `root`."""
+def read(data: dict[str, Any], raw: dict[str, Path], removed: Counter[str]) -> Iterator[Example]:
+    """Every sequence that a section `data` describes. raw: folders or files of archives, of which `data` is one."""
     form = data.get("format")
     if form not in READERS:
         raise UserError(f"data.format: found {form!r}, expected one of {', '.join(sorted(READERS))}")
@@ -190,11 +190,11 @@ def read(data: dict[str, Any], root: Path, removed: Counter[str]) -> Iterator[Ex
     if wrong := {*required} - {*data} | {*data} - {"format", *required, *optional}:
         keys = ", ".join(["format", *required])
         raise UserError(f"data.{min(wrong)}: expected of the format {form} the keys {keys}, found {', '.join(data)}")
-    return reader(data, root, removed)
+    return reader(data, raw, removed)
 
 
-def _from_table(data: dict[str, Any], root: Path, removed: Counter[str]) -> Iterator[Example]:
-    path, label = find(root, data["file"]), data["label"]
+def _from_table(data: dict[str, Any], raw: dict[str, Path], removed: Counter[str]) -> Iterator[Example]:
+    path, label = find(raw["data"], data["file"]), data["label"]
     layout = panels.Layout(
         file=data["file"],
         time=data["time"],
@@ -226,18 +226,18 @@ def _labels_of_rows(path: Path, key: list[str], label: str, dialect: dict[str, A
     return found
 
 
-def _from_ts(data: dict[str, Any], root: Path, removed: Counter[str]) -> Iterator[Example]:
+def _from_ts(data: dict[str, Any], raw: dict[str, Path], removed: Counter[str]) -> Iterator[Example]:
     for split in ("train", "test"):
         if data[split] is None:
             continue
-        found = read_ts(find(root, data[split]))
+        found = read_ts(find(raw.get(split, raw["data"]), data[split]))
         for number, (values, label) in enumerate(zip(found.sequences, found.labels, strict=True), 1):
             yield Example(f"{found.file}, sequence {number}", values, label, split if split == "test" else None)
 
 
-def _from_wav(data: dict[str, Any], root: Path, removed: Counter[str]) -> Iterator[Example]:
+def _from_wav(data: dict[str, Any], raw: dict[str, Path], removed: Counter[str]) -> Iterator[Example]:
     frame, shift = data["frame"], data["shift"]
-    for path, label in _files(root, (".wav",), data["labels"], removed):
+    for path, label in _files(raw["data"], (".wav",), data["labels"], removed):
         signal = read_wav(path, data["rate"])
         if len(signal) < frame + shift:
             removed["recordings shorter than two frames"] += 1
@@ -245,8 +245,8 @@ def _from_wav(data: dict[str, Any], root: Path, removed: Counter[str]) -> Iterat
         yield Example(path.name, lpc_cepstra(signal, frame=frame, shift=shift, order=data["order"]), label)
 
 
-def _from_video(data: dict[str, Any], root: Path, removed: Counter[str]) -> Iterator[Example]:
-    for path, label in _files(root, FILMS, data["labels"], removed):
+def _from_video(data: dict[str, Any], raw: dict[str, Path], removed: Counter[str]) -> Iterator[Example]:
+    for path, label in _files(raw["data"], FILMS, data["labels"], removed):
         yield Example(path.name, read_clip(path, data["size"]).astype(np.float64), label)
 
 
