@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +61,12 @@ class Layout:
     def channels(self) -> int:
         return len(self.columns) if self.together else 1
 
+    def names(self, key: Sequence[str]) -> list[str]:
+        """What the series of a key are called: by the key, and by their columns where these are several or no key."""
+        if self.together or (len(self.columns) == 1 and key):
+            return ["/".join(key) or Path(self.file).stem]
+        return ["/".join([*key, column]) for column in self.columns]
+
 
 @dataclass(frozen=True)
 class Track:
@@ -89,10 +94,10 @@ class Panel:
 
 
 def read(path: Path, layout: Layout, unfit: Callable[[float], str | None]) -> Panel:
-    """Every series of a table. unfit: why a value that is there cannot be used, or None.
+    """Every series of a table. unfit: why a value cannot be used, or None; of NaN, which is none, None.
 
     Rows that come out of order are sorted, and rows that say the same of the same moment are taken once; both are
-    counted. A series is named by its key, and by its column where there are several or no key.
+    counted.
 
     Raises UserError naming file, row and column: no number, no time, two values of one moment, an unfit value; and what
     `read_table` raises.
@@ -101,55 +106,47 @@ def read(path: Path, layout: Layout, unfit: Callable[[float], str | None]) -> Pa
     wanted = [*([] if layout.time is None else [layout.time]), *layout.key, *layout.columns]
     codes: dict[str, int] = {}
     first_rows = array("q")
-    ats: dict[str, array[int]] = {}
-    values: dict[str, array[float]] = {}
-    rows: dict[str, array[int]] = {}
-    before, beyond = len(wanted) - len(layout.columns) - len(layout.key), len(wanted) - len(layout.columns)
-    alone = len(layout.columns) == 1 and bool(layout.key)
+    found: dict[str, _Growing] = {}
+    # By key, the series that its rows belong to: one, or one a column.
+    grown: dict[tuple[str, ...], list[_Growing]] = {}
+    timed = layout.time is not None
+    beyond = len(wanted) - len(layout.columns)
     for row, cells in read_table(path, wanted, (), dialect):
-        key = "/".join(cells[before:beyond])
-        read_as = [
-            _number(cell, dialect, path, row, column, unfit)
-            for cell, column in zip(cells[beyond:], layout.columns, strict=True)
-        ]
-        if layout.together or alone:
-            parts = [(key or Path(layout.file).stem, read_as)]
-        else:
-            names = ("/".join(filter(None, (key, column))) for column in layout.columns)
-            parts = [(name, [value]) for name, value in zip(names, read_as, strict=True)]
-        for name, own in parts:
-            if name not in ats:
-                ats[name], values[name], rows[name] = array("q"), array("d"), array("q")
-            text = cells[0].strip() if before else str(len(ats[name]))
-            code = codes.setdefault(text, len(codes))
-            if code == len(first_rows):
-                first_rows.append(row)
-            ats[name].append(code)
-            values[name].extend(own)
-            rows[name].append(row)
+        key = tuple(cells[timed:beyond])
+        series = grown.get(key)
+        if series is None:
+            series = grown[key] = [found.setdefault(name, _Growing()) for name in layout.names(key)]
+        text = cells[0].strip() if timed else str(len(series[0].rows))
+        code = codes.setdefault(text, len(codes))
+        if code == len(first_rows):
+            first_rows.append(row)
+        for i, column in enumerate(layout.columns):
+            cell = cells[beyond + i]
+            value = dialect.number(cell, path, row, column)
+            if (reason := unfit(value)) is not None:
+                raise UserError(f"{place(path, row, column)}: {cell} {reason}")
+            series[0 if layout.together else i].values.append(value)
+        for one in series:
+            one.at.append(code)
+            one.rows.append(row)
     texts = list(codes)
     try:
         times = time.read(texts, layout.form)
     except time.NotATime as error:
         raise UserError(f"{place(path, first_rows[error.index], layout.time)}: {error.reason}") from None
     panel = Panel({}, times, texts)
-    for name, at in ats.items():
-        track = Track(
-            np.array(at, np.int64),
-            np.array(values[name]).reshape(-1, layout.channels),
-            np.array(rows[name], np.int64),
-        )
+    for name, one in found.items():
+        values = np.array(one.values).reshape(-1, layout.channels)
+        track = Track(np.array(one.at, np.int64), values, np.array(one.rows, np.int64))
         panel.tracks[name] = _ordered(track, name, panel, path, layout.time)
     return panel
 
 
-def _number(
-    cell: str, dialect: Dialect, path: Path, row: int, column: str, unfit: Callable[[float], str | None]
-) -> float:
-    value = dialect.number(cell, path, row, column)
-    if not math.isnan(value) and (reason := unfit(value)):
-        raise UserError(f"{place(path, row, column)}: {cell} {reason}")
-    return value
+class _Growing:
+    """A series while its rows are read: indices of times, values, numbers of rows, in eight bytes each."""
+
+    def __init__(self) -> None:
+        self.at, self.values, self.rows = array("q"), array("d"), array("q")
 
 
 def _ordered(track: Track, name: str, panel: Panel, path: Path, column: str | None) -> Track:

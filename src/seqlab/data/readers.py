@@ -45,6 +45,14 @@ class Dialect:
 
     def number(self, cell: str, path: Path, row: int, column: str) -> float:
         """A finite number, or NaN for a cell that says of itself that it is missing. Raises UserError."""
+        if self.decimal == "." and not self.thousands:
+            try:
+                value = float(cell)
+            except ValueError:
+                value = math.nan
+            # Python reads 1_000 too, which is the number of no table.
+            if math.isfinite(value) and "_" not in cell:
+                return value
         text = cell.strip()
         if text in MISSING:
             return math.nan
@@ -52,12 +60,11 @@ class Dialect:
         if self.decimal != ".":
             plain = plain.replace(self.decimal, ".")
         try:
-            # Python reads 1_000 too, which is the number of no table.
             value = float("_" if "_" in plain else plain)
+            reason = "not finite"
         except ValueError:
-            value = None
-        if value is None or not math.isfinite(value):
-            reason = "not a number" if value is None else "not finite"
+            value, reason = math.nan, "not a number"
+        if not math.isfinite(value):
             raise UserError(
                 f"{place(path, row, column)}: {cell!r} is {reason}; leave the cell empty where a value is missing"
             )

@@ -91,7 +91,8 @@ class Prepared:
     def frames(self, values: np.ndarray) -> np.ndarray:
         """(T, H, W): the pictures that the target's vectors (T, C) stand for."""
         projection = read_tensors(self.folder / "projection.safetensors")
-        return (projection["origin"] + values @ projection["axes"]).reshape(len(values), *self.meta.frame)
+        frames = projection["origin"] + values @ projection["axes"]
+        return np.asarray(frames.reshape(len(values), *self.meta.frame))
 
 
 def task_set(task: str) -> str:
@@ -168,7 +169,7 @@ class Scaler:
         return cls(*standardisation(np.concatenate(list(train)).astype(np.float64), level))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        return ((values - self.mean) / self.deviation).astype(np.float32)
+        return np.asarray((values - self.mean) / self.deviation, np.float32)
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
@@ -200,7 +201,7 @@ class LabelledSeries:
 
     @property
     def channels(self) -> int:
-        return self.sequences[0].shape[1]
+        return int(self.sequences[0].shape[1])
 
 
 def read_ts(path: Path) -> LabelledSeries:

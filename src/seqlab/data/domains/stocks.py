@@ -149,4 +149,4 @@ class Stocks:
 
 
 def _unfit(price: float) -> str | None:
-    return None if price > 0 else "is no price; a log return needs positive ones"
+    return "is no price; a log return needs positive ones" if price <= 0 else None
