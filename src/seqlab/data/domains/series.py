@@ -33,6 +33,8 @@ class Series:
     Values are stored in float32, or all in float64 where that would round away what varies.
     """
 
+    kind = "vectors"
+
     def __init__(
         self,
         *,

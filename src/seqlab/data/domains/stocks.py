@@ -33,6 +33,8 @@ class Stocks:
     is the random walk among the forecast controls, and `historical_mean` the one with drift.
     """
 
+    kind = "vectors"
+
     def __init__(
         self,
         *,

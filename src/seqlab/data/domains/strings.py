@@ -46,6 +46,8 @@ class Strings:
     with a newline, which is predicted like any other byte.
     """
 
+    kind = "symbols"
+
     def __init__(
         self,
         *,

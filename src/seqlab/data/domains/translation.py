@@ -55,6 +55,9 @@ class Translation:
     translation of sentences.
     """
 
+    kind = "pairs"
+    pretraining = "denoise"  # the source is text: what a translator can learn from it
+
     def __init__(
         self,
         *,
