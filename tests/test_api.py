@@ -21,7 +21,8 @@ import seqlab
 from seqlab import config
 from seqlab.artifacts import seed_of, write_json, write_tensors
 from seqlab.data import vocabulary
-from seqlab.data.domains.base import Meta, Prepared, Scaler, write_meta
+from seqlab.data.domains.base import Scaler, write_meta
+from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.data.units import Units
 from seqlab.errors import UserError

@@ -460,3 +460,20 @@ def test_vectors_name_bad_input() -> None:
     several = WholePast(Space("vectors", 2), ridges=[1.0, 2.0], prior_weights=[0.0], supports=[1], regressors=9)
     with pytest.raises(UserError, match="validation split: no scored position"):
         several.fit(good, empty)
+
+
+def test_values_of_double_precision_are_standardised_before_they_are_single() -> None:
+    """What a float32 would round away at a great level is seen all the same."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for level, dtype in ((0.0, np.float32), (2.0**30, np.float64)):
+        arrays = [(level + (one * 64).round() / 64).astype(dtype) for one in rng.standard_normal((40, 12, 1))]
+        rng = np.random.default_rng(0)
+        centre, scale = np.stack([one.mean(0) for one in arrays]), np.stack([one.std(0) for one in arrays])
+        data = Sequences.from_arrays(arrays, centre=centre, scale=scale)
+        family = WholePast(Space("vectors", 1), ridges=[1.0], prior_weights=[0.0], supports=[4], regressors=20)
+        family.fit(data, data)
+        batch = data.batch(np.arange(40))
+        assert batch.x.dtype == np.float32
+        made[level] = family.log_prob(batch.x, batch.mask)
+    np.testing.assert_allclose(made[2.0**30], made[0.0], rtol=1e-3, atol=1e-4)

@@ -77,7 +77,7 @@ class Domain:
     title: str
     archives: dict[str, Archive]
     prepare: Component
-    pretrain: SourceBudget
+    pretrain: SourceBudget | None  # None: it has no source
     finetune: dict[str, TaskBudget]  # by task
     evaluate: Evaluation
     kind: str
@@ -186,6 +186,7 @@ def not_applicable(
     sizes = strategy.sizes or {}
     pairs = domain.kind == "pairs"
     reasons = {
+        "the domain has no source": strategy.init == "pretrained" and domain.pretrain is None,
         "the family learns nothing from a source: its `scratch` is all there is": (
             strategy.init == "pretrained" and not family.objectives and not family.members
         ),
@@ -330,7 +331,9 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
             for key, part in tree["archives"].items()
         },
         prepare=prepare,
-        pretrain=schema.check(SourceBudget, tree["pretrain"], f"{where}.pretrain"),
+        pretrain=None
+        if tree["pretrain"] is None
+        else schema.check(SourceBudget, tree["pretrain"], f"{where}.pretrain"),
         finetune={
             task: schema.check(TaskBudget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()
         },

@@ -55,9 +55,11 @@ class Batch:
 class Sequences:
     """S sequences as one array.
 
-    values: (N,) unsigned integers for symbols, or (N, C) float32 for vectors. offsets: (S + 1,) int64; sequence i is
+    values: (N,) unsigned integers for symbols, or (N, C) float32 for vectors; float64 where float32 would round away
+    what varies (batches are standardised first, and then float32). offsets: (S + 1,) int64; sequence i is
     values[offsets[i]:offsets[i + 1]]. labels: (S,) int64 class of each sequence. first: (S,) int64, the first scored
-    position. centre, scale: (S, C) float32 standardisation of each sequence, from positions before `first` alone.
+    position. centre, scale: (S, C) standardisation of each sequence, of the values' type, from positions before
+    `first` alone.
     """
 
     values: np.ndarray

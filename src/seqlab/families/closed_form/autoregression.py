@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numba import njit
 
+from seqlab.data.scale import FLAT
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.family import ClosedForm, check_source
@@ -262,7 +263,7 @@ def regress(moments: np.ndarray, channels: int) -> Regression:
     mean = moments[0, 1:] / count
     square = np.diag(moments)[1:]
     scatter = moments[1:, 1:] - count * np.outer(mean, mean)
-    moving = np.diag(scatter) > 1e-12 * square  # else the variance is rounding alone
+    moving = np.diag(scatter) > FLAT**2 * square  # else the variance is rounding alone
     scale = np.sqrt(np.where(moving, np.diag(scatter), 1))
     correlation = np.where(moving[:, None] & moving, scatter / np.outer(scale, scale), 0)
     y, z = slice(None, channels), slice(channels, None)
