@@ -13,7 +13,8 @@ from seqlab.errors import UserError
 
 SRC = Path(__file__).resolve().parents[1]
 PLAIN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
-CALL = re.compile(r"\$\{[^${}]*:")
+# Keys and values of another section are no more than a reference to it; whatever else has a colon calls something.
+CALL = re.compile(r"\$\{(?!oc\.dict\.(?:keys|values):)[^${}]*:")
 DOTTED = re.compile(r"seqlab(\.[A-Za-z]\w*){2,8}", re.ASCII)
 
 
@@ -41,7 +42,7 @@ def checked_target(target: object, where: str, under: Sequence[str] = ("seqlab",
 
 
 def checked_parameters(kind: type[Any], parameters: object, where: str) -> dict[str, Any]:
-    """Keyword-only parameters as the constructor of `kind` declares them: exactly these, of these types, finite.
+    """Parameters as the constructor of `kind` declares them, keyword-only or `bound`: exactly these, of these types.
 
     Raises UserError naming the first that is missing, unknown or of another type.
     """
@@ -49,6 +50,7 @@ def checked_parameters(kind: type[Any], parameters: object, where: str) -> dict[
 
     hints = get_type_hints(kind.__init__, include_extras=True)
     names = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    names += getattr(kind, "bound", ())  # what the domain gave when the model was trained
     fields: dict[str, Any] = {name: (hints[name], ...) for name in names}
     if not isinstance(parameters, Mapping):
         raise UserError(f"{where}: expected {', '.join(names)}, found {_short(parameters)}")

@@ -9,6 +9,7 @@ from typing import Any
 from seqlab import schema
 from seqlab.cli.places import ROOT
 from seqlab.errors import UserError
+from seqlab.naming import check_interpolations
 
 
 def compose(name: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
@@ -24,6 +25,7 @@ def compose(name: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
         try:
             with initialize_config_dir(str(ROOT / "conf"), version_base=None):
                 found = hydra_compose(name, overrides)
+            check_interpolations(OmegaConf.to_container(found, resolve=False))
             OmegaConf.resolve(found)
             tree: Any = OmegaConf.to_container(found, throw_on_missing=True)
         except (HydraException, OmegaConfBaseException) as error:
