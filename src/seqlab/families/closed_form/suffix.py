@@ -31,7 +31,8 @@ source itself. Every text has an automaton of its own.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -230,11 +231,17 @@ PERIOD = 6
 FEW = 8
 
 
-# What a walk calls some ten times a symbol. Counting who holds each of a Text's arrays at every call would take as long
-# as the walk does: such a function only reads, and the caller holds them.
-kernel: Any = njit(cache=True, _nrt=False)  # type: ignore[call-overload, unused-ignore]
-int64: Any = np.int64  # without it the compiler mixes signed and unsigned numbers into floating-point ones
-float32: Any = np.float32
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """What a walk calls some ten times a symbol. Counting who holds each of a Text's arrays at every call would take as
+    long as the walk does: such a function only reads, and the caller holds them."""
+    return cast(Function, njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload, unused-ignore]
+
+
+# Without these the compiler mixes signed and unsigned numbers into floating-point ones.
+int64, float32 = cast(Callable[[Any], int], np.int64), cast(Callable[[Any], float], np.float32)
 
 
 class Text(NamedTuple):
@@ -461,7 +468,7 @@ def _between(symbol: np.ndarray, low: int, end: int, w: int) -> int:
 @kernel
 def _is_set(word: int, i: int) -> bool:
     """Bit i of a word, i modulo its length."""
-    return (word >> np.uint64(i & 63)) & np.uint64(1) != np.uint64(0)
+    return bool((word >> np.uint64(i & 63)) & np.uint64(1))
 
 
 @kernel
