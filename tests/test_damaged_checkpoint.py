@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import BUDGET, CPU, rnn, run, symbols, transformer, weights
+from test_training import BUDGET, rnn, run, symbols, transformer, weights
 
 from seqlab.data.sequences import Space
 from seqlab.training.gradient import callbacks
@@ -21,7 +21,7 @@ from seqlab.training.gradient.fit import FitReport
 
 SPACE = Space("symbols", 9)
 EVERY_STEP = {
-    "settings": replace(CPU, checkpoint_seconds=0.0),
+    "seconds": 0.0,
     "budget": replace(BUDGET, evaluations=BUDGET.steps),
 }
 DATA = symbols(40, 0), symbols(10, 1)

@@ -31,6 +31,8 @@ from seqlab.tracking import journal
 from seqlab.training.gradient.fit import fit
 from seqlab.training.interruption import heeded
 from seqlab.settings import Budget, Optimizer, TrainerSettings
+from seqlab.training.gradient.loss import loss_of
+from seqlab.training.resume import Checkpoint
 
 journal.ensure_uploader = lambda *_: None
 torch.set_num_threads(1)
@@ -51,11 +53,11 @@ def train(name, number, at, twice=False):
             if twice:
                 os.kill(os.getpid(), number)
     report, _ = fit(
-        model, "next_step", *data,
+        model, loss_of("next_step"), *data,
         budget=Budget(steps=steps, tokens=150, evaluations=steps),
         optimizer=Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=1.0, warmup=0.2, floor=0.1),
-        settings=TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9),
-        seed=5, checkpoint=folder / name, log=log,
+        trainer=TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None),
+        seed=5, checkpoint=Checkpoint(folder / name, 1e9), log=log,
     )
     weights = b"".join(part.numpy().tobytes() for part in model.state_dict().values())
     (folder / f"{name}.json").write_text(json.dumps([hashlib.sha256(weights).hexdigest(), repr(report), seen]))

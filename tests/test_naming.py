@@ -23,6 +23,7 @@ from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.ar import AR
+from seqlab.families.base import Use
 from seqlab.families.gradient.sizes import bounded
 from seqlab.families.rnn import RNN
 from seqlab.families.saved import Recipe
@@ -30,7 +31,7 @@ from seqlab.naming import SRC, checked_parameters, checked_target
 from seqlab.settings import TrainerSettings
 
 CONF = Path(__file__).parents[1] / "conf/family"
-TRAINER = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=60.0)
+USE = Use(TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None))
 PARAMETERS = {"hidden_size": 8, "layers": 1, "dropout": 0.0, "truncation": None, "density": "gaussian"}
 RECIPE = Recipe("seqlab.families.rnn.RNN", PARAMETERS, "gradient", "symbols", 9, None)
 
@@ -82,8 +83,7 @@ def test_other_names_are_refused_in_one_line(tmp_path: Path, target: Any) -> Non
     folder = write(tmp_path, target=target)
     for load in (
         lambda: saved.load_recipe(folder),
-        lambda: saved.load_rules(folder),
-        lambda: saved.load(folder, TRAINER),
+        lambda: saved.load(folder, USE),
     ):
         with pytest.raises(UserError, match=r"model\.json: target") as error:
             load()
@@ -107,7 +107,8 @@ def test_every_shipped_family_is_allowed(path: Path) -> None:
     found = checked_target(tree["_target_"], "here", saved.FAMILIES)
     assert found == SRC / "seqlab/families" / f"{tree['_target_'].split('.')[2]}.py"
     family = config.family(path.stem, tree)
-    recipe = Recipe(family.component.target, family.component.parameters, family.fit, "symbols", 9, None)
+    bound = {name: {"period": 7, "horizons": [1, 2]}[name] for name in family.bound}  # what the domain gives
+    recipe = Recipe(family.component.target, family.component.parameters | bound, family.fit, "symbols", 9, None)
     saved.check_family(recipe, "here")
 
 
@@ -140,7 +141,7 @@ def test_refusing_imports_nothing_and_runs_nothing(tmp_path: Path, target: str) 
 def test_a_class_beside_the_families_is_none(tmp_path: Path) -> None:
     for target in ("seqlab.families.saved.Recipe", "seqlab.families.transformer.Block"):
         with pytest.raises(UserError, match=f"target: '{target}' is no family"):
-            saved.load(write(tmp_path, target=target), TRAINER)
+            saved.load(write(tmp_path, target=target), USE)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_a_class_beside_the_families_is_none(tmp_path: Path) -> None:
 def test_what_the_constructor_does_not_take_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     folder, before = write(tmp_path, **changes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=rf"model\.json: {message}|{message}") as error:
-        saved.load(folder, TRAINER)
+        saved.load(folder, USE)
     assert "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
 
@@ -185,7 +186,7 @@ def test_parameters_are_finite(tmp_path: Path, value: str) -> None:
     path = write(tmp_path) / saved.RECIPE
     path.write_text(path.read_text().replace('"dropout": 0.0', f'"dropout": {value}'))
     with pytest.raises(UserError, match=r"parameters\.dropout: .*finite"):
-        saved.load(tmp_path, TRAINER)
+        saved.load(tmp_path, USE)
 
 
 def test_parameters_keep_their_types() -> None:
@@ -211,5 +212,5 @@ def test_what_is_built_beside_its_tensors_is_what_is_built_alone() -> None:
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    assert saved.load(write(tmp_path), TRAINER).space == RECIPE.space
+    assert saved.load(write(tmp_path), USE).space == RECIPE.space
     assert saved.load_recipe(write(tmp_path, classes=3)) == replace(RECIPE, classes=3)

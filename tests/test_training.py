@@ -19,8 +19,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
 from seqlab.artifacts import read_tensors
-from seqlab.data.pairs import Data, Pairs
-from seqlab.data.sequences import Batch, Sequences, Space, buckets
+from seqlab.data.pairs import Pairs
+from seqlab.data.sequences import Batch, Data, Sequences, Space, buckets
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.gradient import GradientFamily
@@ -90,6 +90,7 @@ def run(
     valid: Sequences,
     folder: Path,
     task: str = "next_step",
+    seconds: float = NEVER,
     **changes: Any,
 ) -> FitReport:
     arguments: dict[str, Any] = {
@@ -100,7 +101,7 @@ def run(
         "log": lambda *_: None,
     }
     report, cost = fit(
-        model, loss_of(task), train, valid, checkpoint=Checkpoint(folder, NEVER), **(arguments | changes)
+        model, loss_of(task), train, valid, checkpoint=Checkpoint(folder, seconds), **(arguments | changes)
     )
     assert cost.seconds > 0
     assert cost.symbols_per_second > cost.sequences_per_second > 0
@@ -115,6 +116,7 @@ def job(recipe: saved.Recipe, task: str, train: Sequences, valid: Sequences, **c
     nowhere = Path("nowhere")
     how: dict[str, Any] = {
         "prepared": nowhere,
+        "members": {},
         "start": None,
         "teacher": None,
         "objective": None,

@@ -16,6 +16,8 @@ examples:
   seqlab repro                                      everything, what is up to date left alone
   seqlab repro suite=quick                          every cell on a tiny budget, in a workspace of its own
   seqlab run finetune domain=strings family=rnn     one cell by hand, any override
+  seqlab add sales.csv                              make a domain of a file of your own
+  seqlab compare sales                              and compare every family on it
   seqlab status                                     what would run, and what ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
   seqlab ui                                         browse the runs
@@ -40,6 +42,30 @@ examples:
   seqlab blast src/seqlab/families/rnn.py
   seqlab blast families.rnn.hidden_size
 """
+ADD = """\
+examples:
+  seqlab add sales.csv
+  seqlab add sensors.parquet --id machine --time stamp --value vibration --label fault
+  seqlab add recordings/ --name birds
+"""
+COMPARE = """\
+examples:
+  seqlab compare sales
+  seqlab compare sales suite.steps=0.1
+"""
+HINTS = {
+    "name": "of the domain; the file's own",
+    "kind": "series, sequences, text, pairs, recordings or films",
+    "time": "column of the time",
+    "value": "column of the values; several with commas",
+    "id": "column that tells series apart",
+    "label": "column of the class",
+    "text": "column of the text",
+    "target": "column of the translation",
+    "period": "seasonal period, in steps",
+    "time_format": "how times are written, as in %%d.%%m.%%Y",
+    "licence": "for people",
+}
 COMPOSE = """\
 examples:
   seqlab compose                                    conf/ as it stands, with what was asked for last
@@ -74,6 +100,17 @@ def parser() -> argparse.ArgumentParser:
 
     blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
     blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
+
+    add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
+    add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
+    for name, text in HINTS.items():
+        add.add_argument(f"--{name}", help=text)
+    add.add_argument("--replace", action="store_true", help="overwrite what an earlier call wrote")
+
+    compare = commands.add_parser("compare", help="compare every family on a domain of your own", epilog=COMPARE)
+    compare.add_argument("name", help="of the domain, as seqlab add wrote it")
+    compare.add_argument("overrides", nargs="*", help="Hydra overrides, such as suite.steps=0.1")
+    compare.add_argument("--jobs", type=positive, help="stages at a time")
 
     ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
     ui.add_argument("--port", type=positive, default=5000)
@@ -164,6 +201,22 @@ def _compose(given: argparse.Namespace) -> None:
         composed(workspace, ["--reset"] if given.reset else given.overrides)
 
 
+def _add(given: argparse.Namespace) -> None:
+    from seqlab.cli.add import add
+
+    hints = {name: value for name in HINTS if (value := getattr(given, name)) is not None}
+    if "period" in hints:
+        hints["period"] = positive(hints["period"])
+    add(given.file, hints, given.replace)
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from seqlab.cli.repro import Options, repro
+
+    own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
+    repro(Options([*own, *given.overrides], given.jobs, keep_going=True))
+
+
 def _status(given: argparse.Namespace) -> None:
     from seqlab.cli.status import status
 
@@ -197,6 +250,8 @@ def _export(arguments: list[str]) -> None:
 COMMANDS = {
     "repro": _repro,
     "compose": _compose,
+    "add": _add,
+    "compare": _compare,
     "status": _status,
     "blast": _blast,
     "ui": _ui,

@@ -57,7 +57,8 @@ def repro(options: Options) -> None:
 
 def nothing_changed(overrides: list[str]) -> bool:
     """Whether the workspace that these overrides name was composed of them, and every file is as it was left then."""
-    suite = next((word.partition("=")[2] for word in reversed(overrides) if word.startswith("suite=")), None)
+    named = [word.partition("=")[2] for word in overrides if word.startswith(("suite=", "suite.name="))]
+    suite = named[-1] if named else None
     workspace = Workspace(ROOT if suite is None else ROOT / SUITES / suite)
     if not (workspace.home / CELLS).exists():
         return False
