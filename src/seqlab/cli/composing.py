@@ -77,7 +77,8 @@ def explained(error: Exception, name: str, overrides: list[str]) -> str:
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")
         known = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-        return f"{group} {choice!r}: there is none{schema.hint(choice, known)} ({', '.join(known)})"
+        near = f"; did you mean {meant!r}?" if (meant := schema.close(choice, known)) else ""
+        return f"{group} {choice!r}: there is none{near}; there are {', '.join(known)}"
     if match := re.search(r"You must specify '([^']+)'", text):
         known = sorted(path.stem for path in (ROOT / "conf" / match[1]).glob("*.yaml"))
         return f"{match[1]}: missing; {match[1]}=NAME with one of {', '.join(known)}"

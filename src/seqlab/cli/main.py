@@ -205,6 +205,7 @@ def _add(given: argparse.Namespace) -> None:
     from seqlab.cli.add import add
 
     hints = {name: value for name in HINTS if (value := getattr(given, name)) is not None}
+    hints |= {name: tuple(hints[name].split(",")) for name in ("value", "id") if name in hints}
     if "period" in hints:
         hints["period"] = positive(hints["period"])
     add(given.file, hints, given.replace)
@@ -215,6 +216,7 @@ def _compare(given: argparse.Namespace) -> None:
 
     own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
     repro(Options([*own, *given.overrides], given.jobs, keep_going=True))
+    print(Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0])
 
 
 def _status(given: argparse.Namespace) -> None:
