@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fingerprint import SRC
 from lightning.pytorch import Trainer
 
+from seqlab.cli.fingerprint import SRC
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.gradient import device as devices
 from seqlab.families.rnn import RNN
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient import fit as fitting
+from seqlab.training.gradient.loss import loss_of
+from seqlab.training.resume import Checkpoint
 
 CARD = torch.device("cuda", 0)
-CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)
-# Who else may name torch.cuda: the state of its generators, which asks first whether there is a card.
+CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
+# Who else may name torch.cuda: the state of its generators, which asks first whether one is in use.
 GENERATORS = "seqlab/training/gradient/callbacks.py"
 
 
@@ -128,14 +130,14 @@ def test_fit_meets_the_card_in_that_order(card: Card, monkeypatch: pytest.Monkey
     model = RNN(Space("symbols", 5), None, hidden_size=8, layers=1, dropout=0.0, truncation=None, density="gaussian")
     _, cost = fitting.fit(
         model,
-        "next_step",
+        loss_of("next_step"),
         data,
         data,
         budget=Budget(steps=2, tokens=16, evaluations=1),
         optimizer=Optimizer(1e-2, 0.0, [0.9, 0.99], 1.0, 0.0, 0.0),
-        settings=CPU,
+        trainer=CPU,
         seed=0,
-        checkpoint=tmp_path,
+        checkpoint=Checkpoint(tmp_path, 1e9),
         log=lambda *_: None,
     )
     assert card.calls == ["init", "reset", "steps", "read"]
@@ -146,5 +148,5 @@ def test_fit_meets_the_card_in_that_order(card: Card, monkeypatch: pytest.Monkey
 def test_one_module_touches_cuda(file: Path) -> None:
     place = str(file.relative_to(SRC))
     named = {ast.unparse(node) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
-    if place not in ("seqlab/training/gradient/device.py", GENERATORS):
+    if place not in ("seqlab/families/gradient/device.py", GENERATORS):
         assert not any(name.startswith("torch.cuda.") for name in named)

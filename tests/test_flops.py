@@ -16,13 +16,14 @@ from seqlab import config
 from seqlab.data.pairs import Pairs
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form import BayesClassifier
+from seqlab.families.closed_form.bayes import BayesClassifier
 from seqlab.families.gradient import Recurrent
 from seqlab.families.gru import GRU
 from seqlab.families.lstm import LSTM
 from seqlab.families.rnn import RNN
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.flops import Counter, train_flops
+from seqlab.training.gradient.loss import loss_of
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
 SHIPPED = {
@@ -33,13 +34,13 @@ GRADIENT = [
     (name, kind)
     for name, family in SHIPPED.items()
     if family.optimizer is not None
-    for kind in (("pairs",) if family.translates else ("symbols", "vectors"))
+    for kind in (("pairs",) if "pairs" in family.kinds else ("symbols", "vectors"))
 ]
 CLOSED = [
     (name, kind)
     for name, family in SHIPPED.items()
-    if family.optimizer is None and not family.translates
-    for kind in ("symbols", "vectors")
+    if family.fit == "closed_form" and "next_step" in family.tasks
+    for kind in family.kinds
 ]
 SIZES = {"symbols": 64, "vectors": 3, "pairs": 64}
 ROWS, LENGTH = 8, 48
@@ -57,7 +58,7 @@ def counted(model: nn.Module, kind: str) -> float:
     data = Pairs(rows(kind), rows(kind, 1)) if kind == "pairs" else rows(kind)
     stream, steps = Stream(data, 4 * LENGTH, 0), 10
     task: Any = "translate" if kind == "pairs" else "next_step"
-    found = train_flops(model, task, stream, steps) / (steps * 4 * LENGTH)
+    found = train_flops(model, loss_of(task), stream, steps) / (steps * 4 * LENGTH)
     assert all(p.grad is None for p in model.parameters()), "counting leaves the model alone"
     return found
 

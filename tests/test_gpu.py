@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from seqlab.training.gradient.masked import Hidden
 from torch import Tensor
 
 from seqlab import config
-from seqlab.data.pairs import Data, Pairs
-from seqlab.data.sequences import Sequences, Space
+from seqlab.data.pairs import Pairs
+from seqlab.data.sequences import Data, Sequences, Space
 from seqlab.families.gradient import TorchPredictor
 from seqlab.families.gradient import device as devices
 from seqlab.families.seq2seq import Hypothesis, beam_search
-from seqlab.settings import Adapters, Budget, Hiding, Strategy, TrainerSettings
+from seqlab.settings import Adapters, Budget, Hiding, Objective, Strategy, TrainerSettings
 from seqlab.training.gradient.fit import FitReport, fit
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.tuning import tuning_of
+from seqlab.training.resume import Checkpoint
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
 SHIPPED = {
@@ -38,11 +39,12 @@ CASES = [
     (name, kind, task)
     for name, family in SHIPPED.items()
     if family.optimizer is not None
-    for kind in (("pairs",) if family.translates else ("symbols", "vectors"))
+    for kind in (("pairs",) if "pairs" in family.kinds else ("symbols", "vectors"))
     for task in KINDS[kind]
 ] + [("transformer", "symbols", "masked"), ("transformer", "symbols", "adapted")]
 SIZES = {"symbols": 40, "vectors": 3, "pairs": 40}
-CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)
+CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
+HIDDEN = Objective("hidden", Hiding(0.2, 3))
 BUDGET = Budget(steps=16, tokens=1024, evaluations=2)
 # Of a loss in nats. Sums run in another order on a card, and training passes a difference on from step to step; in
 # bfloat16 each product rounds to eight bits as well.
@@ -85,7 +87,7 @@ def build(name: str, kind: str, task: str) -> Any:
         Space(kind, SIZES[kind]), 2 if task == "classify" else None
     )
     if task == "masked":
-        model.hidden = Hidden(model.width, Hiding(0.2, 3))
+        loss_of(task, HIDDEN).attach(model)
     return model
 
 
@@ -94,17 +96,17 @@ def train(model: Any, kind: str, task: str, name: str, folder: Path, settings: T
     assert optimizer is not None
     strategy = Strategy("scratch", 1.0, adapters=Adapters(4, 8.0) if task == "adapted" else None)
     torch.manual_seed(1)  # adapters draw where they begin
-    goal: Any = "next_step" if task == "adapted" else task
+    loss = loss_of("next_step") if task == "adapted" else loss_of(task, HIDDEN if task == "masked" else None)
     report, cost = fit(
         model,
-        goal,
+        loss,
         data(kind, 0),
         data(kind, 1, 16),
         budget=BUDGET,
         optimizer=optimizer,
-        settings=settings,
+        trainer=settings,
         seed=3,
-        checkpoint=folder,
+        checkpoint=Checkpoint(folder, 1e9),
         log=lambda *_: None,
         tuning=None if kind == "pairs" else tuning_of(model, strategy, model.adapts),
     )

@@ -24,6 +24,8 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.families.gru import GRU
 from seqlab.families.transformer import Transformer
 from seqlab.training.gradient.fit import fit
+from seqlab.training.gradient.loss import loss_of
+from seqlab.training.resume import Checkpoint
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 
 ranks, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -46,14 +48,14 @@ found = {}
 for task, (model, data) in cases.items():
     report, _ = fit(
         model,
-        task,
+        loss_of(task),
         data.subset(np.arange(40)),
         data.subset(np.arange(40, 60)),
         budget=Budget(steps=50, tokens=90, evaluations=10),
         optimizer=Optimizer(1e-3, 0.1, [0.9, 0.99], 0.5, 0.2, 0.1),
-        settings=TrainerSettings("cpu", ranks, 1, "ddp" if ranks > 1 else "auto", "32-true", 1, False, None, 1e9),
+        trainer=TrainerSettings("cpu", ranks, 1, "ddp" if ranks > 1 else "auto", "32-true", 1, False, None),
         seed=3,
-        checkpoint=folder / f"{task}{ranks}",
+        checkpoint=Checkpoint(folder / f"{task}{ranks}", 1e9),
         log=lambda *_: None,
     )
     found[task] = {"curves": report.curves, "flops": report.flops, "seen": [report.sequences, report.positions]}

@@ -24,11 +24,13 @@ from seqlab.families.transformer import Transformer
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.fit import fit
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.stacked import fit_seeds, side_by_side
 from seqlab.training.gradient.stacked_layers import LAYERS
+from seqlab.training.resume import Checkpoint
 
 OPTIMIZER = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=0.5, warmup=0.2, floor=0.1)
-CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)
+CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
 BUDGET = Budget(steps=20, tokens=200, evaluations=10)
 SEEDS = [5, 0, 3]
 FAMILIES = {"mlp": MLP, "rnn": RNN, "gru": GRU, "lstm": LSTM, "transformer": Transformer}
@@ -68,14 +70,22 @@ def compare(
     common: dict[str, Any] = {
         "budget": BUDGET,
         "optimizer": replace(OPTIMIZER, matrix_learning_rate=muon),
-        "settings": replace(CPU, **changes),
     }
+    where = replace(CPU, **changes)
     together = [model(name, kind, classes, seed) for seed in SEEDS]
-    found = fit_seeds(together, task, train, valid, seeds=SEEDS, log=lambda *_: None, **common)
+    found = fit_seeds(together, task, train, valid, seeds=SEEDS, log=lambda *_: None, settings=where, **common)
     for seed, ours, report in zip(SEEDS, together, found, strict=True):
         alone = model(name, kind, classes, seed)
         expected, _ = fit(
-            alone, task, train, valid, seed=seed, checkpoint=folder / str(seed), log=lambda *_: None, **common
+            alone,
+            loss_of(task),
+            train,
+            valid,
+            seed=seed,
+            trainer=where,
+            checkpoint=Checkpoint(folder / str(seed), 1e9),
+            log=lambda *_: None,
+            **common,
         )
         for point, reference in zip(report.curves, expected.curves, strict=True):
             assert point == pytest.approx(reference, rel=0, abs=tolerance)

@@ -19,8 +19,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
 from seqlab.artifacts import read_tensors
-from seqlab.data.pairs import Data, Pairs
-from seqlab.data.sequences import Batch, Sequences, Space, buckets
+from seqlab.data.pairs import Pairs
+from seqlab.data.sequences import Batch, Data, Sequences, Space, buckets
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.gradient import GradientFamily
@@ -117,6 +117,7 @@ def job(recipe: saved.Recipe, task: str, train: Sequences, valid: Sequences, **c
         "prepared": nowhere,
         "start": None,
         "teacher": None,
+        "members": {},
         "objective": None,
         "strategy": SCRATCH,
         "budget": BUDGET,
