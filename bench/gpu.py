@@ -27,7 +27,6 @@ import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from lightning.pytorch import Callback
-from seqlab.training.gradient.task import Task
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -38,7 +37,10 @@ from seqlab.families.transformer import Transformer
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.fit import build_trainer, fit, quiet_lightning
+from seqlab.training.gradient.loss import loss_of
+from seqlab.training.gradient.module import Module
 from seqlab.training.gradient.optim import build_optimizer
+from seqlab.training.resume import Checkpoint
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 FAMILIES = ("mlp", "rnn", "gru", "lstm", "transformer")
@@ -94,14 +96,14 @@ def default_sizes(settings: TrainerSettings, steps: int, tiny: bool) -> None:
             with TemporaryDirectory() as folder:
                 _, cost = fit(
                     family.component.build(Space("symbols", 128), None),
-                    "next_step",
+                    loss_of("next_step"),
                     data,
                     data.subset(np.arange(4)),
                     budget=Budget(steps=steps, tokens=tokens, evaluations=1),
                     optimizer=family.optimizer,
-                    settings=settings,
+                    trainer=settings,
                     seed=0,
-                    checkpoint=Path(folder),
+                    checkpoint=Checkpoint(Path(folder), 1e9),
                     log=lambda *_: None,
                 )
             print(
@@ -231,7 +233,7 @@ def through_trainer(
         devices.claim(device)
         clock = Clock(device)
         trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-        task = Task(model.train(), "next_step", optimizer, WARM + steps, settings.compile)
+        task = Module(model.train(), loss_of("next_step"), optimizer, WARM + steps, settings.compile)
         loader: DataLoader[TensorBatch] = DataLoader(stream, batch_size=None, generator=torch.Generator())
         trainer.fit(task, loader)
     return (clock.ended - clock.clock) / steps, clock.clock - clock.began
@@ -296,7 +298,7 @@ def main() -> None:
     torch.set_num_threads(1)
     on_card = torch.cuda.is_available() and not arguments.tiny
     where: Any = "gpu" if on_card else "cpu"
-    settings = TrainerSettings(where, 1, 1, "auto", "bf16-mixed", 1, False, max_steps=None, checkpoint_seconds=1e9)
+    settings = TrainerSettings(where, 1, 1, "auto", "bf16-mixed", 1, False, max_steps=None)
     device = devices.chosen(settings)
     size = Large(768, 12, 12, 32, 1024) if on_card else Large(64, 2, 4, 4, 32)
     steps = arguments.steps or (30 if on_card else 3)

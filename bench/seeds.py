@@ -22,18 +22,19 @@ from typing import Any
 import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
-from seqlab.training.gradient.task import next_step_loss
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
 from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import Stream, TensorBatch
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer
 from seqlab.training.gradient.stacked import Stack, merged, side_by_side
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 FAMILIES = ("mlp", "rnn", "gru", "lstm", "transformer")
 SYMBOLS, ROWS = 128, 100
+next_step_loss = loss_of("next_step")
 
 
 class Alone:

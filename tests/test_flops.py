@@ -30,11 +30,15 @@ SHIPPED = {
     path.stem: config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
     for path in sorted(CONF.glob("*.yaml"))
 }
-GRADIENT = [(name, kind) for name, family in SHIPPED.items() if family.optimizer is not None for kind in family.kinds]
+GRADIENT = [
+    (name, kind)
+    for name, family in SHIPPED.items()
+    if family.optimizer is not None
+    for kind in (("pairs",) if "pairs" in family.kinds else ("symbols", "vectors"))
+]
 CLOSED = [
     (name, kind)
     for name, family in SHIPPED.items()
-    # Nobody has written the formula of those that forecast or classify and no more.
     if family.fit == "closed_form" and "next_step" in family.tasks
     for kind in family.kinds
 ]
@@ -53,8 +57,8 @@ def counted(model: nn.Module, kind: str) -> float:
     """FLOPs of a training, a position."""
     data = Pairs(rows(kind), rows(kind, 1)) if kind == "pairs" else rows(kind)
     stream, steps = Stream(data, 4 * LENGTH, 0), 10
-    loss = loss_of("translate" if kind == "pairs" else "next_step")
-    found = train_flops(model, loss, stream, steps) / (steps * 4 * LENGTH)
+    task: Any = "translate" if kind == "pairs" else "next_step"
+    found = train_flops(model, loss_of(task), stream, steps) / (steps * 4 * LENGTH)
     assert all(p.grad is None for p in model.parameters()), "counting leaves the model alone"
     return found
 

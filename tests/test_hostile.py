@@ -33,7 +33,7 @@ import torch
 from numpy.lib import format as npy
 from test_packages import deb_bytes, link, own, tar_bytes, zip_bytes
 
-from seqlab import config
+from seqlab import schema
 from seqlab.artifacts import read_array, read_json, read_tensors, read_yaml, write_json
 from seqlab.data import packages
 from seqlab.data.domains.motion import read_pickled
@@ -447,7 +447,7 @@ def archive_of_more_members_than_anyone_needs(place: Path) -> Read:
 
 def component(**section: Any) -> Case:
     full = {"_target_": "seqlab.families.markov.Markov", "concentrations": [1.0], "prior_weights": [0.0]}
-    return lambda _: lambda: config.component(full | section, "family")
+    return lambda _: lambda: schema.component(full | section, "family")
 
 
 def target(text: str) -> Case:

@@ -62,7 +62,7 @@ def model(name: str, kind: str, classes: int | None, seed: int, truncation: int 
 
 
 def compare(
-    name: str, kind: str, task: str, tolerance: float, folder: Path, *, muon: float | None = None, **changes: Any
+    name: str, kind: str, task: Any, tolerance: float, folder: Path, *, muon: float | None = None, **changes: Any
 ) -> None:
     """Curves, the best step and the weights it had, of every seed."""
     train, valid = data(kind, 0, 60), data(kind, 1, 20)
@@ -71,9 +71,9 @@ def compare(
         "budget": BUDGET,
         "optimizer": replace(OPTIMIZER, matrix_learning_rate=muon),
     }
-    trainer = replace(CPU, **changes)
+    where = replace(CPU, **changes)
     together = [model(name, kind, classes, seed) for seed in SEEDS]
-    found = fit_seeds(together, task, train, valid, seeds=SEEDS, settings=trainer, log=lambda *_: None, **common)
+    found = fit_seeds(together, task, train, valid, seeds=SEEDS, log=lambda *_: None, settings=where, **common)
     for seed, ours, report in zip(SEEDS, together, found, strict=True):
         alone = model(name, kind, classes, seed)
         expected, _ = fit(
@@ -82,7 +82,7 @@ def compare(
             train,
             valid,
             seed=seed,
-            trainer=trainer,
+            trainer=where,
             checkpoint=Checkpoint(folder / str(seed), 1e9),
             log=lambda *_: None,
             **common,

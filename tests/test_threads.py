@@ -25,11 +25,13 @@ from seqlab.data.sequences import Sequences
 from seqlab.families.saved import Recipe
 from seqlab.training.closed_form.train import train as closed_form
 from seqlab.settings import Budget, Optimizer, Strategy, TrainerSettings
+from seqlab.training.job import Job
+from seqlab.training.resume import Checkpoint
 
 draw = np.random.default_rng(0)
 rows = [draw.standard_normal((200, 24)).astype(np.float32).cumsum(0) / 10 for _ in range(16)]
 data = Sequences.from_arrays(rows[:12]), Sequences.from_arrays(rows[12:])
-trainer = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)
+trainer = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
 scratch = Strategy("scratch", 1.0)
 if when == "never":
     # What the library does of itself, undone.
@@ -40,19 +42,22 @@ def digest(trained):
     parts = (np.ascontiguousarray(trained.tensors[name]).tobytes() for name in sorted(trained.tensors))
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
+def job(target, parameters, fit):
+    return Job(
+        recipe=Recipe(target, parameters, fit, "vectors", 24, None), task="next_step", train=data[0], valid=data[1],
+        prepared=Path("nowhere"), members={}, start=None, teacher=None, objective=None, strategy=scratch,
+        budget=Budget(steps=3, tokens=2000, evaluations=1),
+        optimizer=Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=1.0, warmup=0.2, floor=0.1),
+        trainer=trainer, seed=5, checkpoint=Checkpoint(Path(sys.argv[2]) / str(when), 1e9), log=lambda *_: None,
+    )
+
 def closed(name, **parameters):
-    recipe = Recipe(name, parameters, "closed_form", "vectors", 24, None)
-    return digest(closed_form(recipe, "next_step", *data, start=None, strategy=scratch, trainer=trainer))
+    return digest(closed_form(job(name, parameters, "closed_form")))
 
 def network():
     from seqlab.training.gradient.train import train as gradient
     parameters = dict(hidden_size=96, layers=1, dropout=0.0, truncation=None, density="gaussian")
-    return digest(gradient(
-        Recipe("seqlab.families.rnn.RNN", parameters, "gradient", "vectors", 24, None), "next_step", *data,
-        start=None, teacher=None, strategy=scratch, budget=Budget(steps=3, tokens=2000, evaluations=1),
-        optimizer=Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=1.0, warmup=0.2, floor=0.1),
-        trainer=trainer, seed=5, checkpoint=Path(sys.argv[2]) / str(when), log=lambda *_: None,
-    ))
+    return digest(gradient(job("seqlab.families.rnn.RNN", parameters, "gradient")))
 
 print(json.dumps({"rnn": network()} if sys.argv[3] == "network" else {
     "ar": closed("seqlab.families.ar.AR", orders=[2], lags=[1, 8], criterion="valid", prior_weights=[0.0]),

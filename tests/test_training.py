@@ -119,6 +119,7 @@ def job(recipe: saved.Recipe, task: str, train: Sequences, valid: Sequences, **c
         "members": {},
         "start": None,
         "teacher": None,
+        "members": {},
         "objective": None,
         "strategy": SCRATCH,
         "budget": BUDGET,

@@ -238,7 +238,7 @@ def get_generators() -> dict[str, Any]:
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "numpy": {**legacy, "state": {**legacy["state"], "key": legacy["state"]["key"].tolist()}},
         "python": random.getstate(),
     }
