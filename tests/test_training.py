@@ -116,7 +116,6 @@ def job(recipe: saved.Recipe, task: str, train: Sequences, valid: Sequences, **c
     nowhere = Path("nowhere")
     how: dict[str, Any] = {
         "prepared": nowhere,
-        "members": {},
         "start": None,
         "teacher": None,
         "members": {},

@@ -53,6 +53,12 @@ examples:
   seqlab compare sales
   seqlab compare sales suite.steps=0.1
 """
+PREDICT = """\
+examples:
+  seqlab predict sales new.csv --steps 12 -o forecasts.parquet
+  seqlab predict machines new.csv --question score
+"""
+QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
 HINTS = {
     "name": "of the domain; the file's own",
     "kind": "series, sequences, text, pairs, recordings or films",
@@ -111,6 +117,15 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("name", help="of the domain, as seqlab add wrote it")
     compare.add_argument("overrides", nargs="*", help="Hydra overrides, such as suite.steps=0.1")
     compare.add_argument("--jobs", type=positive, help="stages at a time")
+
+    predict = commands.add_parser("predict", help="answer new data with the winner of a domain", epilog=PREDICT)
+    predict.add_argument("domain")
+    predict.add_argument("file", help="new data, with the columns of the domain's own file; texts: one a line")
+    predict.add_argument("--question", choices=QUESTIONS, help="default: the domain's foremost")
+    predict.add_argument("--model", help="a folder of models, in place of the winner's")
+    predict.add_argument("--steps", type=positive, default=12, help="steps ahead, or bytes of a text")
+    predict.add_argument("--levels", default="0.1,0.5,0.9", help="of the quantiles of a forecast")
+    predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output")
 
     ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
     ui.add_argument("--port", type=positive, default=5000)
@@ -219,6 +234,14 @@ def _compare(given: argparse.Namespace) -> None:
     print(Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0])
 
 
+def _predict(given: argparse.Namespace) -> None:
+    from seqlab.cli.predict import Asked, levels_of, predict
+
+    model, out = (None if path is None else Path(path).resolve() for path in (given.model, given.out))
+    file, levels = Path(given.file).resolve(), levels_of(given.levels)
+    predict(Asked(given.domain, file, given.question, model, given.steps, levels, out))
+
+
 def _status(given: argparse.Namespace) -> None:
     from seqlab.cli.status import status
 
@@ -254,6 +277,7 @@ COMMANDS = {
     "compose": _compose,
     "add": _add,
     "compare": _compare,
+    "predict": _predict,
     "status": _status,
     "blast": _blast,
     "ui": _ui,

@@ -120,7 +120,8 @@ def pretrain(work: CellWork) -> float | None:
 
     if reason := config.mismatch(work.domain, work.family):
         raise UserError(f"domain {work.domain.name}, family {work.family.name}: not applicable: {reason}")
-    if work.domain.pretrain is None:
+    budget = work.domain.pretrain
+    if budget is None:
         raise UserError(f"domain {work.domain.name}: it has no source to pretrain on")
     if not work.family.objectives:
         raise UserError(f"family {work.family.name}: it learns nothing from a source")
@@ -138,7 +139,7 @@ def pretrain(work: CellWork) -> float | None:
             family=work.family,
             task=config.source_task(work.domain, work.family, work.objective),
             objective=work.objective,
-            budget=work.domain.pretrain,
+            budget=budget,
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,
