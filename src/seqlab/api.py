@@ -180,18 +180,24 @@ class Model:
         return _stepwise(sequences, scores, "step")
 
     def label(self, data: Any, *, id: str | None = None, time: str | None = None) -> pd.DataFrame:
-        """The likeliest class of each position: id, time (or step), label, and the probability of every class."""
+        """The class of each position: id, step, label, and the probability of every class.
+
+        What is likeliest together, which is the label, need not be likeliest one by one. Of a text with an alphabet, a
+        position is a character; its spaces are none.
+        """
         import pandas as pd
 
         names, arrays = self._positions("label", data, id, time)
         model = self._model("label")
         found: dict[int, np.ndarray] = {}
+        chosen: dict[int, np.ndarray] = {}
         for rows, x, mask in _batches(arrays):
-            answers = np.exp(model.label_log_prob(x, mask))
-            found |= {row: answer[: len(arrays[row])] for row, answer in zip(rows.tolist(), answers, strict=True)}
+            answers, labels = np.exp(model.label_log_prob(x, mask)), model.labels(x, mask)
+            for row, answer, label in zip(rows.tolist(), answers, labels, strict=True):
+                found[row], chosen[row] = answer[: len(arrays[row])], label[: len(arrays[row])]
         flat = np.concatenate([found[i] for i in range(len(arrays))])
         table = pd.DataFrame(flat, columns=self.units.classes)
-        table.insert(0, "label", [self.units.classes[best] for best in flat.argmax(1)])
+        table.insert(0, "label", [self.units.classes[k] for i in range(len(arrays)) for k in chosen[i]])
         table.insert(0, "step", np.concatenate([np.arange(1, len(one) + 1) for one in arrays]))
         table.insert(0, "id", np.repeat(np.array(names, object), [len(one) for one in arrays]))
         return table
@@ -258,7 +264,7 @@ class Model:
             pieces = [self._pieces(text) for text in texts.values()]
             if cut := sum(len(row) > 1 for row in pieces):
                 log.warning(
-                    "%s: %d of %d texts were cut to the %d bytes that training saw",
+                    "%s: %d of %d texts were cut to the %d symbols that training saw",
                     question, cut, len(pieces), self.units.longest,
                 )  # fmt: skip
             return list(texts), [row[0] for row in pieces]
@@ -268,8 +274,12 @@ class Model:
         ]
 
     def _pieces(self, text: str) -> list[np.ndarray]:
-        """The bytes of a text as the prepare stage cleans and cuts them."""
-        whole = np.frombuffer(" ".join(text.split()).encode() + END, np.uint8)
+        """The symbols of a text as the prepare stage cleans and cuts them."""
+        if self.units.alphabet:
+            known = {c: i for i, c in enumerate(self.units.alphabet)}
+            whole = np.array([known.get(c, 0) for c in "".join(text.split())], np.uint32)
+        else:
+            whole = np.frombuffer(" ".join(text.split()).encode() + END, np.uint8)
         return [whole[at : at + self.units.longest] for at in range(0, len(whole), self.units.longest)]
 
     def _texts(self, data: Any) -> dict[Any, str]:

@@ -189,7 +189,7 @@ def evaluates(domain: Domain, family: Family, strategy: Strategy, members: Itera
 
 
 def controls(domain: Domain) -> list[Path]:
-    return [stage_of("controls"), *task_parts(judged(domain.evaluate.headline), "controls", "judge")]
+    return [stage_of("controls"), *task_parts(judged(domain.evaluate.headline), "controls", "peers", "judge")]
 
 
 def draws(domain: Domain) -> list[Path]:

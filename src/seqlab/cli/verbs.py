@@ -389,6 +389,7 @@ def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
 def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
     """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units."""
     from seqlab.data.prepared import Prepared
+    from seqlab.evaluation.leaderboard import OUTSIDE
     from seqlab.serving import bundle
     from seqlab.tracking import comparison
 
@@ -396,7 +397,8 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
 
     def rerun(system: System) -> str:
         words = f"domain={system.domain} family={system.family} strategy={system.strategy.partition('-')[0]}"
-        return f"seqlab run controls {system.domain}" if system.control else f"seqlab run finetune {words}"
+        beside = system.control or system.strategy == OUTSIDE
+        return f"seqlab run controls {system.domain}" if beside else f"seqlab run finetune {words}"
 
     made = comparison.Comparison(
         suite=work.suite,

@@ -16,4 +16,5 @@ def shuffled(sequences: Sequences, seed: int) -> Sequences:
     scored = np.zeros(len(step), bool) if sequences.first is None else step >= np.repeat(sequences.first, lengths)
     owner = np.repeat(np.arange(len(sequences)), lengths)
     order = np.lexsort((np.random.default_rng(seed).random(len(step)), scored, owner))
-    return replace(sequences, values=sequences.values[order])
+    marks = None if sequences.marks is None else sequences.marks[order]
+    return replace(sequences, values=sequences.values[order], marks=marks)

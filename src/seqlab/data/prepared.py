@@ -12,6 +12,9 @@ from seqlab.data.sequences import Sequences, Space
 
 # The sets of a prepared domain, each with the splits train, valid and test.
 SOURCE, TARGET, LABELLED = "source", "target", "labelled"
+# Where symbols are characters: these, by symbol. Where labels can be read: the target's test texts as pairs of what is
+# labelled and what its labels say.
+ALPHABET, TEXTS = "alphabet.txt", "texts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Meta:
     kind: str  # "symbols" | "vectors" | "pairs"
     size: int  # symbols of the alphabet, or channels
     tasks: list[str]
-    classes: list[str]  # of the classify task
+    classes: list[str]  # of sequences (classify), or of positions (label)
     transform: str = "none"  # of the raw values, before standardisation: "log1p", or "log_return" between neighbours
     characters: bool = False  # symbols are UTF-8 bytes: bits are reported per character
     frame: list[int] = field(default_factory=list)  # height and width, where projection.safetensors makes pictures

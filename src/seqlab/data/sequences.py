@@ -18,7 +18,8 @@ from seqlab.artifacts import read_array
 from seqlab.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-OPTIONAL = ("labels", "first", "centre", "scale")
+OPTIONAL = ("labels", "first", "centre", "scale")  # one entry a sequence
+POSITIONAL = ("marks",)  # one entry a position
 # A batch of at least this share of its tokens ends before more than this share of it is padding.
 FULL_ENOUGH, WASTE = 0.25, 0.1
 
@@ -41,7 +42,8 @@ class Batch:
 
     mask: (B, T) bool, true where a position exists. scored: (B, T) bool, true where it is also scored (positions
     before a sequence's `first` are context only). labels: (B,) int64, or None. source: of pairs, (B, S) int64, what
-    x is to be predicted from; its padding is zero and no symbol.
+    x is to be predicted from; its padding is zero and no symbol. marks: (B, T) int64 class of each position, zero on
+    padding, or None.
     """
 
     x: np.ndarray
@@ -49,6 +51,7 @@ class Batch:
     scored: np.ndarray
     labels: np.ndarray | None
     source: np.ndarray | None = None
+    marks: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Sequences:
     what varies (batches are standardised first, and then float32). offsets: (S + 1,) int64; sequence i is
     values[offsets[i]:offsets[i + 1]]. labels: (S,) int64 class of each sequence. first: (S,) int64, the first scored
     position. centre, scale: (S, C) standardisation of each sequence, of the values' type, from positions before
-    `first` alone.
+    `first` alone. marks: (N,) unsigned integers, the class of each position.
     """
 
     values: np.ndarray
@@ -68,6 +71,7 @@ class Sequences:
     first: np.ndarray | None = None
     centre: np.ndarray | None = None
     scale: np.ndarray | None = None
+    marks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -111,6 +115,7 @@ class Sequences:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.offsets[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
         optional = {name: part[indices] for name in OPTIONAL if (part := getattr(self, name)) is not None}
+        optional |= {name: part[source] for name in POSITIONAL if (part := getattr(self, name)) is not None}
         return Sequences(self.values[source], offsets, **optional)
 
     def batch(self, indices: np.ndarray, key: tuple[int, ...] = ()) -> Batch:
@@ -134,7 +139,9 @@ class Sequences:
                 x = (x - self.centre[indices, None]) / self.scale[indices, None]
             x = np.where(mask[..., None], x, 0).astype(np.float32)
         scored = mask if self.first is None else mask & (steps >= self.first[indices, None])
-        return Batch(x, mask, scored, None if self.labels is None else self.labels[indices].astype(np.int64))
+        labels = None if self.labels is None else self.labels[indices].astype(np.int64)
+        marks = None if self.marks is None else np.where(mask, self.marks[gathered], 0).astype(np.int64)
+        return Batch(x, mask, scored, labels, marks=marks)
 
     def longest(self) -> Batch:
         """The longest sequence."""
@@ -148,7 +155,7 @@ class Sequences:
     def save(self, folder: Path) -> None:
         """Write as `.npy` files."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("values", "offsets", *OPTIONAL):
+        for name in ("values", "offsets", *OPTIONAL, *POSITIONAL):
             if (part := getattr(self, name)) is not None:
                 save_array(folder / f"{name}.npy", part)
 
@@ -156,12 +163,13 @@ class Sequences:
     def load(cls, folder: Path) -> Sequences:
         """Memory-map a saved set. Raises UserError when a part is missing or does not fit the others."""
         parts = {}
-        for name in ("values", "offsets", *OPTIONAL):
+        for name in ("values", "offsets", *OPTIONAL, *POSITIONAL):
             path = folder / f"{name}.npy"
             if path.exists():
                 # An empty file cannot be mapped, and labels are too small to be worth it.
-                parts[name] = read_array(path, mapped=name == "values" and path.stat().st_size > 4096)
-            elif name not in OPTIONAL:
+                mapped = name in ("values", *POSITIONAL) and path.stat().st_size > 4096
+                parts[name] = read_array(path, mapped=mapped)
+            elif name not in (*OPTIONAL, *POSITIONAL):
                 raise UserError(f"{path}: missing; run the prepare stage")
         found = cls(**parts)
         offsets = found.offsets
@@ -173,6 +181,9 @@ class Sequences:
         for name in OPTIONAL:
             if name in parts and len(parts[name]) != len(found):
                 raise UserError(f"{folder / name}.npy: {len(parts[name])} entries for {len(found)} sequences")
+        for name in POSITIONAL:
+            if name in parts and parts[name].shape != found.values.shape[:1]:
+                raise UserError(f"{folder / name}.npy: {len(parts[name])} entries for {len(found.values)} positions")
         return found
 
     @classmethod

@@ -5,7 +5,7 @@ Four ways, by what the prepared domain holds:
 * a sequence is standardised by its own past (`centre` and `scale` beside the sequences): series, stocks
 * all sequences are standardised by one training split (scaler.safetensors): motion, speech
 * frames are projected and whitened (projection.safetensors): video
-* symbols stay as they are; texts are UTF-8 bytes
+* symbols stay as they are; texts are UTF-8 bytes or, where there is an alphabet, its characters without spaces
 
 Before that, values may have been transformed: log(1 + y), or the log return between neighbours.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
-from seqlab.data.prepared import LABELLED, TARGET, Prepared
+from seqlab.data.prepared import ALPHABET, LABELLED, TARGET, Prepared
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 
@@ -47,7 +47,8 @@ class Units:
 
     by: what sequences are standardised by. context: the last steps that a model gets to see of a past, where it never
     saw more before what it had to predict; None: all. longest: of a training sequence, in positions. tensors: of the
-    scaler, (C,) mean and deviation, or of the projection, (P,) origin and (C, P) axes.
+    scaler, (C,) mean and deviation, or of the projection, (P,) origin and (C, P) axes. alphabet: the characters that
+    symbols stand for, the first of them for all others; empty where symbols are bytes or no text.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Units:
     context: int | None
     longest: int
     tensors: dict[str, np.ndarray]
+    alphabet: str = ""
 
     @classmethod
     def of(cls, prepared: Prepared) -> Units:
@@ -77,8 +79,9 @@ class Units:
         for way, name in ((FRAMES, PROJECTION), (SET, SCALER)):
             if (folder / name).exists():
                 by, tensors = way, read_tensors(folder / name)
+        alphabet = (folder / ALPHABET).read_text(encoding="utf-8") if (folder / ALPHABET).exists() else ""
         own = {name: getattr(meta, name) for name in ("kind", "size", "classes", "transform", "characters", "frame")}
-        return cls(**own, by=by, context=context, longest=longest, tensors=tensors)
+        return cls(**own, by=by, context=context, longest=longest, tensors=tensors, alphabet=alphabet)
 
     def save(self, folder: Path) -> None:
         """Write both files."""

@@ -32,12 +32,15 @@ from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.significance import ALPHA, least_p
 
 CONTROL = "control"  # the strategy of a control's cell
+OUTSIDE = "outside"  # the strategy of a system from elsewhere: what marks its row
 SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One evaluated model. A control has strategy CONTROL and its own name as family."""
+    """One evaluated model. A control has strategy CONTROL and its own name as family, a system from elsewhere has
+    strategy OUTSIDE.
+    """
 
     domain: str
     family: str

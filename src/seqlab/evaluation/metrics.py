@@ -4,6 +4,7 @@
 * next vector: negative log-likelihood (nats per step and channel), CRPS, interval coverage
 * forecast: rolling origin; MASE, RMSSE, weighted quantile loss, interval coverage, each averaged over the first h steps
 * translation: chrF++, BLEU, exact matches, accepted sentences, unknown words
+* label: F1 of the positions that have any class but the first, share of positions, share of whole sequences
 * class: accuracy, balanced accuracy, macro-F1, expected calibration error, Brier score, log loss
 
 Every metric is a function of *sums over examples* of a few features of each example (numerator and denominator; hits
@@ -47,13 +48,15 @@ class Metric:
     """A metric as a function of sums.
 
     better: "lower", "higher", or the number that it should be close to (a coverage). reduce: (..., D) sums -> (...).
-    features: (E, D) of a classifier's predictions; None where D = 2 is the stored numerator and denominator.
+    features: (E, D) of a classifier's predictions; None where D = 2 is the stored numerator and denominator. part: how
+    people call a part of the examples by their lengths, as in `chrf++@6-10`.
     """
 
     label: str
     better: Literal["lower", "higher"] | float
     reduce: Callable[[np.ndarray], np.ndarray]
     features: Callable[[Predictions], np.ndarray] | None = None
+    part: str = "sources of {} words"
 
     def loss(self, value: Value) -> Value:
         """The same order turned so that lower is better."""
@@ -190,6 +193,9 @@ METRICS = {
     "exact": Metric("share of translations equal to a reference", "higher", _ratio),
     "unknown_words": Metric("share of unknown source words", "lower", _ratio),
     "ece": Metric("expected calibration error", "lower", _calibration_error, _calibration_gaps),
+    "f1": Metric("F1", "higher", _ratio, part="sequences of {} positions"),
+    "position_accuracy": Metric("share of positions labelled right", "higher", _ratio),
+    "sequence_accuracy": Metric("share of sequences labelled right throughout", "higher", _ratio),
 }
 
 
@@ -205,7 +211,8 @@ def label_of(name: str) -> str:
     """The name for people, horizon or group of sentences included."""
     steps = name.partition("@")[2]
     if steps and not steps.isdigit():
-        return metric_of(name).label + (", kept for testing" if steps == "kept" else f", sources of {steps} words")
+        metric = metric_of(name)
+        return f"{metric.label}, {'kept for testing' if steps == 'kept' else metric.part.format(steps)}"
     suffix = {"": "", "1": ", one step ahead"}.get(steps, f", {steps} steps ahead")
     return metric_of(name).label + suffix
 

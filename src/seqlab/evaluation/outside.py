@@ -37,7 +37,7 @@ from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation.judge import INVERSE, Domain, Settings
-from seqlab.evaluation.leaderboard import Entry
+from seqlab.evaluation.leaderboard import OUTSIDE, Entry
 from seqlab.evaluation.metrics import (
     CLASSIFY,
     DECILES,
@@ -53,7 +53,6 @@ from seqlab.evaluation.scores import Predictions, Scores
 if TYPE_CHECKING:
     import pyarrow as pa
 
-OUTSIDE = "outside"  # the strategy of a system from elsewhere: what marks its row
 EPOCH = date(2000, 1, 1)  # the day of step 0
 LEAST = 1e-15  # probability of a class; less is raised to it, as scikit-learn's log loss once did
 

@@ -157,8 +157,8 @@ def _view(families: Sequence[Row], controls: Sequence[Row]) -> tuple[float, floa
     return low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1)
 
 
-def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
-    """Values with 95% intervals of each system by the length of the source; tables: rows by bucket, shortest first."""
+def lengths(tables: Mapping[str, Sequence[Row]], path: Path, unit: str = "words of the source (sentences)") -> None:
+    """Values with 95% intervals of each system by length; tables: rows by bucket, shortest first. unit: of lengths."""
     from matplotlib.lines import Line2D
 
     rows = [row for table in tables.values() for row in table if not row.control]
@@ -183,7 +183,7 @@ def lengths(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
                 capsize=2,
             )
         axes.set_xticks(range(len(tables)), [f"{name}\n({table[0].examples})" for name, table in tables.items()])
-        axes.set_xlabel("words of the source (sentences)")
+        axes.set_xlabel(unit)
         if rows:
             metric = rows[0].metric.partition("@")[0]
             axes.set_ylabel(f"{label_of(metric)} ({_better(metric)})")

@@ -15,6 +15,7 @@ class AR(ByKind):
     `prior_weights` both.
     """
 
+    tasks = ("next_step", "classify", "label")
     on: ClassVar = {
         "symbols": "seqlab.families.closed_form.ngram.KneserNey",
         "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",

@@ -19,6 +19,7 @@ class LatentAR(ByKind):
     (see LinearGaussian), and the rest both.
     """
 
+    tasks = ("next_step", "classify", "label")
     on: ClassVar = {
         "symbols": "seqlab.families.closed_form.hmm.HiddenMarkov",
         "vectors": "seqlab.families.closed_form.kalman.LinearGaussian",

@@ -14,6 +14,7 @@ class Markov(ByKind):
     `concentrations` serve symbols (see Bigram), `prior_weights` vectors too (see VectorAutoregression).
     """
 
+    tasks = ("next_step", "classify", "label")
     on: ClassVar = {
         "symbols": "seqlab.families.closed_form.ngram.Bigram",
         "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",

@@ -80,7 +80,7 @@ def compare(
     entries = [(entry, fraction) for entry, fraction in everything if entry.strategy not in shuffling]
     whole = [entry for entry, fraction in entries if fraction == 1.0]
     rows = leaderboard.build(whole, replicates, seed=0)
-    compared = [(entry, fraction) for entry, fraction in entries if entry.strategy != leaderboard.CONTROL]
+    compared = [(entry, fraction) for entry, fraction in entries if entry.strategy in comparison.strategies]
     points, curves = transfer.build(compared, headlines, controls, trainings, replicates, seed=0)
     transfer.write_points(points, out / "transfer.csv")
     transfer.write_curves(curves, out / "transfer_summary.csv")
@@ -129,7 +129,7 @@ def decided(
 def read_cells(
     comparison: Comparison, models: Path, scored: Path
 ) -> tuple[list[tuple[Entry, float]], dict[tuple[Key, float], list[Spent]]]:
-    """The scores of every cell and control, with its share of the target, and how each was trained."""
+    """The scores of every cell, control and peer, with its share of the target, and how each was trained."""
     entries: list[tuple[Entry, float]] = []
     trainings: dict[tuple[Key, float], list[Spent]] = {}
     for cell in comparison.cells:
@@ -148,7 +148,10 @@ def read_cells(
                 trainings.setdefault((key, cell.fraction), []).append(Spent(*size[1:], *source, curve))
     for domain in comparison.domains:
         for folder in sorted((scored / domain / "controls").iterdir()):
-            entries.append((Entry(domain, folder.name, leaderboard.CONTROL, 0, scores.read(folder)), 1.0))
+            outside = folder.name == leaderboard.OUTSIDE
+            strategy = leaderboard.OUTSIDE if outside else leaderboard.CONTROL
+            for one in sorted(folder.iterdir()) if outside else [folder]:
+                entries.append((Entry(domain, one.name, strategy, 0, scores.read(one)), 1.0))
     return entries, trainings
 
 

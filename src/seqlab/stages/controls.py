@@ -1,4 +1,4 @@
-"""Score a domain's controls on the same test examples: what every family must beat."""
+"""Score a domain's controls on the same test examples: what every family must beat; and peers from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from seqlab.artifacts import replacing
 from seqlab.data.prepared import Prepared
 from seqlab.evaluation import scores
+from seqlab.evaluation.leaderboard import OUTSIDE
 from seqlab.evaluation.scores import Scores
 from seqlab.settings import Evaluation
-from seqlab.tasks.judging import Test, controls_of, judged_task
+from seqlab.tasks.judging import Test, controls_of, judged_task, peers_of
 
 
 def controls(
@@ -22,7 +23,10 @@ def controls(
     settings: Evaluation,
     examples: int | None,
 ) -> Mapping[str, Scores]:
-    """Write the scores of each control to a folder of its name under `out`. See `evaluate` for the rest."""
+    """Write the scores of each control to a folder of its name under `out`, those of a peer under `out`/outside.
+
+    See `evaluate` for the rest.
+    """
     test = Test(
         prepared=Prepared.open(prepared), settings=settings, domain=domain, name=domain, seed=0, examples=examples
     )
@@ -33,8 +37,12 @@ def controls(
             continue
         for name, part in controls_of(task)(test).items():
             found[name] = found.get(name, Scores()) | part
+        if (peers := peers_of(task)) is not None:
+            for name, part in peers(test).items():
+                found[f"{OUTSIDE}/{name}"] = found.get(f"{OUTSIDE}/{name}", Scores()) | part
     with replacing(out) as made:
         made.mkdir()
         for name, part in found.items():
+            (made / name).parent.mkdir(exist_ok=True)
             scores.write(part, made / name)
     return found

@@ -131,6 +131,17 @@ def controls_of(name: str) -> Controls:
     return cast(Controls, named(f"seqlab.tasks.{name}.controls.controls"))
 
 
+def peers_of(name: str) -> Controls | None:
+    """tasks/NAME/peers.py, where there is one: systems that were trained elsewhere, by name."""
+    module = f"seqlab.tasks.{name}.peers"
+    try:
+        return cast(Controls, named(f"{module}.peers"))
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return None
+
+
 Draw = Callable[[Scores, Shown, str, Path], None]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from seqlab.evaluation.leaderboard import OUTSIDE
 from seqlab.evaluation.metrics import label_of, metric_of, value_of
 from seqlab.evaluation.scores import Scores
 from seqlab.tracking import names
@@ -206,6 +207,8 @@ def note(made: Comparison, system: System, rows: Sequence[Row]) -> Note:
     """The description of a system's run."""
     if system.control:
         what = f"The control {system.name} on {system.domain}: what a family must beat."
+    elif system.strategy == OUTSIDE:
+        what = f"{system.family} on {system.domain}, trained elsewhere: a mark to aim at, and no control."
     else:
         what = (
             f"The family {system.family} on {system.domain}, by the strategy {system.strategy}, in the suite "
@@ -261,13 +264,16 @@ class Winner:
 
 
 def winners(rows: Sequence[Row], headlines: Headlines) -> list[Winner]:
-    """The best family, no control, of every headline table; of several tables of translation the first."""
+    """The best family, no control and nothing from elsewhere, of every headline table.
+
+    Of several tables of translation the first.
+    """
     found: dict[tuple[str, str], Winner] = {}
     for domain, metrics in headlines.items():
         for task, metric in metrics.items():
             answer = ANSWERS.get(task, "translate")
             table = (row for row in rows if (row.domain, row.task, row.metric) == (domain, task, metric))
-            best = next((row for row in table if not row.control), None)
+            best = next((row for row in table if not row.control and row.strategy != OUTSIDE), None)
             if best is not None:
                 found.setdefault((domain, answer), Winner(best, answer))
     return list(found.values())

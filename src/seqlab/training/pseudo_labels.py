@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqlab.data.sequences import OPTIONAL, Sequences
+from seqlab.data.sequences import OPTIONAL, POSITIONAL, Sequences
 
 if TYPE_CHECKING:
     from seqlab.families.base import Classifier
@@ -41,7 +41,7 @@ def joined(first: Sequences, second: Sequences) -> Sequences:
     """Both sets as one. They carry the same optional parts."""
     parts = {
         name: np.concatenate([one, getattr(second, name)])
-        for name in OPTIONAL
+        for name in (*OPTIONAL, *POSITIONAL)
         if (one := getattr(first, name)) is not None
     }
     offsets = np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]])

@@ -85,8 +85,7 @@ class Translation:
         from seqlab.data import vocabulary
 
         removed: Counter[str] = Counter()
-        groups = self._groups(raw, removed)
-        sets = self._split(groups, removed)
+        sets = self.sets(raw, removed)
         names = [name for name in SETS if name != "held_out" or self.held_out is not None]
         if empty := [name for name in names if not sets[name]]:
             raise UserError(f"{out.name}: no pair is left for {empty[0]}; removed: {dict(removed) or 'nothing'}")
@@ -111,6 +110,10 @@ class Translation:
             counts={name: {"pairs": len(sets[name])} | origins[name] for name in names},
         )
         write_json(out / "meta.json", asdict(meta))
+
+    def sets(self, raw: dict[str, Path], removed: Counter[str]) -> dict[str, list[dict[str, Any]]]:
+        """The lines of each of SETS: every corpus, cleaned, grouped and split. removed: counts what is left out."""
+        return self._split(self._groups(raw, removed), removed)
 
     def _groups(self, raw: dict[str, Path], removed: Counter[str]) -> dict[str, Group]:
         """Clean and filter every corpus in the order of the configuration, and group by normalised English."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from seqlab.data.sequences import Sequences, Space
-from seqlab.families.closed_form.family import ClosedForm
+from seqlab.families.closed_form.family import Arcs, ClosedForm
 from seqlab.settings import named
 
 
@@ -45,6 +45,13 @@ class ByKind(ClosedForm):
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
         return self.model.forecast(prefix, mask, steps, samples, seed)
+
+    @property
+    def begin(self) -> int:
+        return self.model.begin
+
+    def arcs(self, states: np.ndarray, symbols: np.ndarray) -> Arcs:
+        return self.model.arcs(states, symbols)
 
     def state(self) -> dict[str, np.ndarray]:
         return self.model.state()

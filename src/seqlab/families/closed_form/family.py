@@ -6,13 +6,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.base import Use
+
+
+class Arcs(NamedTuple):
+    """The ways on in a model that is a weighted automaton over symbols: E of them from H pairs of state and symbol.
+
+    row: (E,) which pair it leaves, rising. log_prob: (E,) log P(symbol, next state | state). state: (E,) the next one.
+    """
+
+    row: np.ndarray
+    log_prob: np.ndarray
+    state: np.ndarray
 
 
 class ClosedForm(ABC):
@@ -74,6 +85,15 @@ class ClosedForm(ABC):
     def moments(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Two of (B, T, C) for vectors."""
         raise NotImplementedError(f"{type(self).__name__} on {self.space.kind} has no moments")
+
+    @property
+    def begin(self) -> int:
+        """The state before a sequence, of a model over symbols that is an automaton."""
+        raise NotImplementedError(f"{type(self).__name__} on {self.space.kind} is no automaton")
+
+    def arcs(self, states: np.ndarray, symbols: np.ndarray) -> Arcs:
+        """Every way on from states (H,) by symbols (H,): a search for what is not known goes from state to state."""
+        raise NotImplementedError(f"{type(self).__name__} on {self.space.kind} is no automaton")
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from numba import njit
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.em import Climb, EStep, Statistics, check_search, climb, total, weight_of
-from seqlab.families.closed_form.family import ClosedForm, check_source, check_symbols
+from seqlab.families.closed_form.family import Arcs, ClosedForm, check_source, check_symbols
 
 # Sums may be reordered into vector registers; NaN and infinity keep their meaning.
 REORDER = {"reassoc", "contract", "nsz", "arcp"}
@@ -354,6 +354,22 @@ class HiddenMarkov(ClosedForm):
         out = np.zeros((len(x), x.shape[1] + 1, len(self.chain.start)))
         _predict(*self.chain, *_arrays(_ragged(x, mask), self.space.size), out)
         return out
+
+    @property
+    def begin(self) -> int:
+        return len(self.chain.start)
+
+    def arcs(self, states: np.ndarray, symbols: np.ndarray) -> Arcs:
+        """As many ways on as there are hidden states, each of which may have emitted the symbol."""
+        check_symbols(symbols, self.space.size)
+        number = len(self.chain.start)
+        moves = np.vstack([self.chain.transition, self.chain.start])
+        weights = moves[states] * self.chain.emission[symbols]
+        return Arcs(
+            np.repeat(np.arange(len(states)), number),
+            np.log(weights).ravel(),
+            np.tile(np.arange(number), len(states)),
+        )
 
     # ------------------------------------------------------------------------------------------------------ state
 

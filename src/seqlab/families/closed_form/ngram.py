@@ -28,7 +28,7 @@ from numba import njit
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.family import ClosedForm, check_source, check_symbols
+from seqlab.families.closed_form.family import Arcs, ClosedForm, check_source, check_symbols
 
 # ------------------------------------------------------------------------------------------------------ the n-grams
 
@@ -362,20 +362,39 @@ def _score(model: Automaton, tokens: np.ndarray, offsets: np.ndarray) -> np.ndar
     for row in range(len(offsets) - 1):
         state = _start(model)
         for t in range(offsets[row], offsets[row + 1]):
-            depth = 0
-            node = _child(model.first, model.symbol, state, tokens[t])
-            while node < 0:
-                missed[depth] = state
-                depth += 1
-                state = model.suffix[state]
-                node = _child(model.first, model.symbol, state, tokens[t])
-            for layer in range(len(p)):
-                p[layer] = model.probability[node, layer]
-            for i in range(depth - 1, -1, -1):
-                _back_off(model, missed[i], p)
+            state = _advance(model, state, tokens[t], p, missed)
             out[t] = p[-1]
-            state = _state(model, node)
     return out
+
+
+@njit(cache=True)
+def _advance(model: Automaton, state: int, w: int, p: np.ndarray, missed: np.ndarray) -> int:
+    """The state after w; P(w | state) of all layers is written to p (L,). missed: (order + 2,) room."""
+    depth = 0
+    node = _child(model.first, model.symbol, state, w)
+    while node < 0:
+        missed[depth] = state
+        depth += 1
+        state = model.suffix[state]
+        node = _child(model.first, model.symbol, state, w)
+    for layer in range(len(p)):
+        p[layer] = model.probability[node, layer]
+    for i in range(depth - 1, -1, -1):
+        _back_off(model, missed[i], p)
+    return _state(model, node)
+
+
+@njit(cache=True)
+def _follow(model: Automaton, states: np.ndarray, symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """P(symbol | state) and the state after it, of every pair, (H,) each."""
+    out = np.empty(len(states))
+    after = np.empty(len(states), np.int64)
+    p = np.empty(model.backoff.shape[1])
+    missed = np.empty(len(model.levels), np.int32)
+    for i in range(len(states)):
+        after[i] = _advance(model, states[i], symbols[i], p, missed)
+        out[i] = p[-1]
+    return out, after
 
 
 @njit(cache=True)
@@ -551,6 +570,16 @@ class KneserNey(ClosedForm):
         uniform = np.random.default_rng(seed).random((len(prefix), samples, steps))
         return _sample(self._model, np.array(prefix, np.int64, order="C"), mask.sum(axis=1), uniform)
 
+    @property
+    def begin(self) -> int:
+        return int(_start(self._model))
+
+    def arcs(self, states: np.ndarray, symbols: np.ndarray) -> Arcs:
+        """One way on each: a state is the longest context that the model knows."""
+        check_symbols(symbols, self.space.size)
+        probability, after = _follow(self._model, states, symbols)
+        return Arcs(np.arange(len(states)), np.log(probability), after)
+
     def state(self) -> dict[str, np.ndarray]:
         """The trie of counts; probabilities and suffixes are made from them again."""
         narrow = np.min_scalar_type(self.space.size)
@@ -674,6 +703,15 @@ class Bigram(ClosedForm):
             state = np.minimum(cell - state * self.space.size, self.space.size - 1)
             out[:, :, step] = state
         return out
+
+    @property
+    def begin(self) -> int:
+        return self.space.size
+
+    def arcs(self, states: np.ndarray, symbols: np.ndarray) -> Arcs:
+        """One way on each: a state is the last symbol."""
+        check_symbols(symbols, self.space.size)
+        return Arcs(np.arange(len(states)), self.table[states, symbols], symbols)
 
     def state(self) -> dict[str, np.ndarray]:
         """table: (V + 1, V), log P(w|v); the last row is the begin's."""

@@ -74,12 +74,17 @@ def pretrained_prior(recipe: Recipe, folder: Path, trainer: TrainerSettings) -> 
             f"{folder}: it holds {found.target} on {found.size} {found.kind}, "
             f"expected {recipe.target} on {recipe.size} {recipe.kind}"
         )
+    if found.around != recipe.around:
+        ours, theirs = (one.around or "the family itself" for one in (recipe, found))
+        raise UserError(f"{folder}: it holds {theirs}, expected {ours}: a prior in closed form is of the same task")
     return saved.load(folder, Use(trainer))
 
 
 def own_prior(recipe: Recipe, path: Path) -> Any:
     """A user's own tensors, as the family writes them. Raises UserError naming those that were found instead."""
-    prior, tensors = replace(recipe, classes=None).build(), saved.tensors_of(path)
+    # Under Bayes' rule every class has the prior; what is built around a family has its own.
+    prior = (recipe if recipe.around else replace(recipe, classes=None)).build()
+    tensors = saved.tensors_of(path)
     one = np.zeros((1, 2), np.int64) if recipe.space.symbols else np.zeros((1, 2, recipe.size), np.float32)
     try:
         prior.load_state(tensors)

@@ -22,23 +22,26 @@ class TensorBatch(NamedTuple):
     scored: Tensor
     labels: Tensor | None
     source: Tensor | None = None
+    marks: Tensor | None = None
     idle: bool = False
 
     @classmethod
     def of(cls, batch: Batch, multiple: int = 1, idle: bool = False) -> TensorBatch:
         """Share the arrays' memory; with `multiple`, T is padded up to a multiple of it."""
-        parts = (batch.x, batch.mask, batch.scored, batch.source)
-        x, mask, scored, source = (None if a is None else torch.from_numpy(widened(a, multiple)) for a in parts)
+        parts = (batch.x, batch.mask, batch.scored, batch.source, batch.marks)
+        x, mask, scored, source, marks = (None if a is None else torch.from_numpy(widened(a, multiple)) for a in parts)
         assert x is not None
         assert mask is not None
         assert scored is not None
-        return cls(x, mask, scored, None if batch.labels is None else torch.from_numpy(batch.labels), source, idle)
+        labels = None if batch.labels is None else torch.from_numpy(batch.labels)
+        return cls(x, mask, scored, labels, source, marks, idle)
 
     def cut(self, length: int, source_length: int) -> TensorBatch:
         """The first positions alone."""
         source = None if self.source is None else self.source[:, :source_length]
+        marks = None if self.marks is None else self.marks[:, :length]
         return self._replace(
-            x=self.x[:, :length], mask=self.mask[:, :length], scored=self.scored[:, :length], source=source
+            x=self.x[:, :length], mask=self.mask[:, :length], scored=self.scored[:, :length], source=source, marks=marks
         )
 
 
