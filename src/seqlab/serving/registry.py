@@ -13,9 +13,9 @@ from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec
 
 from seqlab.api import LEVELS
 from seqlab.errors import UserError
+from seqlab.families import bundle
+from seqlab.families.bundle import Bundle
 from seqlab.families.saved import RECIPE, load_recipe
-from seqlab.serving import bundle
-from seqlab.serving.bundle import Bundle
 from seqlab.serving.requirements import requirements
 
 ARTIFACT, ANSWER = "model", "answer"
