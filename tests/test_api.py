@@ -26,10 +26,9 @@ from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.data.units import Units
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import bundle, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
-from seqlab.serving import bundle
 from seqlab.settings import TrainerSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
