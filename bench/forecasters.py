@@ -40,19 +40,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
-from seqlab.training.gradient.task import next_step_loss
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.gradient.fit import fit
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer
+from seqlab.training.resume import Checkpoint
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 BATCHES = 8  # of an epoch
 WARM = 3  # steps not counted: oneDNN prepares a kernel for each new shape
-SETTINGS = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=15.0)
+SETTINGS = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
+next_step_loss = loss_of("next_step")
 
 
 class Case(NamedTuple):
@@ -184,14 +186,14 @@ def our_fit(case: Case) -> Callable[[int], Any]:
         with TemporaryDirectory() as folder:
             fit(
                 our_model(case),
-                "next_step",
+                next_step_loss,
                 data,
                 valid,
                 budget=Budget(steps, case.batch * case.length, 1),
                 optimizer=case.optimizer,
-                settings=SETTINGS,
+                trainer=SETTINGS,
                 seed=0,
-                checkpoint=Path(folder) / "training",
+                checkpoint=Checkpoint(Path(folder) / "training", 15.0),
                 log=lambda *_: None,
             )
 

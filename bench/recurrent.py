@@ -21,7 +21,6 @@ from types import MethodType
 import numpy as np
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
-from seqlab.training.gradient.task import next_step_loss
 from torch import Tensor
 
 from seqlab.config import family as checked
@@ -29,10 +28,12 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.families.gradient import Recurrent
 from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import Stream, TensorBatch
+from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 SYMBOLS, TOKENS = 128, 4096
+next_step_loss = loss_of("next_step")
 
 
 class Loop:

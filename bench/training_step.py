@@ -28,7 +28,6 @@ ADAMW = time.perf_counter()
 import numpy as np  # noqa: E402
 import yaml  # type: ignore[import-untyped,unused-ignore]  # noqa: E402
 from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
-from seqlab.training.gradient.task import Task, next_step_loss  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from seqlab.config import family as checked  # noqa: E402
@@ -37,11 +36,16 @@ from seqlab.settings import Optimizer, TrainerSettings  # noqa: E402
 from seqlab.training.gradient.batches import Stream, validation_batches  # noqa: E402
 from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation  # noqa: E402
 from seqlab.training.gradient.fit import build_trainer, quiet_lightning  # noqa: E402
+from seqlab.training.gradient.loss import loss_of  # noqa: E402
+from seqlab.training.gradient.module import Module  # noqa: E402
 from seqlab.training.gradient.optim import build_optimizer, build_schedule  # noqa: E402
+from seqlab.training.interruption import Request  # noqa: E402
 
 IMPORTED = time.perf_counter()
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 SYMBOLS, TOKENS = 128, 4096
+SECONDS = 15.0  # between checkpoints
+next_step_loss = loss_of("next_step")
 
 
 class Turns(Callback):
@@ -84,17 +88,17 @@ def compare(name: str, steps: int, precision: Any) -> tuple[float, float, float]
     for _ in range(2):
         torch.manual_seed(0)
         models.append(family.component.build(Space("symbols", SYMBOLS), None).train())
-    settings = TrainerSettings("cpu", 1, 1, "auto", precision, 1, False, max_steps=None, checkpoint_seconds=15.0)
+    settings = TrainerSettings("cpu", 1, 1, "auto", precision, 1, False, max_steps=None)
     stream = Stream(data, TOKENS, 0)
     with TemporaryDirectory() as folder, quiet_lightning():
         validation = Validation(data, validation_batches(data, TOKENS, 1, 0), set(), Path(folder), lambda *_: None)
-        checkpoints = Checkpoints(Path(folder) / "resume.ckpt", settings.checkpoint_seconds, 0, stream)
+        checkpoints = Checkpoints(Path(folder) / "resume.ckpt", SECONDS, 0, stream, Request(""))
         warm = len(stream.epoch(0))
         steps += warm
         turns = Turns(models[1], family.optimizer, steps, Stream(data, TOKENS, 0), precision)
         trainer = build_trainer(settings, steps, [validation, checkpoints, Progressing(stream), turns])
         loader = DataLoader(stream, batch_size=None, generator=torch.Generator())
-        trainer.fit(Task(models[0], "next_step", family.optimizer, steps, compile=False), loader)
+        trainer.fit(Module(models[0], next_step_loss, family.optimizer, steps, compile=False), loader)
     pairs = list(zip(turns.trainer_seconds, turns.bare_seconds, strict=True))[warm:]
     ours, bare = zip(*pairs, strict=True)
     return median(ours), median(bare), median(b / o for o, b in pairs)

@@ -3,12 +3,8 @@
 A queued experiment of DVC runs its own copy of the code, whatever is installed.
 """
 
-import os
 import sys
 from pathlib import Path
-
-# Read when NumPy is first imported. Torch, where the arithmetic is, gets trainer.threads.
-os.environ["OMP_NUM_THREADS"] = "1"
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
@@ -16,7 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 def stage(verb: str) -> None:
     """Run a stage, in a warm process where one waits."""
     from seqlab.executors import warm
+    from seqlab.threads import pin
 
+    pin(1)  # until the configuration says how many
     warm.hand_over()
     from seqlab.cli.stage import main
 

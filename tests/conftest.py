@@ -1,6 +1,6 @@
 """One thread: two OpenMP threads that share a core with other processes are many times slower than one."""
 
-import os
+from seqlab.threads import pin
 
-# Read when torch and numba are first imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before NumPy, torch and numba are first imported.
+pin(1)

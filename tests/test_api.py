@@ -21,23 +21,30 @@ import seqlab
 from seqlab import config
 from seqlab.artifacts import seed_of, write_json, write_tensors
 from seqlab.data import vocabulary
-from seqlab.data.domains.base import Meta, Prepared, Scaler, write_meta
+from seqlab.data.domains.base import Scaler, write_meta
+from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.data.units import Units
 from seqlab.errors import UserError
 from seqlab.families import saved
+from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.serving import bundle
+from seqlab.settings import TrainerSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
 FAMILIES = {
     path.stem: config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")))
     for path in sorted(CONF.glob("*.yaml"))
 }
-PREDICTORS = [name for name, family in FAMILIES.items() if not family.translates]
-TRANSLATORS = [name for name, family in FAMILIES.items() if family.translates]
+# The mixture, which is made of others, has a suite of its own.
+PREDICTORS = [name for name, one in FAMILIES.items() if "next_step" in one.tasks and one.fit != "mixture"]
+SPECIALISTS = [name for name, one in FAMILIES.items() if one.tasks in (("forecast",), ("classify",))]
+TRANSLATORS = [name for name, one in FAMILIES.items() if "translate" in one.tasks]
+BOUND = {"period": 4, "horizons": [1, 4]}  # what a domain gives a constructor
+SMALL = {"gbdt": {"window": 12}}  # where the shipped value reads more than these sequences have
 TRAINER = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true", "threads": 1}
-TRAINER |= {"compile": False, "max_steps": None, "checkpoint_seconds": 1e9}
+TRAINER |= {"compile": False, "max_steps": None}
 DECODING = {"beam_size": 2, "length_penalty": 1.0, "patience": 1.0, "longest_factor": 1.0, "longest_constant": 5}
 DECODING |= {"batch": 8}
 CLASSES = ["calm", "wild"]
@@ -93,13 +100,15 @@ def recipe(name: str, space: Space, classes: int | None) -> Recipe:
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     target = values.pop("_target_")
     values.pop("optimizer", None)
+    values |= {name: BOUND[name] for name in FAMILIES[name].bound} | SMALL.get(name, {})
     return Recipe(target, values, FAMILIES[name].fit, space.kind, space.size, classes)
 
 
 def trained(name: str, prepared: Prepared, folder: Path) -> Path:
-    """A system of two models: closed forms fitted, networks as their seed made them."""
+    """A system of a model for each task: closed forms fitted, networks as their seed made them."""
     torch.manual_seed(0)
-    for task, classes in (("next_step", None), ("classify", 2)):
+    for task in (task for task in ("next_step", "forecast", "classify") if task in FAMILIES[name].tasks):
+        classes = 2 if task == "classify" else None
         made = recipe(name, prepared.meta.space, classes)
         model = made.build()
         if made.fit == "gradient":
@@ -114,9 +123,7 @@ def trained(name: str, prepared: Prepared, folder: Path) -> Path:
 
 
 def direct(folder: Path, task: str) -> Any:
-    from seqlab.settings import TrainerSettings
-
-    return saved.load(folder / task, TrainerSettings(**TRAINER))
+    return saved.load(folder / task, Use(TrainerSettings(**TRAINER)))
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +167,25 @@ def test_vectors_are_answered_as_by_the_models_themselves(name: str, kind: str, 
 
     density = direct(folder, "next_step").log_prob(x, mask) - np.log(scale).sum(1, keepdims=True)
     np.testing.assert_allclose(model.score(past)["log_prob"], density.ravel(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in SPECIALISTS if "vectors" in FAMILIES[name].kinds])
+def test_a_family_of_one_task_answers_that(name: str, systems: Any) -> None:
+    folder = systems(name, "series")
+    model, past = seqlab.load(folder), walks(1, 2, count=3)
+    assert model.answers == list(FAMILIES[name].tasks)
+    centre, scale = np.stack([y.mean(0) for y in past]), np.stack([y.std(0) for y in past])
+    x = ((np.stack(past) - centre[:, None]) / scale[:, None]).astype(np.float32)
+    mask = np.ones(x.shape[:2], bool)
+    if model.answers == ["forecast"]:
+        paths = direct(folder, "forecast").forecast(x, mask, 4, 8, seed_of(0, "api", 0))
+        expected = paths * scale[:, None, None] + centre[:, None, None]
+        np.testing.assert_allclose(model.forecast(past, 4)["mean"], expected.mean(1).ravel(), rtol=1e-5)
+    else:
+        answers = np.exp(direct(folder, "classify").class_log_prob(x, mask))
+        np.testing.assert_allclose(model.classify(past)[CLASSES], answers, rtol=1e-5, atol=1e-9)
+    with pytest.raises(UserError, match=f"does not score; it can {model.answers[0]}"):
+        model.score(past)
 
 
 @pytest.mark.parametrize("name", PREDICTORS)

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from seqlab import artifacts
+from seqlab import scratch as scratch_module
 from seqlab.artifacts import read_json, read_tensors, replacing, seed_of, sha256, write_json, write_tensors, write_text
 from seqlab.errors import UserError
+from seqlab.scratch import exchange
 
 full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which is always full")
 
@@ -121,6 +123,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_name(
             raise error
         rename(source, target)
 
+    monkeypatch.setattr(artifacts, "exchange", lambda *_: False)
     monkeypatch.setattr(artifacts.os, "replace", refuse)
     with pytest.raises(type(error)), replacing(path) as made:
         fill(made, "new")
@@ -139,18 +142,154 @@ with replacing(Path(sys.argv[1])) as made:
 """
 
 
-def test_a_killed_writer_leaves_the_old_folder(tmp_path: Path) -> None:
-    path = tmp_path / "model"
+@pytest.mark.parametrize("workspace", [None, ".dvc", ".seqlab"])
+def test_a_killed_writer_leaves_the_old_folder(tmp_path: Path, workspace: str | None) -> None:
+    if workspace is not None:
+        (tmp_path / workspace).mkdir()
+    models = tmp_path / "models"
+    path = models / "strings" / "0"
+    path.parent.mkdir(parents=True)
     fill(path, "old")
+    before = sha256(models)
     subprocess.run([sys.executable, "-c", KILLED, path], check=False)
     assert names(path) == ["a", "b", "c"]
-    left = [name for name in names(tmp_path) if name != "model"]
-    # .dvcignore has this form, so that what a killed stage leaves is no part of a dependency.
+    place = path.parent if workspace is None else tmp_path / ".seqlab/tmp"
+    left = [name for name in names(place) if name != "0"]
     assert len(left) == 1
-    assert left[0].startswith(".model.")
+    assert left[0].startswith(".0.")
+    if workspace is not None:
+        # What depends on all models sees nothing of it.
+        assert sha256(models) == before
     with replacing(path) as made:
         fill(made, "new")
     assert (path / "a").read_text() == "new"
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from seqlab.artifacts import replacing
+with replacing(Path(sys.argv[1])) as made:
+    made.write_text(sys.argv[2])
+    print(made, flush=True)
+    if sys.argv[2] == "held":
+        sys.stdin.read()
+print(flush=True)
+"""
+
+
+@pytest.mark.parametrize("workspace", [True, False])
+def test_what_a_dead_writer_left_is_swept_and_a_living_one_keeps_its_own(tmp_path: Path, workspace: bool) -> None:
+    if workspace:
+        (tmp_path / ".dvc").mkdir()
+    path = tmp_path / "models" / "report"
+    command = [sys.executable, "-c", HOLDING, path]
+    living, dead = (
+        subprocess.Popen([*command, "held"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    )
+    assert living.stdout is not None
+    assert dead.stdout is not None
+    kept, left = Path(living.stdout.readline().strip()), Path(dead.stdout.readline().strip())
+    dead.kill()
+    dead.wait()
+    assert left.exists()
+    subprocess.run([*command, "fresh"], check=True, capture_output=True)
+    assert path.read_text() == "fresh"
+    assert not left.parents[1].exists()
+    assert kept.read_text() == "held"
+    living.communicate()
+    assert living.returncode == 0
+    assert path.read_text() == "held"
+    assert not kept.parents[1].exists()
+
+
+def test_what_lies_beside_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    others = [".model", ".model.old", ".model.backup_1x", ".models.a1b2c3d4"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".model.a1b2c3d4").write_text("a file of this name")
+    write_text(path, "new")
+    assert names(tmp_path) == sorted([*others, ".model.a1b2c3d4", "model"])
+
+
+REPLACING = """
+import sys
+from itertools import count
+from pathlib import Path
+from seqlab.artifacts import replacing
+path = Path(sys.argv[1])
+for number in count():
+    with replacing(path) as made:
+        made.mkdir()
+        for name in "abc":
+            (made / name).write_text(str(number))
+    if number == 3:
+        print(flush=True)
+"""
+
+
+def test_a_folder_is_whole_at_every_moment_at_which_its_writer_is_killed(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    path, draw = tmp_path / "models" / "0", np.random.default_rng(0)
+    for _ in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", REPLACING, path], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        try:
+            writer.wait(draw.uniform(0, 0.02))
+        except subprocess.TimeoutExpired:
+            writer.kill()
+            writer.wait()
+        # A folder is exchanged in one step, and no killed writer leaves a thing beside it.
+        assert names(path.parent) == ["0"]
+        assert names(path) == ["a", "b", "c"]
+        assert len({(path / name).read_text() for name in "abc"}) == 1
+    write_text(tmp_path / "report", "done")
+    assert not names(tmp_path / ".seqlab/tmp")
+
+
+def test_folders_are_exchanged_in_one_step_or_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model"
+    monkeypatch.setattr(artifacts, "exchange", lambda *_: False)
+    fill(path, "old")
+    with replacing(path) as made:
+        fill(made, "new")
+    assert (path / "a").read_text() == "new"
+    assert names(tmp_path) == ["model"]
+
+
+def test_names_trade_places(tmp_path: Path) -> None:
+    fill(tmp_path / "one", "1")
+    (tmp_path / "other").write_text("2")
+    if not exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("this file system cannot")
+    assert (tmp_path / "one").read_text() == "2"
+    assert (tmp_path / "other/a").read_text() == "1"
+    assert not exchange(tmp_path / "one", tmp_path / "absent")
+    assert (tmp_path / "one").read_text() == "2"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize("kind", ["tmpfs", "bind"])
+def test_results_on_another_mount_are_written_there(tmp_path: Path, kind: str) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    data = tmp_path / "data"
+    data.mkdir()
+    how = ["-t", "tmpfs", "none"] if kind == "tmpfs" else ["--bind", tmp_path / "elsewhere"]
+    if subprocess.run(["mount", *how, data], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not permitted here")
+    scratch_module._mounts.cache_clear()
+    try:
+        write_text(data / "report", "one")
+        with replacing(data / "folder") as made:
+            fill(made, "1")
+        assert names(data) == ["folder", "report"]
+        assert not (tmp_path / ".seqlab").exists()
+    finally:
+        subprocess.run(["umount", data], check=True)
+        scratch_module._mounts.cache_clear()
 
 
 # A full disk
@@ -173,7 +312,7 @@ def test_on_a_full_disk_the_final_name_never_appears(
     path = tmp_path / "result"
     if earlier:
         path.write_text("old")
-    make = artifacts.tempfile.mkdtemp
+    make = scratch_module.tempfile.mkdtemp
 
     def full(**where: object) -> str:
         """A scratch folder in which the file that is going to be written lies on a full device."""
@@ -183,7 +322,7 @@ def test_on_a_full_disk_the_final_name_never_appears(
         monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
         return str(scratch)
 
-    monkeypatch.setattr(artifacts.tempfile, "mkdtemp", full)
+    monkeypatch.setattr(scratch_module.tempfile, "mkdtemp", full)
     with pytest.raises(UserError, match="result: not written, the disk is full") as error:
         write(path)
     assert "\n" not in str(error.value)

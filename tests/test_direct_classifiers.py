@@ -254,14 +254,16 @@ def test_dilations_span_the_length_and_biases_add_up(length: int, features: int)
     assert len(dilations) <= 32
 
 
-def test_minirocket_decides_as_scikit_learns_ridge() -> None:
-    train, valid, test = waves(30, 0), waves(15, 1), waves(20, 2)
-    model = MiniRocket(VECTORS, 3, features=200, seed=0)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_minirocket_decides_as_scikit_learns_ridge(classes: int) -> None:
+    train, valid, test = (waves(number, seed, classes) for number, seed in ((30, 0), (15, 1), (20, 2)))
+    model = MiniRocket(VECTORS, classes, features=200, seed=0)
     report = model.fit(train, valid)
     inputs = model.transform(list(train))
     scale = np.where(inputs.std(axis=0) > 0, inputs.std(axis=0), 1)
     ridge = RidgeClassifier(alpha=report["chosen"]["penalty"]).fit((inputs - inputs.mean(axis=0)) / scale, train.labels)
     scores = ridge.decision_function((model.transform(list(test)) - inputs.mean(axis=0)) / scale)
+    scores = np.stack([-scores, scores], 1) if classes == 2 else scores  # of two, scikit-learn gives the second's
     batch = test.batch(np.arange(20))
     found = model.class_log_prob(batch.x, batch.mask)
     np.testing.assert_allclose(found, log_softmax(model.sharpness * scores), rtol=1e-6, atol=1e-6)

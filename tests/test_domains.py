@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import re
 import tracemalloc
+import unicodedata
 import zipfile
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
@@ -37,7 +40,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf" / "domain"
 
 def strings(**changes: Any) -> Strings:
     settings: dict[str, Any] = {"source_columns": ["text"], "target_columns": ["text"], "max_length": 512}
-    settings["classes"] = ["negative", "positive"]
+    settings |= {"classes": ["negative", "positive"], "dialect": None}
     return Strings(**{**settings, "valid": 0.2, "test": 0.2, **changes})
 
 
@@ -237,6 +240,7 @@ def series(**changes: Any) -> Series:
         "target": {"file": "t.csv", **PANEL},
     }
     sizes = {"transform": "none", "window": 30, "min_length": 10, "valid_steps": 6, "test_steps": 8}
+    settings |= {"steps": "time", "carried": 0, "longest": None}
     return Series(**{**settings, **sizes, "valid": 0.2, "test": 0.2, **changes})
 
 
@@ -422,6 +426,181 @@ def test_every_form_of_time_is_evenly_spaced(tmp_path: Path, times: list[str]) -
     assert made.split(TARGET, "test").lengths.tolist() == [60]
 
 
+def months(values: list[str], name: str = "t0") -> list[str]:
+    return [f"{1990 + i // 12}-{i % 12 + 1:02d},{name},{value}" for i, value in enumerate(values)]
+
+
+def test_what_a_gap_costs_is_counted_and_may_be_carried(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cells = [f"{value:.3f}" for value in rng.standard_normal(120)]
+    cells[60] = ""
+    raw = raw_series(tmp_path / "raw", t=["Month,Place,Count", *months(cells)])
+    cut = prepare_series(raw, tmp_path / "cut")
+    assert cut.split(TARGET, "test").lengths.tolist() == [60]
+    assert cut.meta.removed == {"t.csv: steps cut off at a gap": 59}
+    assert cut.meta.cleaning == "t.csv: steps cut off at a gap 59"
+    carried = prepare_series(raw, tmp_path / "carried", carried=1)
+    assert carried.meta.removed == {"t.csv: steps carried over a gap": 1}
+    filled = [*cells[:60], cells[59], *cells[61:]]
+    np.testing.assert_array_equal(carried.split(TARGET, "test")[0][:, 0], np.array(filled, np.float32))
+
+
+def test_irregular_steps_are_taken_from_row_to_row(tmp_path: Path) -> None:
+    days = np.cumsum(np.random.default_rng(0).integers(1, 9, 60))
+    rows = [f"{date(2020, 1, 1) + timedelta(days=int(day))},t0,{i % 7}" for i, day in enumerate(days)]
+    raw = raw_series(tmp_path / "raw", t=["Month,Place,Count", *rows])
+    with pytest.raises(UserError, match=r"t\.csv: no usable series: .*steps cut off at a gap \d+"):
+        prepare_series(raw, tmp_path / "time")
+    made = prepare_series(raw, tmp_path / "rows", steps="rows")
+    assert made.split(TARGET, "test").lengths.tolist() == [60]
+    assert made.meta.removed == {}
+
+
+def test_rows_may_come_in_any_order_and_twice(tmp_path: Path) -> None:
+    lines = panel(["t0", "t1"], 60, 3)
+    turned = [lines[0], *reversed(lines[1:]), lines[5]]
+    one = prepare_series(raw_series(tmp_path / "raw1", t=lines), tmp_path / "one")
+    two = prepare_series(raw_series(tmp_path / "raw2", t=turned), tmp_path / "two")
+    for name in ("t0", "t1"):
+        y = column(lines, name)
+        assert y.tobytes() in {values.tobytes() for values in two.split(TARGET, "test")}
+    assert one.meta.removed == {}
+    assert two.meta.removed == {"t.csv: rows put in order of time": 118, "t.csv: rows given twice": 1}
+
+
+@pytest.mark.parametrize("level", [2e7, 2.5e8, 1e9])
+@pytest.mark.parametrize("transform", ["none", "log1p"])
+def test_a_great_level_hides_no_movement(tmp_path: Path, level: float, transform: str) -> None:
+    """A forecast's error is the same wherever its series stands."""
+    rng = np.random.default_rng(1)
+    noise = [rng.integers(-60, 61, 120) / 20 for _ in range(3)]
+
+    def errors(folder: Path, base: float, transform: str) -> list[float]:
+        rows = [f"{t},t{i},{base + value:.2f}" for i, one in enumerate(noise) for t, value in enumerate(one)]
+        raw = raw_series(folder / "raw", t=["Month,Place,Count", *rows])
+        made = prepare_series(raw, folder / "out", transform=transform, source=[])
+        assert made.meta.removed == {}
+        test = made.split(TARGET, "test")
+        assert [len(np.unique(values)) for values in test] == [len(np.unique(one)) for one in noise]
+        batch = test.batch(np.arange(3))
+        assert batch.x.dtype == np.float32
+        np.testing.assert_allclose(batch.x[:, :112].std(1), 1, rtol=1e-3)
+        inverse = np.expm1 if transform == "log1p" else None
+        forecasts = rolling_origin(
+            Last(), dataclasses.replace(test, centre=None, scale=None), origins=2, horizons=[4], season=1, samples=1,
+            tokens=1000, seed=0, inverse=inverse,
+        )  # fmt: skip
+        return [float(np.abs(one.truth - one.median).mean() / one.absolute.mean()) for one in forecasts]
+
+    expected = errors(tmp_path / "low", 10, "none")
+    found = errors(tmp_path / "high", level, transform)
+    np.testing.assert_allclose(found, expected, rtol=2e-2 if transform == "log1p" else 1e-5)
+
+
+@pytest.mark.parametrize("flicker", [0.0, 2e-6])
+@pytest.mark.parametrize("level", [1.0, 1e5])
+def test_what_stands_still_until_it_is_held_out_is_counted_out_by_name(
+    tmp_path: Path, flicker: float, level: float
+) -> None:
+    still = [level] * 46 + (level * np.random.default_rng(0).standard_normal(14)).tolist()
+    still[20] += level * flicker
+    lines = panel([f"t{i}" for i in range(7)], 60, 3) + [f"{t},still,{value!r}" for t, value in enumerate(still)]
+    made = prepare_series(raw_series(tmp_path / "raw", t=lines), tmp_path / "out")
+    assert made.meta.removed == {"t.csv: still: does not vary before its held-out steps": 1}
+    assert len(made.split(TARGET, "test")) == 7
+    with pytest.raises(UserError, match=r"t\.csv: no series is left: none of 1 varies .*, 'still' for one"):
+        prepare_series(raw_series(tmp_path / "alone", t=[lines[0], *lines[-60:]]), tmp_path / "none")
+
+
+def test_columns_of_a_wide_table_are_series_of_their_own(tmp_path: Path) -> None:
+    names = [f"c{i}" for i in range(40)]
+    values = np.random.default_rng(0).standard_normal((70, 40)).round(3)
+    wide = [",".join(["Month", *names]), *(",".join([str(t), *map(str, row)]) for t, row in enumerate(values))]
+    spec = {"file": "w.csv", "time": "Month", "key": []}
+    raw = raw_series(tmp_path / "raw", w=wide)
+    made = prepare_series(raw, tmp_path / "one", source=[{**spec, "value": names}])
+    apart = prepare_series(raw, tmp_path / "two", source=[{**spec, "value": name} for name in names])
+    found = {}
+    for split in SPLITS:
+        assert set(contents(made, SOURCE, split)) == set(contents(apart, SOURCE, split))
+        found[split] = len(made.split(SOURCE, split))
+    assert min(found.values()) > 3
+    # One file is one class: nothing to be told apart.
+    assert made.meta.tasks == apart.meta.tasks == ["next_step"]
+    assert not (made.folder / LABELLED).exists()
+
+
+def test_channels_of_one_series_stay_together(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((60, 2)).round(3)
+    rows = [f"{t},{a},{'' if t == 3 else b}" for t, (a, b) in enumerate(values)]
+    raw = raw_series(tmp_path / "raw", t=["Month,a,b", *rows])
+    spec = {"file": "t.csv", "time": "Month", "channels": ["a", "b"], "key": []}
+    made = prepare_series(raw, tmp_path / "out", target=spec, source=[])
+    assert made.meta.size == 2
+    np.testing.assert_array_equal(made.split(TARGET, "test")[0], values[4:].astype(np.float32))
+    with pytest.raises(UserError, match=r"a\.csv: 1 channels, t\.csv has 2"):
+        prepare_series(raw, tmp_path / "both", target=spec)
+
+
+def test_the_last_steps_of_a_long_series_are_kept(tmp_path: Path) -> None:
+    raw = raw_series(tmp_path / "raw")
+    whole, short = prepare_series(raw, tmp_path / "whole"), prepare_series(raw, tmp_path / "short", longest=40)
+    for split, lost in (("train", 20), ("valid", 20), ("test", 20)):
+        for one, other in zip(whole.split(TARGET, split), short.split(TARGET, split), strict=True):
+            np.testing.assert_array_equal(one[lost:], other)
+    assert short.meta.removed == {"t.csv: steps before the last 40 of a series": 100}
+
+
+def test_a_panel_needs_no_source(tmp_path: Path) -> None:
+    raw = raw_series(tmp_path / "raw")
+    made, alone = prepare_series(raw, tmp_path / "both"), prepare_series(raw, tmp_path / "alone", source=[])
+    assert (alone.meta.tasks, alone.meta.classes, set(alone.meta.counts)) == (["next_step"], [], {TARGET})
+    for split in SPLITS:
+        assert contents(alone, TARGET, split) == contents(made, TARGET, split)
+
+
+PARQUET_AND_JSON = [".parquet", ".jsonl", ".tsv", ".csv.gz"]
+
+
+@pytest.mark.parametrize("suffix", PARQUET_AND_JSON)
+def test_a_table_is_the_same_in_every_format(tmp_path: Path, suffix: str) -> None:
+    lines = panel(["t0", "t1"], 60, 3)
+    frame = pd.DataFrame([line.split(",") for line in lines[1:]], columns=lines[0].split(","))
+    frame = frame.astype({"Month": int, "Count": float})
+    frame.loc[3, "Count"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    raw = raw_series(tmp_path / "raw", t=(tmp_path / "t.csv").read_bytes())
+    other = raw / f"o{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(other, index=False)
+    elif suffix == ".jsonl":
+        frame.to_json(other, orient="records", lines=True)
+    else:
+        frame.to_csv(other, index=False, sep="\t" if suffix == ".tsv" else ",")
+    one = prepare_series(raw, tmp_path / "one", source=[])
+    two = prepare_series(raw, tmp_path / "two", source=[], target={**PANEL, "file": other.name})
+    for split in SPLITS:
+        assert contents(one, TARGET, split) == contents(two, TARGET, split)
+
+
+def test_a_dialect_is_read_as_it_is_described(tmp_path: Path) -> None:
+    lines = panel(["가", "t1"], 60, 3)
+    # The same values with a thousand added to each, once as computers and once as people write them.
+    rows = [(*line.split(",")[:2], float(line.split(",")[2]) + 1234) for line in lines[1:]]
+    plain = [lines[0], *(f"{t},{name},{value:.4f}" for t, name, value in rows)]
+    people = [f"{value:,.4f}".translate(str.maketrans(",.", ".,")) for *_, value in rows]
+    written = ["Month;Place;Count", *(f"{t};{name};{value}" for (t, name, _), value in zip(rows, people, strict=True))]
+    raw = raw_series(tmp_path / "raw", t=plain, u="\r\n".join(written).encode("cp949"))
+    dialect = {"delimiter": ";", "decimal": ",", "thousands": ".", "encoding": "cp949"}
+    one = prepare_series(raw, tmp_path / "one", source=[])
+    two = prepare_series(raw, tmp_path / "two", source=[], target={**PANEL, "file": "u.csv", "dialect": dialect})
+    assert contents(one, TARGET, "test") == contents(two, TARGET, "test")
+    with pytest.raises(
+        UserError, match=r"dialect of u\.csv: expected delimiter, decimal, thousands, encoding, found de"
+    ):
+        prepare_series(raw, tmp_path / "x", target={**PANEL, "file": "u.csv", "dialect": {"delimiter": ";"}})
+
+
 def test_log1p_is_applied_before_all_else(tmp_path: Path) -> None:
     lines = one_series([(t, str(t % 7)) for t in range(60)])
     made = prepare_series(
@@ -452,23 +631,23 @@ def spoilt(row: int, line: str) -> list[str]:
 
 BAD_SERIES: list[tuple[list[str] | bytes, str]] = [
     (b"", r"t\.csv: the file is empty"),
-    ([HEADER], r"t\.csv: no usable series: none has 10 steps without a gap"),
+    ([HEADER], r"t\.csv: no usable series: none of 0 has 10 even steps .* there is no row"),
     (["Month,Place,Total", *GOOD[1:]], r"t\.csv: no column 'Count'; the header has Month, Place, Total"),
     (["Time,Place,Count", *GOOD[1:]], r"t\.csv: no column 'Month'; the header has Time, Place, Count"),
     (["Month,Count", "0,1"], r"t\.csv: no column 'Place'"),
     (spoilt(7, "5,t0,many"), r"t\.csv, row 7, column Count: 'many' is not a number"),
     (spoilt(7, "5,t0,1,5"), r"t\.csv, row 7: 4 cells, expected 3"),
     (spoilt(7, "5,t0"), r"t\.csv, row 7: 2 cells, expected 3"),
-    (spoilt(7, "5,t0,nan"), r"t\.csv, row 7, column Count: 'nan' is not finite; leave the cell empty"),
+    (spoilt(7, "5,t0,1_0"), r"t\.csv, row 7, column Count: '1_0' is not a number; leave the cell empty"),
     (spoilt(7, "5,t0,inf"), r"t\.csv, row 7, column Count: 'inf' is not finite"),
     (spoilt(7, "5,t0,-Infinity"), r"t\.csv, row 7, column Count: '-Infinity' is not finite"),
     (spoilt(7, "5,t0,-1e16"), r"t\.csv, row 7, column Count: -1e16 is beyond 1e\+15; set transform to log1p"),
     (["Month,Place,Count,Count", "0,t0,1,2"], r"t\.csv: 2 columns 'Count'; expected one"),
-    (spoilt(7, "4,t0,1"), r"t\.csv, row 7, column Month: '4' does not come after the time before it of .*'t0'"),
-    (spoilt(7, "3,t0,1"), r"t\.csv, row 7, column Month: '3' does not come after"),
-    (spoilt(7, "2020-01-01,t0,1"), r"t\.csv, row 7, column Month: '2020-01-01' does not come after"),
-    (spoilt(7, "May,t0,1"), r"t\.csv, row 7, column Month: 'May' is no time; expected '1982 Apr'"),
-    (spoilt(7, "1982 Mai,t0,1"), r"row 7, column Month: '1982 Mai' is no time"),
+    (spoilt(7, "4,t0,1"), r"t\.csv, row 7, column Month: '4' stands in row 6 too, with another value of .*'t0'"),
+    (spoilt(7, "3,t0,1"), r"t\.csv, row 7, column Month: '3' stands in row 5 too"),
+    (spoilt(7, "2020-01-01,t0,1"), r"t\.csv, row 7, column Month: '2020-01-01' is a moment, and '0' a number"),
+    (spoilt(7, "May,t0,1"), r"t\.csv, row 7, column Month: 'May' is no time; expected such as 2020-01-31"),
+    (spoilt(7, "1982 Mai,t0,1"), r"row 7, column Month: '1982 Mai' is a month, and '0' a number"),
     (spoilt(7, "1982 Q5,t0,1"), r"row 7, column Month: '1982 Q5' is no time"),
     (spoilt(7, ",t0,1"), r"row 7, column Month: '' is no time"),
     (spoilt(7, '5,t0,"1'), r"t\.csv, row 7: not CSV: unexpected end of data"),
@@ -478,7 +657,7 @@ BAD_SERIES: list[tuple[list[str] | bytes, str]] = [
         panel(["t0"], 23, 3),
         r"t\.csv: no series is long enough: the longest has 23 steps, 24 are needed",
     ),
-    (panel(["t0"], 9, 3), r"t\.csv: no usable series: none has 10 steps"),
+    (panel(["t0"], 9, 3), r"t\.csv: no usable series: none of 1 has 10 even steps.*shorter than min_length 1"),
     ([HEADER, *(f"{t},t0,1" for t in range(60))], r"t\.csv: no usable series"),
 ]  # fmt: skip
 
@@ -529,11 +708,11 @@ BAD_STRINGS: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("t.csv", b"text\n\xff\n", {}, r"t\.csv, line 2, byte 1: 0xff is not UTF-8"),
     ("t.jsonl", b'{"text": "one"}\n{"text": \n', {}, r"t\.jsonl, line 2: not JSON"),
     ("t.jsonl", b'{"body": "one"}\n', {}, r"t\.jsonl, line 1: expected an object with a string 'text'"),
-    ("t.jsonl", b'["one"]\n', {}, r"t\.jsonl, line 1: expected an object with a string 'text'"),
+    ("t.jsonl", b'["one"]\n', {}, r"t\.jsonl, line 1: expected an object with its keys, found list"),
     ("t.jsonl", b'{"text": 1}\n', {}, r"t\.jsonl, line 1: expected an object with a string 'text'"),
     ("t.jsonl", b'{"text": "\\udc80"}\n', {}, r"t\.jsonl, line 1: '\\udc80' is half a character"),
     ("t.txt", b"\xef\xbb\xbfone\xff\n", {}, r"t\.txt, line 1, byte 7: 0xff is not UTF-8"),
-    ("t.jsonl", b'{"text": "one", "label": 3}\n', {}, r"t\.jsonl, line 1, column label: 3; expected one of"),
+    ("t.jsonl", b'{"text": "one", "label": 3}\n', {}, r"t\.jsonl, line 1, column label: '3'; expected one of"),
     ("t.txt", b"only one text\n", {}, r"no sequence is left for target/\w+; removed: nothing"),
     ("t.txt", b"one\n", {"target_columns": ["id"]}, "target_columns: found id, expected text among them"),
     ("t.txt", b"one\n", {"max_length": 0}, "max_length: found 0, expected at least 1 byte"),
@@ -551,6 +730,73 @@ def test_bad_texts_are_one_clear_line(
     with pytest.raises(UserError, match=message) as error:
         prepare_strings(raw, tmp_path / "out", **changes)
     assert "\n" not in str(error.value)
+
+
+def test_a_text_needs_no_source(tmp_path: Path) -> None:
+    raw = raw_strings(tmp_path / "raw", texts(60, 1), texts(60, 2))
+    both = prepare_strings(raw, tmp_path / "both")
+    out = tmp_path / "alone"
+    out.mkdir()
+    strings(source_columns=None).prepare({"target": raw / "target"}, out)
+    alone = Prepared.open(out)
+    assert set(alone.meta.counts) == {TARGET}
+    for split in SPLITS:
+        assert contents(alone, TARGET, split) == contents(both, TARGET, split)
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    """What some editors call an end of a line is a space of the text; a \\r before the end belongs to it."""
+    odd = ["one\rtwo", "three\u2028four", "five\x0bsix", "seven\x85eight", "nine\x1cten"]
+    lines = [*texts(60, 2), *odd]
+    made = prepare_strings(raw_strings(tmp_path / "raw", texts(60, 1), "\r\n".join(lines).encode()), tmp_path / "out")
+    every = set().union(*(whole(made, TARGET, split) for split in SPLITS))
+    assert every == {" ".join(text.split()).encode() for text in lines}
+    table = "text\r\n" + "\r\n".join(lines)
+    csv = prepare_strings(raw_strings(tmp_path / "raw2", texts(60, 1), table.encode(), "t.csv"), tmp_path / "csv")
+    assert set().union(*(whole(csv, TARGET, split) for split in SPLITS)) == every
+
+
+@pytest.mark.parametrize("labels", [[0, 1], ["0", "1"], [0.0, 1.0]])
+def test_labels_are_compared_as_text_and_blank_lines_are_no_objects(tmp_path: Path, labels: list[Any]) -> None:
+    rows = [json.dumps({"text": text, "label": labels[i % 2]}) for i, text in enumerate(texts(60, 2))]
+    raw = raw_strings(tmp_path / "raw", texts(60, 1), [*rows[:30], "", *rows[30:], "", "  "], "t.jsonl")
+    made = prepare_strings(raw, tmp_path / "out", classes=["0", "1"])
+    assert sum(made.meta.counts["labelled"][split] for split in SPLITS) == 60
+    assert made.meta.classes == ["0", "1"]
+
+
+def test_one_class_is_no_classification(tmp_path: Path) -> None:
+    raw = raw_strings(tmp_path / "raw", texts(60, 1), ["label,text", *(f"positive,{t}" for t in texts(60, 2))], "t.csv")
+    with pytest.raises(UserError, match="labels: every example is 'positive'; expected at least two classes"):
+        prepare_strings(raw, tmp_path / "out")
+
+
+def test_columns_of_a_table_may_have_any_name(tmp_path: Path) -> None:
+    words = texts(60, 2)
+    frame = pd.DataFrame({"본문": words, "별점": [i % 2 + 1 for i in range(60)]})
+    expected = None
+    for suffix in (".csv", ".parquet", ".jsonl", ".tsv"):
+        raw = raw_strings(tmp_path / f"raw{suffix}", texts(60, 1), b"", f"t{suffix}")
+        file = raw / "target" / f"t{suffix}"
+        if suffix == ".parquet":
+            frame.to_parquet(file)
+        elif suffix == ".jsonl":
+            frame.to_json(file, orient="records", lines=True, force_ascii=False)
+        else:
+            frame.to_csv(file, index=False, sep="\t" if suffix == ".tsv" else ",")
+        columns = {"text": unicodedata.normalize("NFD", "본문"), "label": "별점"} if suffix != ".jsonl" else {
+            "text": "본문", "label": "별점"}  # fmt: skip
+        made = prepare_strings(raw, tmp_path / f"out{suffix}", target_columns=columns, classes=["1", "2"])
+        found = [(contents(made, LABELLED, split), made.split(LABELLED, split).labels.tolist()) for split in SPLITS]
+        assert expected is None or found == expected
+        expected = found
+
+
+def test_composed_and_decomposed_letters_are_one_text(tmp_path: Path) -> None:
+    words = [f"{text} 한국어 문장" for text in texts(60, 2)]
+    target = [*words, *(unicodedata.normalize("NFD", text) for text in words)]
+    made = prepare_strings(raw_strings(tmp_path / "raw", texts(60, 1), target), tmp_path / "out")
+    assert made.meta.removed == {"target: duplicate": 60}
 
 
 def test_a_folder_without_a_file(tmp_path: Path) -> None:

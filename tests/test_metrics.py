@@ -267,6 +267,19 @@ def test_a_forecast_does_see_its_past() -> None:
     ] * 3 + [False] * 3
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-13])
+def test_a_past_that_stands_still_is_no_scale(noise: float) -> None:
+    """An error over the error of a naive forecast that makes none is no number."""
+    rng = np.random.default_rng(0)
+    still = np.concatenate([5 + noise * rng.standard_normal((20, 1)), rng.standard_normal((4, 1))])
+    moving = rng.standard_normal((24, 1))
+    series = Sequences.from_arrays([still, moving], first=np.array([20, 20]))
+    made = metrics.rolling_origin(Walk(), series, origins=1, horizons=[4], season=1, samples=2, tokens=100, seed=0)
+    assert (made[0].absolute, made[0].squared) == (0, 0)
+    found = metrics.forecast_scores(made, [4])
+    assert found.ratios["forecast", "mase@4"].example.tolist() == [1]
+
+
 def test_forecasts_follow_a_change_of_units_and_prefixes_are_standardised() -> None:
     series, model = panel(), Walk()
     plain = rolled(model, series)

@@ -16,7 +16,7 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form import suffix, whole_past
 from seqlab.families.closed_form.bayes import BayesClassifier
-from seqlab.families.closed_form.ngram import KneserNey, discounts
+from seqlab.families.closed_form.ngram import KneserNey, discounts, discounts_of
 from seqlab.families.closed_form.suffix import SuffixModel
 from seqlab.families.closed_form.whole_past import WholePast
 
@@ -169,6 +169,57 @@ def test_automaton_is_small_and_holds_every_substring_once(corpus: Corpus) -> No
     lengths = Counter(map(len, substrings))
     lengths[1] -= 1  # $ alone is no n-gram: nothing predicts it
     assert suffix.ngrams(automaton).sum(axis=1).tolist() == [lengths[k] for k in range(max(map(len, substrings)) + 1)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(corpora)
+def test_packed_probabilities_are_those_of_the_automaton_bit_for_bit(corpus: Corpus) -> None:
+    """All of them, kept or worked out; targets and links too, of branching states and of positions."""
+    text = sequences(corpus)
+    automaton = suffix.build(text, SIZE)
+    packed = suffix.weigh(automaton, text, SIZE)
+    link, length, seen, first, symbol, target = automaton
+    taken = np.array([discounts_of(*counts[:4].tolist()) for counts in suffix.ngrams(automaton)])
+    off = np.concatenate([[0.0], np.cumsum(np.log(taken[1:, 1]))])
+    expected, _, _ = suffix._weigh(link, length, seen, first, symbol, target, taken, off, SIZE)
+    place = suffix._places(text.values, text.offsets, link, length, first, symbol, target)
+    branching = len(packed.states) - 1
+    _, number = suffix._ordered(place, branching, length, first, symbol, target)
+    trail = np.empty((suffix.PERIOD, 2), np.int64)
+    for state in np.flatnonzero(place < 0):
+        new = number[state]
+        assert suffix._length(packed, new) == length[state]
+        assert suffix._link(packed, new) == number[max(link[state], 0)]
+        begin = suffix._first(packed, new)
+        assert suffix._first(packed, new + 1) - begin == first[state + 1] - first[state]
+        for edge in range(first[state], first[state + 1]):
+            here = begin + edge - first[state]
+            assert packed.symbol[here] == symbol[edge]
+            found = suffix._reached(packed, here)
+            assert found == number[target[edge]]
+            assert suffix._probability(packed, trail, new, here) == expected[edge]
+            if found >= branching:
+                _, _, after, _ = suffix._query(
+                    packed, trail, new, suffix._link(packed, new), length[state], symbol[edge]
+                )
+                assert after == number[link[target[edge]]]
+    for state in np.flatnonzero(place >= 0):
+        follows = first[state + 1] - first[state]
+        assert suffix._goes_on(packed, number[state]) == bool(follows)
+        if follows:
+            assert number[target[first[state]]] == number[state] + 1
+            assert packed.values[place[state] + 1] == symbol[first[state]]
+
+
+def test_a_text_of_words_takes_twelve_bytes_a_symbol() -> None:
+    rng = np.random.default_rng(0)
+    words = [rng.integers(97, 123, rng.integers(2, 9)) for _ in range(2_000)]
+    frequent = (2_000 * rng.random((400, 25)) ** 3).astype(int)
+    train = Sequences.from_arrays(
+        [np.concatenate([np.append(words[i], 32) for i in row]).astype(np.uint8) for row in frequent]
+    )
+    model = SuffixModel(Space("symbols", 256), mixings=[0.0])
+    assert model.fit(train, train)["bytes_a_symbol"] <= 12
 
 
 def test_memory_is_linear_in_the_text() -> None:
@@ -460,3 +511,20 @@ def test_vectors_name_bad_input() -> None:
     several = WholePast(Space("vectors", 2), ridges=[1.0, 2.0], prior_weights=[0.0], supports=[1], regressors=9)
     with pytest.raises(UserError, match="validation split: no scored position"):
         several.fit(good, empty)
+
+
+def test_values_of_double_precision_are_standardised_before_they_are_single() -> None:
+    """What a float32 would round away at a great level is seen all the same."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for level, dtype in ((0.0, np.float32), (2.0**30, np.float64)):
+        arrays = [(level + (one * 64).round() / 64).astype(dtype) for one in rng.standard_normal((40, 12, 1))]
+        rng = np.random.default_rng(0)
+        centre, scale = np.stack([one.mean(0) for one in arrays]), np.stack([one.std(0) for one in arrays])
+        data = Sequences.from_arrays(arrays, centre=centre, scale=scale)
+        family = WholePast(Space("vectors", 1), ridges=[1.0], prior_weights=[0.0], supports=[4], regressors=20)
+        family.fit(data, data)
+        batch = data.batch(np.arange(40))
+        assert batch.x.dtype == np.float32
+        made[level] = family.log_prob(batch.x, batch.mask)
+    np.testing.assert_allclose(made[2.0**30], made[0.0], rtol=1e-3, atol=1e-4)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.data.sequences import Space
+from seqlab.families.gradient import SymbolEnds, VectorEnds
 from seqlab.families.gru import GRU, GRULayer
 from seqlab.families.lstm import LSTM
 from seqlab.families.rnn import RNN
@@ -158,6 +159,28 @@ def test_vectors_enter_as_their_embeddings_would(
         results.append([outputs, *torch.autograd.grad((outputs * weight).sum(), parameters)])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+@pytest.mark.parametrize("space", [Space("symbols", 5), Space("vectors", 3)], ids=lambda space: space.kind)
+def test_a_seed_gives_torch_nn_its_start(kind: type[RNN | LSTM | GRU], space: Space) -> None:
+    """Names, order and bits: the ends, then torch's own module, then orthogonal gates, then what the cell asks for."""
+    torch.manual_seed(7)
+    ours = kind(space, 2, hidden_size=H, layers=2, dropout=0.1, truncation=None, density="gaussian")
+    torch.manual_seed(7)
+    ends = SymbolEnds(space.size, H) if space.symbols else VectorEnds(space.size, H, "gaussian")
+    head = nn.Linear(2 * H, 2)
+    peer = getattr(nn, kind.__name__)(H, H, 2, dropout=0.1)
+    for layer in range(2):
+        for gate in getattr(peer, f"weight_hh_l{layer}").split(H):
+            nn.init.orthogonal_(gate)
+        if kind is LSTM:
+            for name, value in (("ih", 1.0), ("hh", 0.0)):
+                getattr(peer, f"bias_{name}_l{layer}").data[H : 2 * H] = value
+    parts = (("ends", ends), ("head", head), ("stack", peer))
+    expected = {f"{prefix}.{name}": part for prefix, module in parts for name, part in module.state_dict().items()}
+    assert list(ours.state_dict()) == list(expected)
+    assert all(torch.equal(part, expected[name]) for name, part in ours.state_dict().items())
 
 
 def test_recurrent_weights_start_orthogonal(make: Make) -> None:

@@ -356,6 +356,7 @@ def test_denoising_learns_whatever_the_objective_and_moves_to_translation_by_nam
     common: dict[str, Any] = {
         "recipe": recipe,
         "prepared": tmp_path,
+        "members": {},
         "teacher": None,
         "optimizer": Optimizer(1e-2, 0.0, [0.9, 0.99], clip=1.0, warmup=0.1, floor=0.1),
         "trainer": TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None),

@@ -522,8 +522,8 @@ def strings_recipe(raw: Path) -> Strings:
     lines = [f"{'positive' if 'good' in text else 'negative'},{text}" for text in texts]
     (raw / "target/own.csv").write_text("\n".join(["label,text", *lines]))
     return Strings(
-        source_columns=["text"], target_columns=["text"], classes=["negative", "positive"], max_length=512, valid=0.1,
-        test=0.2,
+        source_columns=["text"], target_columns=["text"], dialect=None, classes=["negative", "positive"],
+        max_length=512, valid=0.1, test=0.2,
     )  # fmt: skip
 
 

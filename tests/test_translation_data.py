@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def vocabulary(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
     return calls
 
 
-def recipe(corpora: dict[str, dict[str, str]], held_out: str = "other", **changed: Any) -> Translation:
+def recipe(corpora: dict[str, Any], held_out: str | None = "other", **changed: Any) -> Translation:
     fields: dict[str, Any] = {
         "max_words": 20, "max_characters": 120, "max_ratio": 4.0, "sentence_words": 4, "valid": 0.2, "test": 0.2,
         "vocabulary_size": 500,
@@ -187,6 +188,50 @@ def test_unequal_line_counts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "one_ko/text.txt").write_text("한 줄\n")
     with pytest.raises(UserError, match=r"^one_en has 9 lines, one_ko has 1: expected as many$"):
         recipe({"one": lines("one"), "other": lines("other")}).prepare(raw, tmp_path / "out")
+
+
+def test_a_stray_carriage_return_moves_no_pair(tmp_path: Path) -> None:
+    pairs = sentences("door", 60)
+    english, korean = (list(side) for side in zip(*pairs, strict=True))
+    english[10], korean[40] = english[10].replace("number", "number\r"), korean[40].replace(" ", "\u2028", 1)
+    raw = write_pairs(tmp_path, "one", pairs)
+    (tmp_path / "one_en/text.txt").write_bytes("\r\n".join(english).encode())
+    (tmp_path / "one_ko/text.txt").write_bytes("".join(f"{line}\n" for line in korean).encode())
+    out = tmp_path / "out"
+    out.mkdir()
+    recipe({"one": lines("one")}, held_out=None).prepare(raw, out)
+    found = {(row["source"], *row["references"]) for name in ("train", "valid", "test") for row in rows(out, name)}
+    assert found == {tuple(clean(text) for text in pair) for pair in pairs}
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [("t.tsv", None), ("t.tsv", ["en", "ko"]), ("t.csv", ["en", "ko"]), ("t.jsonl", ["en", "ko"])],
+)
+def test_a_table_of_pairs_needs_two_columns_and_no_more(tmp_path: Path, name: str, columns: list[str] | None) -> None:
+    pairs = sentences("door", 60)
+    (tmp_path / "own").mkdir()
+    frame = pd.DataFrame(pairs, columns=["en", "ko"])
+    if name.endswith("jsonl"):
+        frame.to_json(tmp_path / "own" / name, orient="records", lines=True)
+    else:
+        separator = "\t" if name.endswith("tsv") else ","
+        frame.to_csv(tmp_path / "own" / name, sep=separator, index=False, header=columns is not None)
+    corpus = {"format": "table", "english": "own", "korean": "own"} | ({"columns": columns} if columns else {})
+    out = tmp_path / "out"
+    out.mkdir()
+    recipe({"own": corpus}, held_out=None).prepare({"own": tmp_path / "own"}, out)
+    found = {(row["source"], *row["references"]) for name in ("train", "valid", "test") for row in rows(out, name)}
+    assert found == set(pairs)
+    assert "held_out" not in json.loads((out / "meta.json").read_text())["counts"]
+    assert not (out / "pairs/held_out.jsonl").exists()
+
+
+def test_a_line_of_a_table_that_is_no_pair_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.tsv").write_text("one\t하나\ntwo\n")
+    corpus = {"format": "table", "english": "own", "korean": "own"}
+    with pytest.raises(UserError, match=r"own\.tsv, line 2: 1 columns parted by tabs, expected two"):
+        recipe({"own": corpus}, held_out=None).prepare({"own": tmp_path / "own.tsv"}, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from seqlab import schema
+from seqlab.artifacts import read_yaml
 from seqlab.cells import Cell
 from seqlab.data.archive import Archive
 from seqlab.errors import UserError
 from seqlab.execution import Execution
+from seqlab.naming import checked_name
 from seqlab.settings import (
     Component,
     Count,
@@ -77,7 +77,7 @@ class Domain:
     title: str
     archives: dict[str, Archive]
     prepare: Component
-    pretrain: SourceBudget
+    pretrain: SourceBudget | None  # None: it has no source
     finetune: dict[str, TaskBudget]  # by task
     evaluate: Evaluation
     kind: str
@@ -186,6 +186,7 @@ def not_applicable(
     sizes = strategy.sizes or {}
     pairs = domain.kind == "pairs"
     reasons = {
+        "the domain has no source": strategy.init == "pretrained" and domain.pretrain is None,
         "the family learns nothing from a source: its `scratch` is all there is": (
             strategy.init == "pretrained" and not family.objectives and not family.members
         ),
@@ -218,20 +219,9 @@ def not_applicable(
 def read_params(path: Path) -> dict[str, Any]:
     """A generated YAML file as nested dictionaries. Raises UserError when it is missing, damaged or in conflict."""
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; python pipelines/compose.py writes it") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not UTF-8 at byte {error.start}; python pipelines/compose.py writes it anew"
-        ) from None
-    except yaml.YAMLError as error:
-        if conflict := next((n for n, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None):
-            raise UserError(
-                f"{path}, line {conflict}: a merge conflict; python pipelines/compose.py writes the file anew"
-            ) from None
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        tree = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"{error}; python pipelines/compose.py writes it") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: empty or no mapping; python pipelines/compose.py writes it anew")
     return tree
@@ -255,6 +245,10 @@ SECTIONS = (
 def experiment(tree: dict[str, Any]) -> Experiment:
     """Check a composed experiment. Raises UserError naming the first key that is wrong and what was expected."""
     schema.only(tree, SECTIONS, "")
+    for section in ("domains", "families", "strategies"):
+        for name in tree[section]:
+            checked_name(name, section)
+    checked_name(tree["suite"].get("name"), "suite.name")
     found = Experiment(
         suite=schema.check(Suite, tree["suite"], "suite"),
         domains={name: domain(name, part, f"domains.{name}") for name, part in tree["domains"].items()},
@@ -330,7 +324,9 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
             for key, part in tree["archives"].items()
         },
         prepare=prepare,
-        pretrain=schema.check(SourceBudget, tree["pretrain"], f"{where}.pretrain"),
+        pretrain=None
+        if tree["pretrain"] is None
+        else schema.check(SourceBudget, tree["pretrain"], f"{where}.pretrain"),
         finetune={
             task: schema.check(TaskBudget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()
         },

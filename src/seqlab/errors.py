@@ -1,5 +1,27 @@
-"""The one exception for what a user can cause; every stage prints it as a single line and exits with status 2."""
+"""The two ways in which a command ends that are no bugs: what a user can cause, and a signal."""
+
+from __future__ import annotations
+
+import signal
 
 
 class UserError(Exception):
-    """Bad input: the message names the file, row or key, what was found and what was expected."""
+    """Bad input: the message names the file, row or key, what was found and what was expected. One line, status 2."""
+
+
+class Interrupted(BaseException):
+    """A signal that asks the process to end. One line, and the status by which a shell tells it: 128 + the signal.
+
+    Like KeyboardInterrupt it is no Exception: nothing that handles errors may take it for one. note: how to go on.
+    """
+
+    def __init__(self, number: int, note: str):
+        super().__init__(number, note)
+        self.number, self.note = number, note
+
+    @property
+    def status(self) -> int:
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        return f"ended by {signal.Signals(self.number).name}; {self.note}"

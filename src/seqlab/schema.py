@@ -20,11 +20,13 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from seqlab.errors import UserError
+from seqlab.naming import checked_target
 from seqlab.settings import Component
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent
-ALLOWED = "seqlab."  # a `_target_` outside this package is refused before anything is imported
+ALLOWED = "seqlab."
+COMPONENTS = ("seqlab.families", "seqlab.data.domains")  # no other class is named by configuration
 ANNOTATIONS: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple)},
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Len", "Lt")},
@@ -49,8 +51,7 @@ def component(tree: dict[str, Any], where: str, also: tuple[str, ...] = ()) -> C
     target = tree.get("_target_")
     if not isinstance(target, str):
         raise UserError(f"{where}._target_: expected the dotted name of a class, found {target!r}")
-    if not target.startswith(ALLOWED):
-        raise UserError(f"{where}._target_: {target!r} is refused; expected a class under {ALLOWED[:-1]}")
+    checked_target(target, f"{where}._target_", COMPONENTS)
     parameters = {key: value for key, value in tree.items() if key != "_target_"}
     _validate(signature(target, where), parameters, where, also)
     return Component(target, parameters)

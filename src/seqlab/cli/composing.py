@@ -9,6 +9,7 @@ from typing import Any
 from seqlab import schema
 from seqlab.cli.places import ROOT
 from seqlab.errors import UserError
+from seqlab.naming import check_interpolations
 
 
 def compose(name: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
@@ -24,6 +25,7 @@ def compose(name: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
         try:
             with initialize_config_dir(str(ROOT / "conf"), version_base=None):
                 found = hydra_compose(name, overrides)
+            check_interpolations(OmegaConf.to_container(found, resolve=False))
             OmegaConf.resolve(found)
             tree: Any = OmegaConf.to_container(found, throw_on_missing=True)
         except (HydraException, OmegaConfBaseException) as error:
@@ -75,7 +77,8 @@ def explained(error: Exception, name: str, overrides: list[str]) -> str:
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")
         known = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-        return f"{group} {choice!r}: there is none{schema.hint(choice, known)} ({', '.join(known)})"
+        near = f"; did you mean {meant!r}?" if (meant := schema.close(choice, known)) else ""
+        return f"{group} {choice!r}: there is none{near}; there are {', '.join(known)}"
     if match := re.search(r"You must specify '([^']+)'", text):
         known = sorted(path.stem for path in (ROOT / "conf" / match[1]).glob("*.yaml"))
         return f"{match[1]}: missing; {match[1]}=NAME with one of {', '.join(known)}"

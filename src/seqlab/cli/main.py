@@ -16,6 +16,8 @@ examples:
   seqlab repro                                      everything, what is up to date left alone
   seqlab repro suite=quick                          every cell on a tiny budget, in a workspace of its own
   seqlab run finetune domain=strings family=rnn     one cell by hand, any override
+  seqlab add sales.csv                              make a domain of a file of your own
+  seqlab compare sales                              and compare every family on it
   seqlab status                                     what would run, and what ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
   seqlab ui                                         browse the runs
@@ -40,6 +42,36 @@ examples:
   seqlab blast src/seqlab/families/rnn.py
   seqlab blast families.rnn.hidden_size
 """
+ADD = """\
+examples:
+  seqlab add sales.csv
+  seqlab add sensors.parquet --id machine --time stamp --value vibration --label fault
+  seqlab add recordings/ --name birds
+"""
+COMPARE = """\
+examples:
+  seqlab compare sales
+  seqlab compare sales suite.steps=0.1
+"""
+PREDICT = """\
+examples:
+  seqlab predict sales new.csv --steps 12 -o forecasts.parquet
+  seqlab predict machines new.csv --question score
+"""
+QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
+HINTS = {
+    "name": "of the domain; the file's own",
+    "kind": "series, sequences, text, pairs, recordings or films",
+    "time": "column of the time",
+    "value": "column of the values; several with commas",
+    "id": "column that tells series apart",
+    "label": "column of the class",
+    "text": "column of the text",
+    "target": "column of the translation",
+    "period": "seasonal period, in steps",
+    "time_format": "how times are written, as in %%d.%%m.%%Y",
+    "licence": "for people",
+}
 COMPOSE = """\
 examples:
   seqlab compose                                    conf/ as it stands, with what was asked for last
@@ -75,6 +107,26 @@ def parser() -> argparse.ArgumentParser:
     blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
     blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
 
+    add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
+    add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
+    for name, text in HINTS.items():
+        add.add_argument(f"--{name}", help=text)
+    add.add_argument("--replace", action="store_true", help="overwrite what an earlier call wrote")
+
+    compare = commands.add_parser("compare", help="compare every family on a domain of your own", epilog=COMPARE)
+    compare.add_argument("name", help="of the domain, as seqlab add wrote it")
+    compare.add_argument("overrides", nargs="*", help="Hydra overrides, such as suite.steps=0.1")
+    compare.add_argument("--jobs", type=positive, help="stages at a time")
+
+    predict = commands.add_parser("predict", help="answer new data with the winner of a domain", epilog=PREDICT)
+    predict.add_argument("domain")
+    predict.add_argument("file", help="new data, with the columns of the domain's own file; texts: one a line")
+    predict.add_argument("--question", choices=QUESTIONS, help="default: the domain's foremost")
+    predict.add_argument("--model", help="a folder of models, in place of the winner's")
+    predict.add_argument("--steps", type=positive, default=12, help="steps ahead, or bytes of a text")
+    predict.add_argument("--levels", default="0.1,0.5,0.9", help="of the quantiles of a forecast")
+    predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output")
+
     ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
     ui.add_argument("--port", type=positive, default=5000)
 
@@ -101,9 +153,10 @@ def positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     of_this_checkout(words)
-    # Read when NumPy is first imported. Torch, where the arithmetic is, gets trainer.threads.
-    os.environ["OMP_NUM_THREADS"] = "1"
     from seqlab.cli.failing import errors_in_one_line
+    from seqlab.threads import pin
+
+    pin(1)  # until the configuration says how many
 
     # These take flags of their own, or Hydra's, which are none of this parser's.
     if words[:1] == ["run"] and words[1:2] and words[1] in STAGES:
@@ -163,6 +216,32 @@ def _compose(given: argparse.Namespace) -> None:
         composed(workspace, ["--reset"] if given.reset else given.overrides)
 
 
+def _add(given: argparse.Namespace) -> None:
+    from seqlab.cli.add import add
+
+    hints = {name: value for name in HINTS if (value := getattr(given, name)) is not None}
+    hints |= {name: tuple(hints[name].split(",")) for name in ("value", "id") if name in hints}
+    if "period" in hints:
+        hints["period"] = positive(hints["period"])
+    add(given.file, hints, given.replace)
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from seqlab.cli.repro import Options, repro
+
+    own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
+    repro(Options([*own, *given.overrides], given.jobs, keep_going=True))
+    print(Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0])
+
+
+def _predict(given: argparse.Namespace) -> None:
+    from seqlab.cli.predict import Asked, levels_of, predict
+
+    model, out = (None if path is None else Path(path).resolve() for path in (given.model, given.out))
+    file, levels = Path(given.file).resolve(), levels_of(given.levels)
+    predict(Asked(given.domain, file, given.question, model, given.steps, levels, out))
+
+
 def _status(given: argparse.Namespace) -> None:
     from seqlab.cli.status import status
 
@@ -196,6 +275,9 @@ def _export(arguments: list[str]) -> None:
 COMMANDS = {
     "repro": _repro,
     "compose": _compose,
+    "add": _add,
+    "compare": _compare,
+    "predict": _predict,
     "status": _status,
     "blast": _blast,
     "ui": _ui,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import statistics
 import sys
 import time
@@ -24,7 +23,7 @@ from seqlab.cli.compose import CELLS, PARAMS, composed, remembered
 from seqlab.cli.composing import compose
 from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import Experiment, read_params
-from seqlab.errors import UserError
+from seqlab.errors import Interrupted, UserError
 
 TAIL = 30  # lines of a failed stage's output that are shown
 
@@ -42,7 +41,6 @@ class Options:
 
 def repro(options: Options) -> None:
     """Raises UserError naming the stages that failed."""
-    signal.signal(signal.SIGTERM, _interrupted)
     if not (options.force or options.only) and nothing_changed(options.overrides):
         print("seqlab: all stages are up to date")
         return
@@ -59,7 +57,8 @@ def repro(options: Options) -> None:
 
 def nothing_changed(overrides: list[str]) -> bool:
     """Whether the workspace that these overrides name was composed of them, and every file is as it was left then."""
-    suite = next((word.partition("=")[2] for word in reversed(overrides) if word.startswith("suite=")), None)
+    named = [word.partition("=")[2] for word in overrides if word.startswith(("suite=", "suite.name="))]
+    suite = named[-1] if named else None
     workspace = Workspace(ROOT if suite is None else ROOT / SUITES / suite)
     if not (workspace.home / CELLS).exists():
         return False
@@ -69,10 +68,6 @@ def nothing_changed(overrides: list[str]) -> bool:
 
 def own_files_of(cells: dict[str, Any]) -> list[str]:
     return [item["path"] for item in (cells.get("files") or {}).values()]
-
-
-def _interrupted(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def workspace_of(overrides: Sequence[str]) -> Workspace:
@@ -131,7 +126,7 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
                         lock.add(done.entry)
                         schedule.finish(done.stage.name)
                         told.finished(done.stage)
-            except KeyboardInterrupt:
+            except Interrupted:
                 count = len(running)
                 print(
                     f"\nseqlab: interrupted; ending {count} stages, {told.done} of {told.total} are done",

@@ -13,6 +13,7 @@ from seqlab.artifacts import read_json, sha256, write_json
 from seqlab.cli.places import RANK, ROOT, Workspace
 from seqlab.cli.trees import flat
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, Work
+from seqlab.errors import UserError
 from seqlab.tracking import Note, Run, System, Tracking, Unrecorded
 from seqlab.tracking.names import COMPARISON, STAGE
 from seqlab.training.resume import Checkpoint
@@ -143,11 +144,19 @@ def checkpoint_of(work: Work, inputs: Mapping[str, Path]) -> tuple[Checkpoint, s
     folder = work.workspace.private / "checkpoints" / digest[:32]
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "run.json"
-    if not note.exists():
+    if not readable(note):
         write_json(note, {"run": uuid.uuid4().hex})
     elif any(folder.rglob("resume.ckpt")):
         print(f"{work.verb} {work.label}: resumes where an earlier one was ended", flush=True)
     return Checkpoint(folder, work.execution.checkpoint_seconds), str(read_json(note)["run"])
+
+
+def readable(note: Path) -> bool:
+    """Whether the note of a run is there and whole: a loss of power may leave an empty one."""
+    try:
+        return "run" in read_json(note)
+    except (UserError, TypeError):
+        return False
 
 
 def hashed(inputs: Mapping[str, Path]) -> dict[str, dict[str, str]]:

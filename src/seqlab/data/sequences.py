@@ -14,6 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.lib import format as npy
 
+from seqlab.artifacts import read_array
 from seqlab.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -57,10 +58,11 @@ class Batch:
 class Sequences:
     """S sequences as one array.
 
-    values: (N,) unsigned integers for symbols, or (N, C) float32 for vectors. offsets: (S + 1,) int64; sequence i is
+    values: (N,) unsigned integers for symbols, or (N, C) float32 for vectors; float64 where float32 would round away
+    what varies (batches are standardised first, and then float32). offsets: (S + 1,) int64; sequence i is
     values[offsets[i]:offsets[i + 1]]. labels: (S,) int64 class of each sequence. first: (S,) int64, the first scored
-    position. centre, scale: (S, C) float32 standardisation of each sequence, from positions before `first` alone.
-    marks: (N,) unsigned integers, the class of each position.
+    position. centre, scale: (S, C) standardisation of each sequence, of the values' type, from positions before
+    `first` alone. marks: (N,) unsigned integers, the class of each position.
     """
 
     values: np.ndarray
@@ -164,13 +166,9 @@ class Sequences:
         for name in ("values", "offsets", *OPTIONAL, *POSITIONAL):
             path = folder / f"{name}.npy"
             if path.exists():
-                try:
-                    # An empty file cannot be mapped, and labels are too small to be worth it.
-                    parts[name] = np.load(
-                        path, mmap_mode="r" if name in ("values", *POSITIONAL) and path.stat().st_size > 4096 else None
-                    )
-                except (ValueError, EOFError, MemoryError) as error:  # the last: its header promises too much
-                    raise UserError(f"{path}: not a readable array: {error}") from None
+                # An empty file cannot be mapped, and labels are too small to be worth it.
+                mapped = name in ("values", *POSITIONAL) and path.stat().st_size > 4096
+                parts[name] = read_array(path, mapped=mapped)
             elif name not in (*OPTIONAL, *POSITIONAL):
                 raise UserError(f"{path}: missing; run the prepare stage")
         found = cls(**parts)

@@ -139,7 +139,7 @@ def build(folder: Path, size: int) -> None:
         save(vocabulary.targets([target for _, target in flat]), f"{split}/target")
     alone: dict[str, list[list[int]]] = {"train": [], "valid": []}
     for language, wanted in (("en", TO_ENGLISH), ("ko", TO_KOREAN)):
-        lines = (folder / f"monolingual/{language}.txt").read_text(encoding="utf-8").splitlines()
+        lines = (folder / f"monolingual/{language}.txt").read_text(encoding="utf-8").split("\n")[:-1]
         for line, ids in zip(lines, vocabulary.sources(lines, wanted), strict=True):
             alone["valid" if _held_out(line) else "train"].append(ids)
     for split, found in alone.items():

@@ -26,6 +26,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 
 from seqlab.artifacts import seed_of
+from seqlab.data.scale import moves, standardisation
 from seqlab.data.sequences import Sequences, buckets
 from seqlab.errors import UserError
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
@@ -417,7 +418,7 @@ class Forecast:
     """One forecast of h steps in raw units, made from the first `origin` values of series `series`.
 
     truth: (h, C). quantiles: (len(LEVELS), h, C). absolute, squared: (C,) mean error of the seasonal naive forecast on
-    the values before the origin: the scales of MASE and RMSSE.
+    the values before the origin, the scales of MASE and RMSSE; 0 where there is none but rounding.
     """
 
     series: int
@@ -503,10 +504,12 @@ def origins_of(series: Sequences, origins: int, horizons: Sequence[int], season:
 
 def naive_errors(past: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
     """(C,), (C,): mean absolute and mean squared error of the seasonal naive forecast on (T, C) values: the scales of
-    MASE and RMSSE.
+    MASE and RMSSE; 0 where the past does not move.
     """
     change = past[season:] - past[:-season]
-    return np.abs(change).mean(0), (change**2).mean(0)
+    some = moves(change, np.abs(past).max(0))
+    absolute, squared = (np.where(some, part.mean(0), 0) for part in (np.abs(change), change**2))
+    return absolute, squared
 
 
 def _forecast_batch(
@@ -525,9 +528,11 @@ def _forecast_batch(
     middle, spread = (np.stack(part) for part in zip(*(standardisation(values) for values in known), strict=True))
     centre, scale = (np.zeros_like(middle), np.ones_like(spread)) if series.centre is None else (middle, spread)
     mask = np.arange(seen.max()) < seen[:, None]
-    prefix = np.zeros((*mask.shape, series.values.shape[1]), np.float32)
+    prefix = np.zeros((*mask.shape, series.values.shape[1]))
     prefix[mask] = np.concatenate([values[-n:] for values, n in zip(known, seen, strict=True)])
-    prefix = np.where(mask[..., None], (prefix - centre[:, None]) / scale[:, None], 0).astype(np.float32)
+    # What is not standardised keeps the digits that the series were stored with.
+    kept = series.values.dtype if series.centre is None else np.float32
+    prefix = np.where(mask[..., None], (prefix - centre[:, None]) / scale[:, None], 0).astype(kept)
     paths = predictor.forecast(prefix, mask, steps, samples, seed).astype(np.float64)
     # A recursion that explodes leaves the numbers, NaN behind it: it is scored as far off, and not as an error.
     far = np.nan_to_num((paths * scale[:, None, None] + centre[:, None, None] - middle[:, None, None]), nan=np.inf)
@@ -540,12 +545,6 @@ def _forecast_batch(
         # A monotone map takes quantiles to quantiles, so it is applied after them.
         forecasts.append(Forecast(i, origin, truth, raw(quantiles[:, row]), *naive_errors(past, season)))
     return forecasts
-
-
-def standardisation(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (C,) of (T, C) values; the deviation of a constant channel is 1."""
-    deviation = values.std(0)
-    return values.mean(0), np.where(deviation > 1e-6 * np.abs(values).max(0, initial=0), deviation, 1)
 
 
 def forecast_scores(forecasts: list[Forecast], horizons: Sequence[int]) -> Scores:

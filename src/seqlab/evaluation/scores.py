@@ -233,8 +233,8 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
         table = pq.read_table(path)
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run the evaluate stage") from None
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a Parquet file: {error}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a Parquet file: {' '.join(str(error).split())}") from None
     if lacking := [name for name in columns if name not in table.column_names]:
         raise UserError(f"{path}: no column {lacking[0]!r}, found {', '.join(table.column_names)}")
     return table

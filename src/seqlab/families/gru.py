@@ -13,35 +13,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from seqlab.data.sequences import Space
-from seqlab.families.gradient import Density, Recurrent, State
+from seqlab.families.gradient import Recurrent, State
 
 
 class GRU(Recurrent):
-    """hidden_size: H, the width of embedding and state. layers: how many are stacked."""
+    """`Recurrent` with a cell of two gates."""
 
-    def __init__(
-        self,
-        space: Space,
-        classes: int | None,
-        *,
-        hidden_size: int,
-        layers: int,
-        dropout: float,
-        truncation: int | None,
-        density: Density,
-    ):
-        super().__init__(
-            space,
-            classes,
-            stack=nn.GRU,
-            state_parts=1,
-            hidden_size=hidden_size,
-            layers=layers,
-            dropout=dropout,
-            truncation=truncation,
-            density=density,
-        )
+    torch_stack = nn.GRU
+    state_parts = 1
 
     @staticmethod
     def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, State]:

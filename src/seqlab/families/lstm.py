@@ -10,40 +10,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from seqlab.data.sequences import Space
-from seqlab.families.gradient import Density, Recurrent, State
+from seqlab.families.gradient import Recurrent, State
 
 
 class LSTM(Recurrent):
-    """hidden_size: H, the width of embedding, state and cell. layers: how many are stacked."""
+    """`Recurrent` with a cell of three gates; beside the output its state has the memory, as wide."""
 
-    def __init__(
-        self,
-        space: Space,
-        classes: int | None,
-        *,
-        hidden_size: int,
-        layers: int,
-        dropout: float,
-        truncation: int | None,
-        density: Density,
-    ):
-        super().__init__(
-            space,
-            classes,
-            stack=nn.LSTM,
-            state_parts=2,
-            hidden_size=hidden_size,
-            layers=layers,
-            dropout=dropout,
-            truncation=truncation,
-            density=density,
-        )
-        # Jozefowicz, Zaremba and Sutskever (2015): a forget gate that starts open lets gradients through from the
-        # first step on. Torch has two biases, of which the sum acts.
+    torch_stack = nn.LSTM
+    state_parts = 2
+
+    def initialise(self) -> None:
+        """And forget gates start open, so that gradients pass from the first step on (Jozefowicz, Zaremba and Sutskever
+        2015). Torch has two biases, of which the sum acts."""
+        super().initialise()
         for _, _, bias_ih, bias_hh in self.stack.all_weights:
-            bias_ih.data[hidden_size : 2 * hidden_size] = 1
-            bias_hh.data[hidden_size : 2 * hidden_size] = 0
+            bias_ih.data[self.width : 2 * self.width] = 1
+            bias_hh.data[self.width : 2 * self.width] = 0
 
     @staticmethod
     def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, State]:

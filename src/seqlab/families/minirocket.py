@@ -79,8 +79,9 @@ class MiniRocket(DirectClassifier):
         self.mean, self.scale = features.mean(axis=0), np.where(deviation > 0, deviation, 1)
         ridge = RidgeClassifierCV(alphas=PENALTIES).fit((features - self.mean) / self.scale, labels)
         binary = self.classes == 2  # of which scikit-learn keeps one row, the second's
-        self.coefficients = np.concatenate([-ridge.coef_, ridge.coef_]) if binary else ridge.coef_
-        self.intercept = np.concatenate([-ridge.intercept_, ridge.intercept_]) if binary else ridge.intercept_
+        rows, intercept = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
+        self.coefficients = np.concatenate([-rows, rows]) if binary else rows
+        self.intercept = np.concatenate([-intercept, intercept]) if binary else intercept
         scores = self._scores(standardised(valid))
         self.sharpness = sharpness(scores, held_out)
         loss = log_loss(log_softmax(self.sharpness * scores), held_out)

@@ -188,6 +188,8 @@ class RuleBased:
     def load(self, folder: Path) -> RuleBased:
         """Take up what `save` wrote. Raises UserError when it is missing, not JSON, or lacks a part."""
         found = read_json(folder / "lexicon.json")
+        if not isinstance(found, dict) or not all(isinstance(found.get(name, {}), dict) for name in LEARNED):
+            raise UserError(f"{folder / 'lexicon.json'}: expected {', '.join(LEARNED)}, each by lemma")
         for name in LEARNED:
             if name not in found:
                 raise UserError(f"{folder / 'lexicon.json'}: no {name!r}, which a later version learns; train it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.families.base import Use
+from seqlab.naming import checked_parameters, checked_target
 from seqlab.settings import named
 
 TENSORS = ".safetensors"
 WEIGHTS, RECIPE = f"model{TENSORS}", "model.json"
+FAMILIES = ("seqlab.families",)
+KINDS = ("symbols", "vectors", "pairs")
+TASKS = ("seqlab.tasks",)
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,13 @@ class Recipe:
     def space(self) -> Space:
         return Space(self.kind, self.size)
 
+    def family(self) -> Any:
+        """The family's class, which is imported."""
+        return named(self.target)
+
     def build(self) -> Any:
         """The model with nothing estimated: of the family's own class or, for a task of another shape, around it."""
-        family = named(self.target)
+        family = self.family()
         if self.around is not None:
             return named(self.around)(family, self.space, self.classes, self.parameters)
         return family.assemble(self.space, self.classes, self.parameters)
@@ -59,12 +68,40 @@ def save(
 
 
 def load_recipe(folder: Path) -> Recipe:
-    """Raises UserError when there is no model or it is of another layout."""
-    found = read_json(folder / RECIPE)
+    """What `save` wrote of a model, anybody's: it names a family of seqlab, and nothing is imported to see that.
+
+    Raises UserError when there is no model, it is of another layout, or it names anything else.
+    """
+    path = folder / RECIPE
+    found = read_json(path)
     try:
-        return Recipe(**found)
+        recipe = Recipe(**found)
     except TypeError:
-        raise UserError(f"{folder / RECIPE}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
+        raise UserError(f"{path}: expected the keys {', '.join(Recipe.__dataclass_fields__)}") from None
+    checked_target(recipe.target, f"{path}: target", FAMILIES)
+    if recipe.around is not None:
+        checked_target(recipe.around, f"{path}: around", TASKS)
+    if recipe.kind not in KINDS:
+        raise UserError(f"{path}: kind: found {recipe.kind!r:.80}, expected one of {', '.join(KINDS)}")
+    # JSON's true is an int of Python's.
+    if type(recipe.size) is not int or recipe.size < 1:
+        raise UserError(f"{path}: size: found {recipe.size!r:.80}, expected a whole number of at least 1")
+    if recipe.classes is not None and (type(recipe.classes) is not int or recipe.classes < 2):
+        raise UserError(
+            f"{path}: classes: found {recipe.classes!r:.80}, expected a whole number of at least 2, or null"
+        )
+    return recipe
+
+
+def check_family(recipe: Recipe, where: str) -> None:
+    """Import the class that a loaded recipe names. Raises UserError when it is no family, or does not take this."""
+    family = recipe.family()
+    fitted_by = getattr(family, "fitted_by", None)
+    if fitted_by is None:
+        raise UserError(f"{where}: target: {recipe.target!r} is no family")
+    if fitted_by != recipe.fit:
+        raise UserError(f"{where}: fit: found {recipe.fit!r:.80}, expected {fitted_by!r}, as {recipe.target} is fitted")
+    checked_parameters(family, recipe.parameters, f"{where}: parameters")
 
 
 def tensors_of(path: Path) -> dict[str, np.ndarray]:
@@ -78,4 +115,12 @@ def load(folder: Path, use: Use) -> Any:
     Raises UserError when a file is missing or its tensors do not fit the recipe.
     """
     recipe = load_recipe(folder)
-    return recipe.build().opened(read_tensors(folder / WEIGHTS), folder, use)
+    check_family(recipe, str(folder / RECIPE))
+    tensors = read_tensors(folder / WEIGHTS)
+    sizes: AbstractContextManager[None] = nullcontext()
+    if recipe.fit == "gradient":
+        # By name: what is not fitted by steps needs no torch.
+        sizes = named("seqlab.families.gradient.sizes.bounded")(tensors, str(folder / RECIPE))
+    with sizes:
+        model = recipe.build()
+    return model.opened(tensors, folder, use)

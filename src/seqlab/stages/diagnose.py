@@ -13,6 +13,7 @@ from seqlab.data.sequences import Space
 from seqlab.diagnostics.memory import Remembering, gradient_norms, learn
 from seqlab.diagnostics.tasks import Task
 from seqlab.settings import Component, Diagnostics
+from seqlab.threads import pin
 from seqlab.watch import NOBODY, Watch
 
 NAMES: tuple[Literal["copy", "adding"], ...] = ("copy", "adding")
@@ -31,7 +32,7 @@ def diagnose(
     """Write memory.json to `out`. component: the family's, whose size `settings` sets. steps: a factor of theirs."""
     own = {"hidden_size": settings.hidden_size, "layers": 1, "truncation": None}
     budget = max(2, round(settings.steps * steps))
-    torch.set_num_threads(threads)
+    pin(threads)
 
     def model(task: Task) -> Remembering:
         torch.manual_seed(seed_of(settings.seed, family, task.name, task.horizon))

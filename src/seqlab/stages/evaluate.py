@@ -15,6 +15,7 @@ from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.settings import Evaluation, TrainerSettings
 from seqlab.tasks.judging import Test, judged_task
+from seqlab.threads import pin
 from seqlab.watch import NOBODY, Watch
 
 
@@ -48,6 +49,7 @@ def evaluate(
     examples: how many of each test set; None: all. Raises UserError when something is missing, or the model gives an
     event that happened a probability of zero.
     """
+    pin(trainer.threads)
     test = Test(
         prepared=Prepared.open(prepared),
         settings=settings,

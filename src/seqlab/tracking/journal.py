@@ -30,6 +30,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, SupportsFloat
 
+from seqlab.errors import Interrupted
 from seqlab.tracking.names import KIND, NOTE, STAGE
 from seqlab.tracking.spool import absolute_uri, announcement, ensure_uploader, home, identity
 from seqlab.tracking.systems import Note, System
@@ -140,7 +141,7 @@ class Run:
         if error is None or (isinstance(error, SystemExit) and not error.code):
             self._write("end", status="FINISHED")
         else:
-            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            status = "KILLED" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "FAILED"
             self._write("end", status=status, error=f"{type(error).__name__}: {error}".rstrip(": "))
         if self._descriptor is not None:
             os.close(self._descriptor)

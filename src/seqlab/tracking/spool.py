@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,9 @@ from typing import Any, NamedTuple
 
 IDLE_SECONDS = 15.0
 """How long a background uploader waits for another run: starting one costs 2 s of CPU (importing mlflow)."""
+
+FILES = re.compile(r"[0-9a-f]{32}")
+"""The folder of an artifact, beside others of the journal."""
 
 _started: list[subprocess.Popen[bytes]] = []
 """Uploaders started by this process. They outlive it; the reference keeps Popen from warning about that."""
@@ -97,9 +101,11 @@ class Journal:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                # What a writer left when it was killed within a line, or when the disk was full, is not JSON.
-                with contextlib.suppress(ValueError):
-                    yield Event(json.loads(line), offset)
+                # What a writer left when it was killed within a line, or when the disk was full, is not JSON; what no
+                # writer wrote may be any JSON.
+                with contextlib.suppress(ValueError, RecursionError):
+                    if _is_event(value := json.loads(line)):
+                        yield Event(value, offset)
 
     def first(self) -> dict[str, Any] | None:
         """The event that began the run, None before it is written."""
@@ -107,14 +113,14 @@ class Journal:
             event = next(self.events(), None)
         except FileNotFoundError:
             return None  # delivered and removed meanwhile
-        return event.value if event else None
+        return event.value if event and event.value["event"] == "start" else None
 
     def state(self) -> State:
         try:
             return State(**json.loads((self.folder / "state.json").read_bytes()))
         except FileNotFoundError:
             return State()
-        except ValueError:
+        except (ValueError, TypeError, RecursionError):
             # The machine lost power before the file reached the disk. Delivering again from the start repeats nothing.
             return State(asked=True)
 
@@ -137,6 +143,17 @@ class Journal:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
+
+
+def _is_event(value: Any) -> bool:
+    """Whether a line says what happened and when, and names no file outside the journal's own."""
+    if not isinstance(value, dict) or not isinstance(value.get("time"), (int, float)):
+        return False
+    if value.get("event") == "start":
+        return isinstance(value.get("uri"), str) and isinstance(value.get("name"), str)
+    if value.get("event") in ("artifact", "model"):
+        return isinstance(value.get("files"), str) and FILES.fullmatch(value["files"]) is not None
+    return value.get("event") in ("metrics", "tags", "end")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -182,8 +199,10 @@ def absolute_uri(uri: str, folder: Path) -> str:
 def read_status(root: Path) -> dict[str, dict[str, Any]]:
     """{"unreachable": {uri: {"error", "time"}}, "refused": {key: {"error", "time"}}}, as the last uploader left it."""
     status: dict[str, dict[str, Any]] = {"unreachable": {}, "refused": {}}
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        status = json.loads((root / "status.json").read_bytes())
+    with contextlib.suppress(FileNotFoundError, ValueError, RecursionError):
+        found = json.loads((root / "status.json").read_bytes())
+        if isinstance(found, dict):
+            status |= {key: found[key] for key in status if isinstance(found.get(key), dict)}
     return status
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlab.training.cost import Cost
+from seqlab.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,6 @@ class Trained:
     validation: float | None
     parameters: int
     steps: int  # of an optimiser; 0 in closed form
-    flops: float | None  # of training, estimated; None in closed form, where nothing counts them
+    flops: float | None  # of training, estimated; None where no formula is known
     cost: Cost
     files: Mapping[str, bytes] = field(default_factory=dict)

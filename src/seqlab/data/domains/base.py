@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ import numpy as np
 
 from seqlab.artifacts import write_json
 from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
+from seqlab.data.readers import Dialect, place, read_lines, read_table
+from seqlab.data.scale import standardisation
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
 
@@ -87,19 +90,18 @@ def split_in_time(
 
 @dataclass(frozen=True)
 class Scaler:
-    """Mean and standard deviation (C,) of the steps of one training split; a constant channel keeps its unit."""
+    """Mean and standard deviation (C,) of the steps of one training split; what does not vary keeps its unit."""
 
     mean: np.ndarray
     deviation: np.ndarray
 
     @classmethod
-    def fit(cls, train: Iterable[np.ndarray]) -> Scaler:
-        values = np.concatenate(list(train)).astype(np.float64)
-        deviation = values.std(0)
-        return cls(values.mean(0), np.where(deviation > 0, deviation, 1))
+    def fit(cls, train: Iterable[np.ndarray], level: float | None = None) -> Scaler:
+        """level: of the values' size, where they have a unit in common; None: each channel's own."""
+        return cls(*standardisation(np.concatenate(list(train)).astype(np.float64), level))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        return ((values - self.mean) / self.deviation).astype(np.float32)
+        return np.asarray((values - self.mean) / self.deviation, np.float32)
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
@@ -107,11 +109,16 @@ class Scaler:
 
 
 def classes_of(classes: list[str], labels: dict[str, list[str]]) -> list[str]:
-    """The classes that occur in train, in the order of `classes`. Raises UserError when another split has more."""
+    """The classes that occur in train, in the order of `classes`.
+
+    Raises UserError when another split has more, or when there is one class: every answer would be right.
+    """
     known = set(labels["train"])
     for split, found in labels.items():
         if only := sorted(set(found) - known):
             raise UserError(f"label {only[0]!r} occurs in {split} only; every class needs an example in train")
+    if len(known) == 1:
+        raise UserError(f"labels: every example is {min(known)!r}; expected at least two classes, or no labels")
     return [name for name in classes if name in known]
 
 
@@ -126,7 +133,7 @@ class LabelledSeries:
 
     @property
     def channels(self) -> int:
-        return self.sequences[0].shape[1]
+        return int(self.sequences[0].shape[1])
 
 
 def read_ts(path: Path) -> LabelledSeries:
@@ -139,11 +146,7 @@ def read_ts(path: Path) -> LabelledSeries:
     sequences: list[np.ndarray] = []
     labels: list[str] = []
     reading = False
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path.name}, byte {error.start + 1}: not UTF-8") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in read_lines(path):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -192,3 +195,38 @@ def find(root: Path, name: str) -> Path:
     if not found:
         raise UserError(f"{name}: not among the files of the archive ({root})")
     return found[0]
+
+
+def labelled_files(
+    files: list[Path], root: Path, labels: str | dict[str, Any] | None, removed: Counter[str]
+) -> Iterator[tuple[Path, str | None]]:
+    """Files with their classes: by "folder", by a table {file, name, label}, or None.
+
+    Raises UserError when a file lies in no folder of its own, or when a table names none of the files.
+    """
+    if labels is None or labels == "folder":
+        for path in files:
+            if labels and path.parent == root:
+                raise UserError(f"{path.name}: in no folder that could name its class; expected CLASS/{path.name}")
+            yield path, path.relative_to(root).parts[0] if labels else None
+        return
+    if not isinstance(labels, dict) or {*labels} - {"dialect"} != {"file", "name", "label"}:
+        raise UserError(f"labels: found {labels!r}, expected folder, null, or the keys file, name and label")
+    table = find(root, labels["file"])
+    named: dict[str, str] = {}
+    for row, (name, own) in read_table(
+        table, [labels["name"], labels["label"]], (), Dialect.of(table, labels.get("dialect"))
+    ):
+        if named.setdefault(name, own.strip()) != own.strip():
+            raise UserError(f"{place(table, row, labels['label'])}: {own!r}, and {named[name]!r} before of {name!r}")
+    called = {path: (path.relative_to(root).as_posix(), path.name, path.stem) for path in files}
+    found = {path: next((named[name] for name in names if named.get(name)), None) for path, names in called.items()}
+    if not any(found.values()):
+        raise UserError(
+            f"{table.name}, column {labels['name']}: names none of {len(files)} files; expected such as {files[0].name}"
+        )
+    for path, label in found.items():
+        if label is None:
+            removed["files without a label"] += 1
+        else:
+            yield path, label

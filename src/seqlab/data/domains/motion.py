@@ -13,19 +13,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from seqlab.artifacts import write_tensors
-from seqlab.data.domains.base import (
-    LABELLED,
-    SOURCE,
-    TARGET,
-    Meta,
-    Scaler,
-    classes_of,
-    find,
-    read_ts,
-    stratified,
-    windows,
-    write_meta,
-)
+from seqlab.data.domains.base import Scaler, classes_of, find, read_ts, stratified, windows, write_meta
+from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
 

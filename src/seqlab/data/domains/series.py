@@ -1,39 +1,37 @@
-"""Series: panels of univariate time series, split in time on the target and by series on the source."""
+"""Series: panels of time series, split in time on the target and by series on the source."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from seqlab.data.domains.base import LABELLED, SOURCE, TARGET, Meta, classes_of, find, split_of, write_meta
-from seqlab.data.readers import read_table
+from seqlab.data import panels
+from seqlab.data.domains.base import classes_of, find, split_of, write_meta
+from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
+from seqlab.data.scale import storing, varies
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
 
-MONTHS = {
-    name: i
-    for i, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"])
-}
-PANEL_KEYS = ("file", "time", "value", "key")
 # Of a value that nothing transforms: the squares of a whole series then add up within float32.
 LARGEST = 1e15
 
 
 class Series:
-    """Panels in long format: one CSV with a column of times, one of values and the columns that name a series.
+    """Panels in long or wide format (panels.Layout). `source` may be empty: then there is a target alone.
 
-    A series is its longest run without a gap in time or a missing value; what is shorter than `min_length`, constant or
-    equal to a series before it (the target's come first) is dropped and counted. Values are transformed; each sequence
-    carries its own standardisation, estimated before its first scored step.
+    A series is its longest run of even steps (`steps`: "time", of the commonest distance in time; "rows", from one row
+    to the next) without a gap in time or a missing value, except that the value before stands in for up to `carried`
+    missing steps in a row: nothing later may. What is shorter than `min_length`, does not vary or equals a series
+    before it (the target's come first) is dropped; so is, by name, a target series that does not vary before its
+    held-out steps, because nothing tells how large one unit of it is. Of a target series, the last `longest` steps are
+    kept (None: all). All that is cut, carried or dropped is counted.
+
+    Values are transformed; each sequence carries its own standardisation, estimated before its first scored step.
+    Values are stored in float32, or all in float64 where that would round away what varies.
     """
 
     kind = "vectors"
@@ -44,6 +42,9 @@ class Series:
         source: list[dict],
         target: dict,
         transform: Literal["none", "log1p"],
+        steps: Literal["time", "rows"],
+        carried: int,
+        longest: int | None,
         window: int,
         min_length: int,
         valid_steps: int,
@@ -52,43 +53,78 @@ class Series:
         test: float,
     ) -> None:
         self.source, self.target, self.transform = source, target, transform
+        self.steps, self.carried, self.longest = steps, carried, longest
         self.window, self.min_length = window, min_length
         self.valid_steps, self.test_steps = valid_steps, test_steps
         self.valid, self.test = valid, test
 
     @property
     def classes(self) -> list[str]:
-        """The names of the source panels."""
-        return [Path(panel["file"]).stem for panel in self.source]
+        """The names of the source's files: panels of one file are of one class."""
+        return list(dict.fromkeys(Path(panel["file"]).stem for panel in self.source))
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
-        """Write source, target and labelled sets. Raises UserError naming file, row and column."""
+        """Write target, and source and labelled sets where there is a source. Raises UserError naming file, row and
+        column.
+        """
         removed: Counter[str] = Counter()
         root, seen = raw["panels"], set[bytes]()
-        self._write_target(self._panel(root, self.target, removed, seen), out)
-        self._write_source([self._panel(root, panel, removed, seen) for panel in self.source], out)
+        target = self._panel(root, self.target, removed, seen)
+        channels = next(iter(target.values())).shape[1]
+        self._write_target(target, out, removed)
+        sources = [self._panel(root, spec, removed, seen) for spec in self.source]
+        for spec, panel in zip(self.source, sources, strict=True):
+            if (found := next(iter(panel.values())).shape[1]) != channels:
+                raise UserError(f"{spec['file']}: {found} channels, {self.target['file']} has {channels}")
+        if sources:
+            self._write_source(sources, out, removed)
+        labelled = (out / LABELLED).exists()
         write_meta(
             out,
             Meta(
                 kind="vectors",
-                size=1,
-                tasks=["next_step", "classify"],
-                classes=self.classes,
+                size=channels,
+                tasks=["next_step", "classify"] if labelled else ["next_step"],
+                classes=self.classes if labelled else [],
                 transform=self.transform,
-                removed=dict(removed),
+                removed=dict(+removed),
             ),
         )
 
-    def _write_target(self, panel: dict[str, np.ndarray], out: Path) -> None:
+    def _write_target(self, panel: dict[str, np.ndarray], out: Path, removed: Counter[str]) -> None:
         """Split in time. Valid and test sequences carry their past as context; steps from `first` on are scored."""
-        held = self.valid_steps + self.test_steps
-        series = [y for y in panel.values() if len(y) >= held + self.min_length]
-        if not series:
+        held, file = self.valid_steps + self.test_steps, self.target["file"]
+        long_enough = {name: y for name, y in panel.items() if len(y) >= held + self.min_length}
+        if self.longest is not None:
+            if self.longest < held + self.min_length:
+                raise UserError(
+                    f"longest: found {self.longest}, expected at least {held + self.min_length} "
+                    "(min_length + valid_steps + test_steps)"
+                )
+            shortened = {name: y[-self.longest :] for name, y in long_enough.items()}
+            lost = sum(len(y) - len(shortened[name]) for name, y in long_enough.items())
+            removed[f"{file}: steps before the last {self.longest} of a series"] += lost
+            long_enough = shortened
+        if not long_enough:
             longest = max(map(len, panel.values()))
             raise UserError(
-                f"{self.target['file']}: no series is long enough: the longest has {longest} steps, "
+                f"{file}: no series is long enough: the longest has {longest} steps, "
                 f"{held + self.min_length} are needed (min_length + valid_steps + test_steps)"
             )
+        if short := len(panel) - len(long_enough):
+            removed[f"{file}: too short to hold steps out"] += short
+        series = []
+        for name, y in long_enough.items():
+            if varies(y[: len(y) - held]).all():
+                series.append(y)
+            else:
+                removed[f"{file}: {name}: does not vary before its held-out steps"] += 1
+        if not series:
+            raise UserError(
+                f"{file}: no series is left: none of {len(long_enough)} varies in every channel before its held-out "
+                f"steps, {next(iter(long_enough))!r} for one"
+            )
+        dtype = storing(y[: len(y) - held] for y in series)
         for split, after, first in (
             ("train", held, held),
             ("valid", self.test_steps, held),
@@ -97,154 +133,91 @@ class Series:
             kept = [y[: len(y) - after] for y in series]
             starts = np.array([len(y) - first for y in series])
             scored = {} if split == "train" else {"first": starts}
-            _standardised(kept, starts, **scored).save(out / TARGET / split)
+            _standardised(kept, starts, dtype, **scored).save(out / TARGET / split)
 
-    def _write_source(self, panels: list[dict[str, np.ndarray]], out: Path) -> None:
+    def _write_source(self, sources: list[dict[str, np.ndarray]], out: Path, removed: Counter[str]) -> None:
         """Split by series: pretraining sees the train split alone, and the panel is the label to recognise."""
         windows: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
         newest: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
         labels: dict[str, list[int]] = {split: [] for split in SPLITS}
-        for label, (panel, spec) in enumerate(zip(panels, self.source, strict=True)):
+        for panel, spec in zip(sources, self.source, strict=True):
+            label = self.classes.index(Path(spec["file"]).stem)
             for name, y in panel.items():
                 split = split_of(f"{spec['file']}/{name}", self.valid, self.test)
                 # Windows are aligned at the end, so that the newest values are never in the short rest.
                 cuts = [y[max(0, end - self.window) : end] for end in range(len(y), 0, -self.window)]
-                kept = [cut for cut in cuts if len(cut) >= self.min_length and np.ptp(cut) > 0]
+                long_enough = [cut for cut in cuts if len(cut) >= self.min_length]
+                kept = [cut for cut in long_enough if varies(cut).all()]
+                removed[f"{spec['file']}: steps before the first window"] += len(y) - sum(map(len, long_enough))
+                removed[f"{spec['file']}: windows that do not vary"] += len(long_enough) - len(kept)
                 windows[split] += kept
                 # One labelled window a series: a test of significance means something for independent examples alone.
                 newest[split] += kept[:1]
                 labels[split] += [label] * len(kept[:1])
-        classes_of(self.classes, {split: [self.classes[label] for label in found] for split, found in labels.items()})
         for split in SPLITS:
             if not windows[split]:
                 raise UserError(f"source: no series falls into the {split} split; give more series or a larger share")
+        dtype = storing(windows["train"])
+        for split in SPLITS:
             ends = np.array([len(y) for y in windows[split]])
-            _standardised(windows[split], ends).save(out / SOURCE / split)
-            ends = np.array([len(y) for y in newest[split]])
-            _standardised(newest[split], ends, labels=np.array(labels[split])).save(out / LABELLED / split)
+            _standardised(windows[split], ends, dtype).save(out / SOURCE / split)
+        # What comes from one file is one class, and nothing to be told apart.
+        if len(self.classes) > 1:
+            classes_of(self.classes, {split: [self.classes[i] for i in found] for split, found in labels.items()})
+            for split in SPLITS:
+                ends = np.array([len(y) for y in newest[split]])
+                _standardised(newest[split], ends, dtype, labels=np.array(labels[split])).save(out / LABELLED / split)
 
     def _panel(
         self, root: Path, spec: dict[str, Any], removed: Counter[str], seen: set[bytes]
     ) -> dict[str, np.ndarray]:
-        """Every usable series of a panel by name: (T, 1) float32, transformed. seen: hashes of those before."""
-        if set(spec) != set(PANEL_KEYS):
-            raise UserError(
-                f"domain series, panel {spec.get('file', spec)}: expected the keys {', '.join(PANEL_KEYS)}, "
-                f"found {', '.join(spec)}"
-            )
-        file = find(root, spec["file"])
-        dated: dict[str, list[tuple[int | datetime, float]]] = {}
-        for name, time, value in self._rows(file, spec):
-            dated.setdefault(name, []).append((time, value))
-        count = _counted({time for points in dated.values() for time, _ in points})
-        series = {name: [(count(time), value) for time, value in points] for name, points in dated.items()}
-        steps: Counter[int] = Counter()
-        for points in series.values():
-            for (before, _), (after, _) in itertools.pairwise(points):
-                steps[after - before] += 1
-        step = steps.most_common(1)[0][0] if steps else 1
+        """Every usable series of a panel by name: (T, C) float64, transformed. seen: hashes of those before."""
+        layout = panels.Layout.of(spec, "domain series")
+        path, file = find(root, layout.file), layout.file
+        panel = panels.read(path, layout, self._unfit)
+        counts, spacing = panel.counts()
+        step = spacing.step
+        if self.steps == "rows":
+            counts, step = [np.arange(len(own)) for own in counts], 1
+        found: Counter[str] = panel.mended
         kept: dict[str, np.ndarray] = {}
-        for name, points in series.items():
-            run = _longest_run(points, step)
-            y = (np.log1p(run) if self.transform == "log1p" else run).astype(np.float32)[:, None]
-            if len(y) < self.min_length:
-                removed[f"{spec['file']}: shorter than min_length"] += 1
-            elif np.ptp(run) == 0:
-                removed[f"{spec['file']}: constant"] += 1
-            elif (digest := hashlib.sha256(y.data).digest()) in seen:
-                removed[f"{spec['file']}: duplicate"] += 1
+        for (name, track), own in zip(panel.tracks.items(), counts, strict=True):
+            run, _, cut, carried = panels.longest_run(own, track.values, step, self.carried)
+            found["steps cut off at a gap"] += cut
+            found["steps carried over a gap"] += carried
+            if len(run) < self.min_length:
+                found["shorter than min_length"] += 1
+                continue
+            y = np.log1p(run) if self.transform == "log1p" else run
+            if not varies(y).any():
+                found["constant"] += 1
+            elif (digest := hashlib.sha256(y.astype(storing([y])).tobytes()).digest()) in seen:
+                found["duplicate"] += 1
             else:
                 seen.add(digest)
                 kept[name] = y
+        removed.update({f"{file}: {what}": count for what, count in found.items() if count})
         if not kept:
+            counted = ", ".join(f"{what} {count}" for what, count in found.items() if count)
             raise UserError(
-                f"{file.name}: no usable series: none has {self.min_length} steps without a gap, varies and is new"
+                f"{path.name}: no usable series: none of {len(panel.tracks)} has {self.min_length} even steps "
+                f"({spacing.words}) without a gap, varies and is new; {counted or 'there is no row'}"
             )
         return kept
 
-    def _rows(self, file: Path, spec: dict[str, Any]) -> Iterator[tuple[str, int | datetime, float]]:
-        """(series name, time, value) of each row; a missing value is NaN."""
-        newest: dict[str, Any] = {}
-        for where, (time, value, *key) in read_table(file, [spec["time"], spec["value"], *spec["key"]], []):
-            name = "/".join(key)
-            at: Any = _time(time, f"{where}, column {spec['time']}")
-            before = newest.get(name, at)
-            if type(at) is not type(before) or (name in newest and at <= before):
-                raise UserError(
-                    f"{where}, column {spec['time']}: {time!r} does not come after the time before it "
-                    f"of the series {name!r}"
-                )
-            newest[name] = at
-            yield name, at, self._value(value, f"{where}, column {spec['value']}")
-
-    def _value(self, cell: str, where: str) -> float:
-        if cell in ("", "NA"):
-            return math.nan
-        try:
-            value = float(cell)
-        except ValueError:
-            raise UserError(f"{where}: {cell!r} is not a number") from None
-        if not math.isfinite(value):
-            raise UserError(f"{where}: {cell!r} is not finite; leave the cell empty where a value is missing")
+    def _unfit(self, value: float) -> str | None:
         if self.transform == "log1p" and value <= -1:
-            raise UserError(f"{where}: {cell} has no log1p; set transform to none")
+            return "has no log1p; set transform to none"
         if self.transform == "none" and abs(value) > LARGEST:
-            raise UserError(f"{where}: {cell} is beyond {LARGEST:g}; set transform to log1p, or take a greater unit")
-        return value
+            return f"is beyond {LARGEST:g}; set transform to log1p, or take a greater unit"
+        return None
 
 
-def _time(text: str, where: str) -> int | datetime:
-    """Months of "1982 Apr", quarters of "1998 Q1", a plain integer as it is, or the moment of an ISO date."""
-    if match := re.fullmatch(r"(\d{4}) ([A-Z][a-z]{2})", text):
-        if match[2] in MONTHS:
-            return int(match[1]) * 12 + MONTHS[match[2]]
-    elif match := re.fullmatch(r"(\d{4}) Q([1-4])", text):
-        return int(match[1]) * 4 + int(match[2]) - 1
-    elif re.fullmatch(r"-?\d+", text):
-        return int(text)
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        except ValueError:
-            pass
-    raise UserError(f"{where}: {text!r} is no time; expected '1982 Apr', '1998 Q1', an ISO date or an integer")
-
-
-def _counted(times: set[int | datetime]) -> Callable[[int | datetime], int]:
-    """What counts the steps of a panel's times: months where all dates are one day of a month or its last, or seconds.
-
-    Months and years differ in their seconds, and are steps of one length to whoever records by them.
-    """
-    dates = [time for time in times if isinstance(time, datetime)]
-    midnight = all((date.hour, date.minute, date.second, date.microsecond) == (0, 0, 0, 0) for date in dates)
-    last = all((date + timedelta(days=1)).day == 1 for date in dates)
-    by_month = midnight and (last or len({date.day for date in dates}) == 1)
-
-    def count(time: int | datetime) -> int:
-        if isinstance(time, int):
-            return time
-        return time.year * 12 + time.month - 1 if by_month else int(time.timestamp())
-
-    return count
-
-
-def _longest_run(points: list[tuple[int, float]], step: int) -> np.ndarray:
-    """The longest stretch (the latest of equals) of evenly spaced values that are all there."""
-    times = np.array([time for time, _ in points])
-    values = np.array([value for _, value in points])
-    known = ~np.isnan(values)
-    # A break stands before i when i or its predecessor is missing, or when time jumps.
-    breaks = np.flatnonzero(~(known[1:] & known[:-1]) | (np.diff(times) != step)) + 1
-    runs = [run for run in np.split(values, breaks) if not np.isnan(run).any()]
-    return max(reversed(runs), key=len) if runs else np.empty(0)
-
-
-def _standardised(series: list[np.ndarray], before: np.ndarray, **optional: np.ndarray) -> Sequences:
+def _standardised(
+    series: list[np.ndarray], before: np.ndarray, dtype: type[np.float32] | type[np.float64], **optional: np.ndarray
+) -> Sequences:
     """Sequences with mean and standard deviation of each series' values before the step `before`."""
-    past = [y[:end] for y, end in zip(series, before, strict=True)]
-    centre = np.stack([y.mean(0) for y in past]).astype(np.float32)
-    spread = np.stack([y.std(0) for y in past])
-    return Sequences.from_arrays(
-        series, centre=centre, scale=np.where(spread > 0, spread, 1).astype(np.float32), **optional
-    )
+    stored = [y.astype(dtype) for y in series]
+    past = [y[:end] for y, end in zip(stored, before, strict=True)]
+    centre, scale = np.stack([y.mean(0) for y in past]), np.stack([y.std(0) for y in past])
+    return Sequences.from_arrays(stored, centre=centre, scale=np.where(scale > 0, scale, 1).astype(dtype), **optional)

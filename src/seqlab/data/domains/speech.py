@@ -9,19 +9,8 @@ from typing import Any
 import numpy as np
 
 from seqlab.artifacts import write_tensors
-from seqlab.data.domains.base import (
-    LABELLED,
-    SOURCE,
-    TARGET,
-    Meta,
-    Scaler,
-    classes_of,
-    find,
-    read_ts,
-    split_of,
-    stratified,
-    write_meta,
-)
+from seqlab.data.domains.base import Scaler, classes_of, find, read_ts, split_of, stratified, write_meta
+from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 

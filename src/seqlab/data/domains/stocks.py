@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seqlab.data.domains.base import SOURCE, TARGET, Meta, find, split_in_time, write_meta
-from seqlab.data.readers import read_table
+from seqlab.data import panels
+from seqlab.data.domains.base import find, split_in_time, write_meta
+from seqlab.data.prepared import SOURCE, TARGET, Meta
+from seqlab.data.scale import varies
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 
 TABLE_KEYS = ("file", "date", "date_format", "price", "key")
-MISSING = ("", ".", "NA")
-Prices = dict[str, list[tuple[datetime, float]]]
+# By name, the days (T,) int64, in microseconds since 1970, and the prices (T,) on them.
+Prices = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 class Stocks:
     """Tables of daily prices, one CSV each (`.gz` too); x_t = log p_t - log p_{t-1} between neighbouring trading days.
 
     Sequences are windows of context + window returns, standardised by their context alone, so that a model sees
-    volatility relative to the recent past. Held-out windows are scored on their last `window` returns, and no return is
-    scored twice. What a share's held-out days could have told about the market is kept out of pretraining: with
+    volatility relative to the recent past. A window whose context does not vary (trade was halted) is left out, counted
+    by name: it has no unit. Held-out windows are scored on their last `window` returns, and no return is scored twice.
+    What a share's held-out days could have told about the market is kept out of pretraining: with
     `source_ends`, the source ends where the target's first validation window begins to be scored. A source that says
     nothing of markets may go on (and may be finer than a day: a step is then from one row to the next).
 
@@ -58,10 +59,12 @@ class Stocks:
         begins = self._write(shares, out, TARGET, removed, test=self.test_windows)
         markets: Prices = {}
         for table in self.source:
-            for name, prices in self._table(raw["markets"], table, removed).items():
-                markets[name] = [(day, price) for day, price in prices if day < begins or not self.source_ends]
-                removed["source: days from the target's validation on"] += len(prices) - len(markets[name])
-        self._write(markets, out, SOURCE, removed, test=0)
+            for name, (days, prices) in self._table(raw["markets"], table, removed).items():
+                known = days < begins if self.source_ends else np.ones(len(days), bool)
+                markets[f"{table['file']}/{name}"] = days[known], prices[known]  # two files may have a name in common
+                removed["source: days from the target's validation on"] += int((~known).sum())
+        if self.source:
+            self._write(markets, out, SOURCE, removed, test=0)
         write_meta(
             out,
             Meta(
@@ -70,18 +73,18 @@ class Stocks:
                 tasks=["next_step"],
                 classes=[],
                 transform="log_return",
-                removed=dict(removed),
+                removed=dict(+removed),
             ),
         )
 
-    def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> datetime:
+    def _write(self, prices: Prices, out: Path, name: str, removed: Counter[str], test: int) -> int:
         """Write a set's splits. Returns the first day on which any of its held-out returns is scored."""
         windows: dict[str, list[np.ndarray]] = {}
-        begins = datetime.max
+        begins = np.iinfo(np.int64).max
         held = (self.valid_windows + test) * self.window
-        for points in prices.values():
+        for share, (days, own) in prices.items():
             parts = split_in_time(
-                np.diff(np.log([price for _, price in points]))[:, None],
+                np.diff(np.log(own))[:, None],
                 context=self.context,
                 window=self.window,
                 stride=self.stride,
@@ -91,20 +94,25 @@ class Stocks:
             if parts is None:
                 removed[f"{name}: history too short"] += 1
                 continue
-            begins = min(begins, points[-held][0])
+            begins = min(begins, int(days[-held]))
             for split, cuts in parts.items():
-                windows.setdefault(split, []).extend(cuts)
+                # A return has a unit of its own, a share of the price, so the noise of a halted one is told from it.
+                moving = [cut for cut in cuts if varies(cut[: self.context], level=1.0).all()]
+                removed[f"{name}: {share}: {split} windows after a halt"] += len(cuts) - len(moving)
+                windows.setdefault(split, []).extend(moving)
         if not windows:
-            longest, needed = max(map(len, prices.values())), held + self.context + self.window + 1
+            longest, needed = max(len(own) for _, own in prices.values()), held + self.context + self.window + 1
             raise UserError(f"{name}: no history is long enough: the longest has {longest} prices, {needed} are needed")
         for split, cuts in windows.items():
+            if not cuts:
+                raise UserError(f"{name}: no {split} window is left; removed: {dict(+removed)}")
             past = [cut[: self.context] for cut in cuts]
             centre, scale = np.array([one.mean(0) for one in past]), np.array([one.std(0) for one in past])
             first = {} if split == "train" else {"first": np.full(len(cuts), self.context)}
             Sequences.from_arrays(
                 [cut.astype(np.float32) for cut in cuts],
                 centre=centre.astype(np.float32),
-                scale=np.where(scale > 0, scale, 1).astype(np.float32),
+                scale=scale.astype(np.float32),
                 **first,
             ).save(out / name / split)
         return begins
@@ -117,35 +125,31 @@ class Stocks:
                 f"found {', '.join(table)}"
             )
         file = find(root, table["file"])
+        layout = panels.Layout(
+            file=table["file"],
+            time=table["date"],
+            key=[] if table["key"] is None else [table["key"]],
+            columns=[table["price"]],
+            together=False,
+            form=table["date_format"],
+            dialect=None,
+        )
+        panel = panels.read(file, layout, _unfit)
+        removed.update({f"{file.name}: {what}": count for what, count in panel.mended.items()})
         found: Prices = {}
-        columns = [table[key] for key in ("date", "price", "key") if table[key] is not None]
-        for where, (cell, price, *key) in read_table(file, columns, []):
-            name = key[0] if key else file.name
-            try:
-                day = datetime.strptime(cell, table["date_format"])
-            except ValueError:
+        for key, track in panel.tracks.items():
+            name = key if layout.key else file.name
+            known = ~np.isnan(track.values[:, 0])
+            removed[f"{file.name}: no price"] += int((~known).sum())
+            if known.sum() < 2:
                 raise UserError(
-                    f"{where}, column {table['date']}: {cell!r} is not a date of the form {table['date_format']}"
-                ) from None
-            if name in found and day <= found[name][-1][0]:
-                raise UserError(f"{where}, column {table['date']}: {cell!r} does not come after the day before it")
-            if price in MISSING:
-                removed[f"{file.name}: no price"] += 1
-                continue
-            found.setdefault(name, []).append((day, _price(price, f"{where}, column {table['price']}")))
-        for name, points in found.items():
-            if len(points) < 2:
-                raise UserError(f"{file.name}: {name} has 1 price, which gives no return; expected at least 2")
+                    f"{file.name}: {name} has {known.sum()} price, which gives no return; expected at least 2"
+                )
+            found[name] = panel.times.instant[track.at[known]], track.values[known, 0]
         if not found:
             raise UserError(f"{file.name}: no prices after the header")
         return found
 
 
-def _price(cell: str, where: str) -> float:
-    try:
-        price = float(cell)
-    except ValueError:
-        raise UserError(f"{where}: {cell!r} is not a number") from None
-    if not 0 < price < math.inf:
-        raise UserError(f"{where}: {cell} is no price; a log return needs positive ones")
-    return price
+def _unfit(price: float) -> str | None:
+    return "is no price; a log return needs positive ones" if price <= 0 else None

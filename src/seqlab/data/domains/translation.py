@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.artifacts import write_json
-from seqlab.data.domains.base import Meta, split_of
+from seqlab.data.domains.base import split_of
+from seqlab.data.prepared import Meta
+from seqlab.data.readers import Dialect, read_lines, read_table
 from seqlab.errors import UserError
 
 # The training side, and the three test sets beside the validation split.
@@ -37,7 +39,7 @@ class Group:
     references: list[str]
     origins: list[str]
 
-    def without(self, origin: str) -> Group:
+    def without(self, origin: str | None) -> Group:
         """The translations that come from elsewhere."""
         kept = [i for i, own in enumerate(self.origins) if own != origin]
         return Group(self.source, [self.references[i] for i in kept], [self.origins[i] for i in kept])
@@ -46,11 +48,12 @@ class Group:
 class Translation:
     """Sentence pairs. `corpora` says, by name, how each is read (`format`, see READERS) and from which archives
     (`english`, `korean`; equal where one archive holds both sides); a corpus none of whose archives was acquired is an
-    error, never skipped.
+    error, never skipped. Of the format `table`, `columns` may name the columns of the two sides.
 
     Pairs are grouped by normalised English (case, punctuation and digits removed), and a group's split follows from its
-    hash: no test source occurs in training in any spelling. All of the corpus `held_out` is a test set of its own. A
-    group of fewer than `sentence_words` English words never leaves training: it tests no translation of sentences.
+    hash: no test source occurs in training in any spelling. All of the corpus `held_out` is a test set of its own
+    (None: there is none). A group of fewer than `sentence_words` English words never leaves training: it tests no
+    translation of sentences.
     """
 
     kind = "pairs"
@@ -59,8 +62,8 @@ class Translation:
     def __init__(
         self,
         *,
-        corpora: dict[str, dict[str, str]],
-        held_out: str,
+        corpora: dict[str, dict],
+        held_out: str | None,
         max_words: int,
         max_characters: int,
         max_ratio: float,
@@ -83,10 +86,11 @@ class Translation:
 
         removed: Counter[str] = Counter()
         sets = self.sets(raw, removed)
-        if empty := [name for name in SETS if not sets[name]]:
+        names = [name for name in SETS if name != "held_out" or self.held_out is not None]
+        if empty := [name for name in names if not sets[name]]:
             raise UserError(f"{out.name}: no pair is left for {empty[0]}; removed: {dict(removed) or 'nothing'}")
         (out / "pairs").mkdir(parents=True)
-        for name in SETS:
+        for name in names:
             _write_lines(
                 out / f"pairs/{name}.jsonl",
                 (json.dumps(row, ensure_ascii=False, sort_keys=True) for row in sets[name]),
@@ -96,14 +100,14 @@ class Translation:
         _write_lines(out / "monolingual/en.txt", dict.fromkeys(row["source"] for row in train))
         _write_lines(out / "monolingual/ko.txt", dict.fromkeys(text for row in train for text in row["references"]))
         vocabulary.build(out, size=self.vocabulary_size)
-        origins = {name: dict(Counter(row["origin"] for row in sets[name])) for name in SETS}
+        origins = {name: dict(Counter(row["origin"] for row in sets[name])) for name in names}
         meta = Meta(
             kind="pairs",
             size=self.vocabulary_size,
             tasks=["translate"],
             classes=[],
             removed=dict(sorted(removed.items())),
-            counts={name: {"pairs": len(sets[name])} | origins[name] for name in SETS},
+            counts={name: {"pairs": len(sets[name])} | origins[name] for name in names},
         )
         write_json(out / "meta.json", asdict(meta))
 
@@ -113,13 +117,13 @@ class Translation:
 
     def _groups(self, raw: dict[str, Path], removed: Counter[str]) -> dict[str, Group]:
         """Clean and filter every corpus in the order of the configuration, and group by normalised English."""
-        if self.held_out not in self.corpora:
+        if self.held_out is not None and self.held_out not in self.corpora:
             raise UserError(f"held_out: no corpus {self.held_out!r}; there are {', '.join(self.corpora)}")
         groups: dict[str, Group] = {}
         for name, corpus in self.corpora.items():
             for pair in _read(name, corpus, raw):
                 english, korean = clean(pair.english), clean(pair.korean)
-                if reason := self._unfit(english, korean):
+                if reason := self.unfit(english, korean):
                     removed[f"{name}: {reason}"] += 1
                     continue
                 group = groups.setdefault(normalise(english), Group(english, [], []))
@@ -130,7 +134,7 @@ class Translation:
                 group.origins.append(name)
         return groups
 
-    def _unfit(self, english: str, korean: str) -> str | None:
+    def unfit(self, english: str, korean: str) -> str | None:
         """Why a cleaned pair is not used."""
         if not english or not korean or english == korean:
             return "not translated" if english and english == korean else "an empty side"
@@ -175,7 +179,7 @@ def _row(key: str, group: Group) -> dict[str, Any]:
 def _everyday() -> Iterator[dict[str, Any]]:
     """The sentences written for this project. Every second one, from the second, is kept for testing alone."""
     text = files(__package__).joinpath("everyday.jsonl").read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(text.split("\n")[:-1]):
         row = json.loads(line)
         yield {
             "source": row["source"],
@@ -234,17 +238,21 @@ def _mostly(text: str, script: str) -> bool:
 # Readers: a corpus's folders become pairs
 
 
-def _read(name: str, corpus: dict[str, str], raw: dict[str, Path]) -> Iterator[Pair]:
-    if wrong := set(corpus) ^ {"format", "english", "korean"}:
+def _read(name: str, corpus: dict[str, Any], raw: dict[str, Path]) -> Iterator[Pair]:
+    optional = TABLE_KEYS if corpus.get("format") == "table" else ()
+    if wrong := set(corpus) - set(optional) ^ {"format", "english", "korean"}:
         raise UserError(f"corpora.{name}.{min(wrong)}: expected exactly the keys format, english and korean")
-    if corpus["format"] not in READERS:
-        raise UserError(
-            f"corpora.{name}.format: found {corpus['format']!r}, expected one of {', '.join(sorted(READERS))}"
-        )
+    if corpus["format"] not in (*READERS, "table"):
+        known = ", ".join(sorted([*READERS, "table"]))
+        raise UserError(f"corpora.{name}.format: found {corpus['format']!r}, expected one of {known}")
     for side in ("english", "korean"):
         if corpus[side] not in raw:
             raise UserError(f"corpora.{name}.{side}: no archive {corpus[side]!r}; there are {', '.join(sorted(raw))}")
-    read = READERS[corpus["format"]](raw[corpus["english"]], raw[corpus["korean"]])
+    sides = raw[corpus["english"]], raw[corpus["korean"]]
+    if corpus["format"] == "table":
+        read = _table_pairs(sides[0], corpus.get("columns"), corpus.get("dialect"))
+    else:
+        read = READERS[corpus["format"]](*sides)
     first = next(read, None)
     if first is None:
         raise UserError(f"corpora.{name}: no pair in {corpus['english']} and {corpus['korean']}")
@@ -376,18 +384,39 @@ def _line_pairs(english: Path, korean: Path) -> Iterator[Pair]:
 
 
 def _lines(folder: Path) -> list[str]:
+    return [line for _, line in read_lines(_only_file(folder))]
+
+
+def _only_file(folder: Path) -> Path:
     found = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
     if len(found) != 1:
         raise UserError(f"{folder}: {len(found)} files, expected one")
-    lines = []
-    for number, line in enumerate(found[0].read_bytes().splitlines(), 1):
-        try:
-            lines.append(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
+    return found[0]
+
+
+TABLE_KEYS = ("columns", "dialect")
+
+
+def _table_pairs(folder: Path, columns: list[Any] | None, dialect: dict[str, Any] | None) -> Iterator[Pair]:
+    """A user's own table: English and Korean in the two columns that a header names. Without a header, in the two
+    columns of lines parted by tabs; `columns` None: English first; [2, 1]: Korean first.
+    """
+    path = _only_file(folder)
+    if columns is not None and columns != [2, 1]:
+        if len(columns) != 2 or not all(isinstance(column, str) for column in columns):
+            raise UserError(f"columns: found {columns}, expected two names: of the English and of the Korean side")
+        for _, (english, korean) in read_table(path, columns, (), Dialect.of(path, dialect)):
+            yield Pair(english, korean)
+        return
+    for number, line in read_lines(path, Dialect.of(path, dialect).encoding):
+        cells = line.split("\t")
+        if not line:
+            continue
+        if len(cells) != 2:
             raise UserError(
-                f"{found[0].name}, line {number}, byte {error.start + 1}: 0x{line[error.start]:02x} is not UTF-8"
-            ) from None
-    return lines
+                f"{path.name}, line {number}: {len(cells)} columns parted by tabs, expected two, English and Korean"
+            )
+        yield Pair(*(cells if columns is None else cells[::-1]))
 
 
 READERS: dict[str, Callable[[Path, Path], Iterator[Pair]]] = {

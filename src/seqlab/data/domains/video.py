@@ -8,16 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from seqlab.artifacts import seed_of, write_tensors
-from seqlab.data.domains.base import (
-    SOURCE,
-    TARGET,
-    Meta,
-    Scaler,
-    find,
-    split_in_time,
-    split_of,
-    write_meta,
-)
+from seqlab.data.domains.base import Scaler, find, split_in_time, split_of, write_meta
+from seqlab.data.prepared import SOURCE, TARGET, Meta
 from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
@@ -77,7 +69,8 @@ class Video:
         mean, components = principal_components([source["train"], target["train"]], self.components)
         for name, splits in ((SOURCE, source), (TARGET, target)):
             projected = {split: [(one - mean) @ components.T for one in found] for split, found in splits.items()}
-            scaler = Scaler.fit(projected["train"])
+            # Pixels are between 0 and 1: what moves a millionth of that is rounding, whatever its own size.
+            scaler = Scaler.fit(projected["train"], level=1.0)
             for split, found in projected.items():
                 # A source is scored whole; nothing forecasts it.
                 scored = split != "train" and name == TARGET

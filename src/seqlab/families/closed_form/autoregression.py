@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numba import njit
 
+from seqlab.data.scale import FLAT
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.family import ClosedForm, check_source
@@ -262,7 +263,7 @@ def regress(moments: np.ndarray, channels: int) -> Regression:
     mean = moments[0, 1:] / count
     square = np.diag(moments)[1:]
     scatter = moments[1:, 1:] - count * np.outer(mean, mean)
-    moving = np.diag(scatter) > 1e-12 * square  # else the variance is rounding alone
+    moving = np.diag(scatter) > FLAT**2 * square  # else the variance is rounding alone
     scale = np.sqrt(np.where(moving, np.diag(scatter), 1))
     correlation = np.where(moving[:, None] & moving, scatter / np.outer(scale, scale), 0)
     y, z = slice(None, channels), slice(channels, None)
@@ -590,6 +591,14 @@ class VectorAutoregression(ClosedForm):
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         parts = [state[f"moments.{k}"] for k in range(len(state) - 1)]
         self._take(Moments(parts), int(state["order"].item()))
+
+    def flops(self, train: Sequences) -> float:
+        """p + 1 products of C by C numbers a position, and for each k up to p the normal equations of its 1 + k C
+        regressors, factored and solved: (1 + k C)³ / 3 multiplications and as many additions, (1 + k C)² C twice each.
+        """
+        channels, regressors = self.space.size, 1 + np.arange(self.order + 1) * self.space.size
+        moments = 2 * len(train.values) * (self.order + 1) * channels**2
+        return float(moments + np.sum(2 / 3 * regressors**3 + 4 * regressors**2 * channels))
 
     @property
     def parameters(self) -> int:

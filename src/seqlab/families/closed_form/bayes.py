@@ -42,7 +42,7 @@ class BayesClassifier:
         Raises UserError naming a class that has no sequence in either split, and what the family's own fit raises.
         """
         labels, held_out = _labels(train, "training", self.classes), _labels(valid, "validation", self.classes)
-        shared = self.factory()
+        shared = self.shared = self.factory()
         report: dict[str, Any] = {"all": shared.fit(train, valid, prior), "candidates": []}
         counts = np.bincount(labels, minlength=self.classes)
         self.log_prior = np.log(counts / counts.sum())
@@ -121,6 +121,14 @@ class BayesClassifier:
         """The classifier with what was saved."""
         self.load_state(dict(tensors))
         return self
+
+    def flops(self, train: Sequences) -> float | None:
+        """Those of all classes together and of each class, as `ClosedForm.flops` counts them."""
+        assert train.labels is not None  # which fitting checks
+        own = (train.subset(np.flatnonzero(train.labels == k)) for k in range(self.classes))
+        parts = [self.shared.flops(train), *(model.flops(data) for model, data in zip(self.models, own, strict=True))]
+        known = [part for part in parts if part is not None]
+        return sum(known) if len(known) == len(parts) else None
 
     @property
     def parameters(self) -> int:

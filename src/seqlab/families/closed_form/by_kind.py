@@ -59,6 +59,9 @@ class ByKind(ClosedForm):
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.model.load_state(state)
 
+    def flops(self, train: Sequences) -> float | None:
+        return self.model.flops(train)
+
     @property
     def parameters(self) -> int:
         return self.model.parameters

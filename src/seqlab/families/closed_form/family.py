@@ -103,6 +103,14 @@ class ClosedForm(ABC):
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take up what `state` returned."""
 
+    def flops(self, train: Sequences) -> float | None:
+        """Operations of estimating from `train`, by `fit`, what `fit` chose: by a formula, which the subclass states.
+
+        As of gradient families, validation and what was tried and not chosen are not counted. Where the arithmetic is
+        counting, an addition of integers is an operation. None: nobody has written the formula.
+        """
+        return None
+
     @property
     def parameters(self) -> int:
         """Free parameters that were estimated."""

@@ -218,6 +218,7 @@ class HiddenMarkov(ClosedForm):
     """
 
     counts: Counts
+    passed: int  # over the data, by the run of EM that was chosen
 
     # With a source K is its K, so that weights alone are left to choose.
     candidates = ("prior_weights",)
@@ -276,6 +277,7 @@ class HiddenMarkov(ClosedForm):
         candidates, ends = zip(*search, strict=True)
         best = int(np.argmax([end.score for end in ends]))
         self._take(Counts(*ends[best].statistics))
+        self.passed = ends[best].passes
         report = [candidate | _summary(end) for candidate, end in zip(candidates, ends, strict=True)]
         return {**report[best], "candidates": report}
 
@@ -377,6 +379,13 @@ class HiddenMarkov(ClosedForm):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self._take(Counts(**{name: np.array(state[name]) for name in Counts._fields}))
+
+    def flops(self, train: Sequences) -> float:
+        """For every symbol and pass three products with K by K numbers, 6 K² (forward, backward, and the moves from
+        state to state), and 8 K for what is observed and scaled. Starts on one block are not counted.
+        """
+        states = len(self.counts.start)
+        return float(self.passed * len(train.values) * (6 * states**2 + 8 * states))
 
     @property
     def parameters(self) -> int:

@@ -407,6 +407,7 @@ class LinearGaussian(ClosedForm):
     """
 
     statistics: Moments
+    passed: int  # over the data, by the run of EM that was chosen
 
     # With a source n is its n, so that weights alone are left to choose.
     candidates = ("prior_weights",)
@@ -449,6 +450,7 @@ class LinearGaussian(ClosedForm):
         candidates, ends = zip(*search, strict=True)
         best = int(np.argmax([end.score for end in ends]))
         self._take(Moments(*ends[best].statistics))
+        self.passed = ends[best].passes
         report = [
             candidate | {"passes": end.passes, "valid_log_prob": end.score}
             for candidate, end in zip(candidates, ends, strict=True)
@@ -543,6 +545,16 @@ class LinearGaussian(ClosedForm):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self._take(Moments(**{name: np.array(state[name]) for name in Moments._fields}))
+
+    def flops(self, train: Sequences) -> float:
+        """For every pass, of each step of each sequence the filter, 2 n² + 4 n C, the smoother, 2 n² + 2 n C, and the
+        moments, 2 (1 + 2 n)² + 2 (1 + n + C)²; and once for each step of the longest the covariances: the Riccati
+        recursion in Joseph's form, 8 n³ + 6 n² C + 4 n C² + C³, and the smoother's, 8 n³.
+        """
+        channels, n = self.model.output.shape
+        means = 4 * n**2 + 6 * n * channels + 2 * (1 + 2 * n) ** 2 + 2 * (1 + n + channels) ** 2
+        covariances = 16 * n**3 + 6 * n**2 * channels + 4 * n * channels**2 + channels**3
+        return float(self.passed * (len(train.values) * means + int(train.lengths.max()) * covariances))
 
     @property
     def parameters(self) -> int:

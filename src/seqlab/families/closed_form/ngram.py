@@ -598,6 +598,12 @@ class KneserNey(ClosedForm):
         self.weights = np.array(state["weights"])
         self._model = automaton(self.trie, self.weights)
 
+    def flops(self, train: Sequences) -> float:
+        """An addition for each symbol and length of n-gram; for each n-gram, a discount subtracted, a division and what
+        its context passes on times the shorter one's probability, a product and a sum; and its suffix's own count.
+        """
+        return float(len(train.values) * self.trie.order + 5 * np.count_nonzero(self.trie.counts))
+
     @property
     def parameters(self) -> int:
         """Adjusted counts above 0 and, for each layer, three discounts a length, and the mixing weights."""
@@ -713,6 +719,11 @@ class Bigram(ClosedForm):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.table = state["table"]
+
+    def flops(self, train: Sequences) -> float:
+        """An addition for each symbol, and for each cell of the table a product with κ, an addition to the count and a
+        division."""
+        return float(len(train.values) + 3 * self.table.size)
 
     @property
     def parameters(self) -> int:

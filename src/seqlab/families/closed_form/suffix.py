@@ -19,9 +19,10 @@ symbol alone, so that their counts are all 1 and their discounts need no table:
 The suffix link leads from a state to the longest context of the next shorter class.
 
 Unrolled over the members of a class longer than the longest of the next class, whose P be Q, this is 1/m + D (Q - 1/m)
-where w follows and D Q where it does not, D being the product of their D_k(1). So one probability a transition and one
-weight a state, of what a symbol that never followed takes from the next class, are all that a query needs: it walks
-down the links until there is a transition.
+where w follows and D Q where it does not, D being the product of their D_k(1). So a query walks down the links until
+there is a transition, and what that is worth follows from what the link's transition by the same symbol is worth: of
+every sixth state on the way down these are kept, of the others worked out. Positions of the text whose context occurs
+but once, two thirds of all states, are not kept at all, and so 11 to 12 bytes a symbol hold the model of a text.
 
 With a source as prior, the model is a mixture with the source's own: (1 - β) P(w|h) + β S(w|h), where S may have a
 source itself. Every text has an automaton of its own.
@@ -30,7 +31,8 @@ source itself. Every text has an automaton of its own.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -220,24 +222,62 @@ def _packed(
 
 # ------------------------------------------------------------------------------------------------ its probabilities
 
+BLOCK = 7  # log2 of the states that share one full-width number of their first transition
+WORD = 6  # log2 of the bits of a word
+# Probabilities are kept for states whose way down the links to the root is a multiple of so many: no others take more
+# steps than that to work out, and no text has a chain of links that would.
+PERIOD = 6
+# States with more transitions than this keep what is summed over these.
+FEW = 8
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """What a walk calls some ten times a symbol. Counting who holds each of a Text's arrays at every call would take as
+    long as the walk does: such a function only reads, and the caller holds them."""
+    return cast(Function, njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload, unused-ignore]
+
+
+# Without these the compiler mixes signed and unsigned numbers into floating-point ones.
+int64, float32 = cast(Callable[[Any], int], np.int64), cast(Callable[[Any], float], np.float32)
+
 
 class Text(NamedTuple):
-    """The model of one text: an automaton whose counts have become probabilities.
+    """The model of one text: an automaton whose counts have become probabilities, packed.
 
-    link, length, first, symbol, target: as in Automaton. probability: (transitions,) float32, P(symbol | the state's
-    longest context). missed: (states,) float32, the logarithm of what that context leaves of the probability after the
-    longest context of the next class, for a symbol that never followed; of the root, the logarithm of that symbol's
-    probability. off: (lengths + 1,), the sum of log D_k(1) over the lengths k up to each.
+    A context that occurs once is followed by what follows it in the text. So a state is either a position of the text,
+    of the contexts that end there and nowhere else, with number S + position; or one of S branching states, all others.
+    These are numbered along the transitions that lengthen a longest context by one symbol, of which each state has but
+    one that leads to it: the targets of such transitions are 2, 3, ... in order, and need not be kept. Nor need the
+    links of positions, which a walk carries along: the link after a step is found from the link before it.
+
+    values: (N,) the text. starts: bits of N + 1, where a sequence begins (and the end). states: (S + 1, 5), side by
+    side since they are read together: the link's lower and upper 16 bits, `first` less `base` of its block, length and
+    seen of Automaton. symbol: of each transition. marks: (words, 3) of 64 transitions: bits of whether they lengthen,
+    bits of whether their probability is kept, and how many of the one (lower half) and the other are set before.
+    target: of those that do not lengthen, in order. probability: of those kept, in order, float64, P(symbol | the
+    state's longest context h). wide: (words, 2) of 64 states: bits of whether they have more than FEW transitions, and
+    how many have before; for these total and backoff hold c(h) and λ(h). taken: (lengths, 4), D_k of counts 0 to 3 for
+    lengths k, the last row for all beyond. off: (lengths + 1,), the sum of log D_k(1) over the lengths k up to each.
+    sizes: of the alphabet, the automaton's states and its transitions.
     """
 
-    link: np.ndarray
-    length: np.ndarray
-    first: np.ndarray
+    values: np.ndarray
+    starts: np.ndarray
+    states: np.ndarray
+    base: np.ndarray
     symbol: np.ndarray
+    marks: np.ndarray
     target: np.ndarray
     probability: np.ndarray
-    missed: np.ndarray
+    wide: np.ndarray
+    total: np.ndarray
+    backoff: np.ndarray
+    taken: np.ndarray
     off: np.ndarray
+    sizes: np.ndarray
 
     @property
     def bytes(self) -> int:
@@ -255,14 +295,62 @@ def ngrams(automaton: Automaton) -> np.ndarray:
     return found
 
 
-def weigh(automaton: Automaton, size: int) -> Text:
-    """The Kneser-Ney model of a text over `size` symbols."""
+def weigh(automaton: Automaton, sequences: Sequences, size: int) -> Text:
+    """The Kneser-Ney model of a text over `size` symbols, whose automaton it is."""
     taken = np.array([discounts_of(*counts[:4].tolist()) for counts in ngrams(automaton)])
     off = np.concatenate([[0.0], np.cumsum(np.log(taken[1:, 1]))])
     link, length, seen, first, symbol, target = automaton
-    probability, missed = _weigh(link, length, seen, first, symbol, target, taken, off, size)
-    # Single precision is a relative error of 6e-8, and a query then reads a third less memory.
-    return Text(link, length, first, symbol, target, probability.astype(np.float32), missed.astype(np.float32), off)
+    probability, total, backoff = _weigh(link, length, seen, first, symbol, target, taken, off, size)
+    values, offsets = np.array(sequences.values, symbol.dtype), np.array(sequences.offsets, np.int64)
+    place = _places(values, offsets, link, length, first, symbol, target)
+    states = int(np.count_nonzero(place < 0))
+    order, place = _ordered(place, states, length, first, symbol, target)
+    # Of the branching states' transitions, one after the other.
+    degrees = first[order + 1] - first[order]
+    begins = np.concatenate([[0], np.cumsum(degrees)])
+    edges = np.repeat(first[order] - begins[:-1], degrees) + np.arange(begins[-1])
+    source = np.repeat(order, degrees)
+    long = (place[target[edges]] < states) & (length[target[edges]] == length[source] + 1)
+    kept = _chain(link)[source] % PERIOD == 0
+    base = begins[: states + 1 : 1 << BLOCK]
+    links = place[np.maximum(link[order], 0)]
+    rows = np.zeros((states + 1, 5), np.int64)
+    rows[:states, 0], rows[:states, 1] = links & 0xFFFF, links >> 16
+    rows[:, 2] = begins - np.repeat(base, 1 << BLOCK)[: states + 1]
+    rows[:states, 3], rows[:states, 4] = length[order], seen[order]
+    starts = np.zeros(len(values) + 1, bool)
+    starts[offsets] = True
+    (long_bits, long_before), (kept_bits, kept_before) = _counted(long), _counted(kept)
+    varied = np.flatnonzero((taken != taken[-1]).any(1))
+    return Text(
+        values,
+        _bits(starts),
+        # Two types and no more, since the kernels are compiled for each.
+        rows.astype(np.uint16 if rows.max() < 1 << 16 else np.uint32),
+        base.astype(np.int32),
+        symbol[edges],
+        np.stack([long_bits, kept_bits, long_before | kept_before << np.uint64(32)], 1),
+        place[target[edges][~long]].astype(np.int32),
+        probability[edges][kept],
+        np.stack(_counted(degrees > FEW), 1),
+        total[order][degrees > FEW].astype(np.int32),
+        backoff[order][degrees > FEW],
+        taken[: varied[-1] + 2] if len(varied) else taken[:1],
+        off,
+        np.array([size, len(link), len(symbol)]),
+    )
+
+
+def _bits(flags: np.ndarray) -> np.ndarray:
+    """(n,) bool -> uint64 words, the lowest bit first."""
+    packed = np.packbits(flags, bitorder="little")
+    return np.pad(packed, (0, -len(packed) % 8)).view(np.uint64)
+
+
+def _counted(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bits, and how many are set before each word."""
+    per_word = np.pad(flags, (0, -len(flags) % (1 << WORD))).reshape(-1, 1 << WORD).sum(1)
+    return _bits(flags), (np.cumsum(per_word) - per_word).astype(np.uint64)
 
 
 @njit(cache=True)
@@ -276,9 +364,12 @@ def _weigh(
     taken: np.ndarray,
     off: np.ndarray,
     size: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`probability` and `missed` of a Text; taken: (lengths + 1, 4), the discounts D_k of counts 0 to 3."""
-    probability, missed = np.empty(len(symbol)), np.zeros(len(link))
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P(symbol | the state's longest context h) of all transitions, and of each state c(h) and λ(h).
+
+    taken: (lengths + 1, 4), D_k of counts 0 to 3.
+    """
+    probability, totals, backoffs = np.empty(len(symbol)), np.zeros(len(link)), np.zeros(len(link))
     for state in range(len(link)):  # a state's link is shorter, so it comes first
         edges = range(first[state], first[state + 1])
         if len(edges) == 0:
@@ -289,20 +380,16 @@ def _weigh(
             total += c
             freed += taken[length[state] + 1, min(c, 3)]
         backoff = freed / total
-        if state == ROOT:
-            shorter = 0.0
-            missed[state] = math.log(backoff / size)
-        else:
-            shorter = off[length[state]] - off[length[link[state]] + 1]
-            missed[state] = math.log(backoff) + shorter
+        totals[state], backoffs[state] = total, backoff
+        shorter = 0.0 if state == ROOT else off[length[state]] - off[length[link[state]] + 1]
         for edge in edges:
             base = 1 / size
             if state != ROOT:
-                longest = probability[_edge(first, symbol, link[state], symbol[edge])]
+                longest = probability[_between(symbol, first[link[state]], first[link[state] + 1], symbol[edge])]
                 base = _shrunk(longest, 1 / len(edges), shorter)
             c = _count(length, seen, target[edge], length[state] + 1)
             probability[edge] = (c - taken[length[state] + 1, min(c, 3)]) / total + backoff * base
-    return probability, missed
+    return probability, totals, backoffs
 
 
 @njit(cache=True)
@@ -312,16 +399,62 @@ def _count(length: np.ndarray, seen: np.ndarray, state: int, of_length: int) -> 
 
 
 @njit(cache=True)
-def _shrunk(probability: float, share: float, log_weight: float) -> float:
-    """The mean of the longest context of the next class, by its weight, and of the symbols that follow, one share each:
-    P(w|h) of a shorter member h of a class."""
-    return share + math.exp(log_weight) * (probability - share)
+def _places(
+    values: np.ndarray,
+    offsets: np.ndarray,
+    link: np.ndarray,
+    length: np.ndarray,
+    first: np.ndarray,
+    symbol: np.ndarray,
+    target: np.ndarray,
+) -> np.ndarray:
+    """Where in the text each state's contexts end, or -1 where they do at several places or are empty."""
+    times, place = np.zeros(len(link), np.int64), np.full(len(link), -1)
+    for row in range(len(offsets) - 1):
+        state = BEGIN
+        for i in range(offsets[row], offsets[row + 1]):
+            state = target[_between(symbol, first[state], first[state + 1], values[i])]
+            times[state] += 1
+            place[state] = i
+    for state in range(len(link) - 1, 1, -1):  # longer ones first
+        times[link[state]] += times[state]
+        if times[state] != 1:
+            place[state] = -1
+    place[ROOT] = place[BEGIN] = -1
+    return place
 
 
 @njit(cache=True)
-def _edge(first: np.ndarray, symbol: np.ndarray, state: int, w: int) -> int:
-    """The transition of a state by w, or ABSENT."""
-    low, end = first[state], first[state + 1]
+def _ordered(
+    place: np.ndarray, states: int, length: np.ndarray, first: np.ndarray, symbol: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The branching states in their new order, and every state's number in a Text."""
+    order, number = np.empty(states, np.int64), place + states
+    order[0], order[1] = ROOT, BEGIN
+    number[ROOT], number[BEGIN] = ROOT, BEGIN
+    end = 2
+    for i in range(states):
+        state = order[i]
+        for edge in range(first[state], first[state + 1]):
+            found = target[edge]
+            if place[found] < 0 and length[found] == length[state] + 1:
+                order[end], number[found] = found, end
+                end += 1
+    return order, number
+
+
+@njit(cache=True)
+def _chain(link: np.ndarray) -> np.ndarray:
+    """How many links lead from each state to the root."""
+    steps = np.zeros(len(link), np.int64)
+    for state in range(1, len(link)):
+        steps[state] = steps[link[state]] + 1
+    return steps
+
+
+@kernel
+def _between(symbol: np.ndarray, low: int, end: int, w: int) -> int:
+    """The transition by w among those of a state, or ABSENT."""
     high = end
     while low < high:
         middle = (low + high) >> 1
@@ -332,85 +465,299 @@ def _edge(first: np.ndarray, symbol: np.ndarray, state: int, w: int) -> int:
     return low if low < end and symbol[low] == w else ABSENT
 
 
-@njit(cache=True)
-def _followed(text: Text, state: int, matched: int, edge: int) -> float:
-    """log P of the symbol of a transition after the member of a length of a class."""
-    probability = text.probability[edge]
-    if matched < text.length[state]:
-        link = text.link[state]
-        longest = text.probability[_edge(text.first, text.symbol, link, text.symbol[edge])]
-        share = 1 / (text.first[state + 1] - text.first[state])
-        return math.log(_shrunk(longest, share, text.off[matched + 1] - text.off[text.length[link] + 1]))
-    return math.log(probability)
+@kernel
+def _is_set(word: int, i: int) -> bool:
+    """Bit i of a word, i modulo its length."""
+    return bool((word >> np.uint64(i & 63)) & np.uint64(1))
 
 
-@njit(cache=True)
-def _missed(text: Text, state: int, matched: int) -> float:
-    """The logarithm of what the member of a length of a class leaves to a symbol that never followed."""
-    if matched == text.length[state]:
-        return text.missed[state]
-    if text.first[state] == text.first[state + 1]:  # nothing ever followed, so nothing is taken off
+@kernel
+def _below(word: int, i: int) -> int:
+    """How many bits of a word are set before bit i."""
+    x = word & ((np.uint64(1) << np.uint64(i & 63)) - np.uint64(1))
+    # Bits of pairs, of fours, of bytes, and the bytes' sum (Warren 2012, Hacker's Delight, section 5-1).
+    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@kernel
+def _starts(text: Text, i: int) -> bool:
+    """Whether a sequence begins at a position of the text."""
+    return _is_set(text.starts[i >> WORD], i)
+
+
+@kernel
+def _branching(text: Text) -> int:
+    """S."""
+    return len(text.states) - 1
+
+
+@kernel
+def _link(text: Text, state: int) -> int:
+    return int64(text.states[state, 0]) | int64(text.states[state, 1]) << 16
+
+
+@kernel
+def _first(text: Text, state: int) -> int:
+    return int64(text.base[state >> BLOCK]) + int64(text.states[state, 2])
+
+
+@kernel
+def _length(text: Text, state: int) -> int:
+    return int64(text.states[state, 3])
+
+
+@kernel
+def _edge(text: Text, state: int, w: int) -> int:
+    """The transition of a branching state by w, or ABSENT."""
+    return _between(text.symbol, _first(text, state), _first(text, state + 1), w)
+
+
+@kernel
+def _lengthens(text: Text, edge: int) -> bool:
+    return _is_set(text.marks[edge >> WORD, 0], edge)
+
+
+@kernel
+def _longer(text: Text, edge: int) -> int:
+    """The target of the next transition that lengthens, from this one on."""
+    word = edge >> WORD
+    return 2 + int64(text.marks[word, 2] & np.uint64(0xFFFFFFFF)) + _below(text.marks[word, 0], edge)
+
+
+@kernel
+def _kept(text: Text, edge: int) -> int:
+    """Where the probability of a transition is kept, or ABSENT."""
+    word = edge >> WORD
+    if not _is_set(text.marks[word, 1], edge):
+        return ABSENT
+    return int64(text.marks[word, 2] >> np.uint64(32)) + _below(text.marks[word, 1], edge)
+
+
+@kernel
+def _reached(text: Text, edge: int) -> int:
+    """The target of a transition of a branching state."""
+    longer = _longer(text, edge)
+    return longer if _lengthens(text, edge) else int64(text.target[edge - longer + 2])
+
+
+@kernel
+def _goes_on(text: Text, state: int) -> bool:
+    """Whether anything follows a position of the text."""
+    return not _starts(text, state - _branching(text) + 1)
+
+
+@kernel
+def _link_after(text: Text, link: int, edge: int, w: int, state: int) -> int:
+    """The link of the position `state`, which w led to, from the link before that step and its transition by w."""
+    while True:
+        found = _reached(text, edge)
+        if found != state:
+            return found
+        if link == ROOT:
+            return ROOT
+        link = _link(text, link)
+        edge = _edge(text, link, w)
+
+
+@kernel
+def _longest(text: Text, state: int, matched: int) -> bool:
+    """Whether the member of a length of a class is its longest: of a position that of the whole past, with $."""
+    if state < _branching(text):
+        return matched == _length(text, state)
+    begin = state - _branching(text) - matched + 2
+    return begin >= 0 and _starts(text, begin)
+
+
+@kernel
+def _taken(text: Text, length: int, c: int) -> float:
+    return text.taken[min(length, len(text.taken) - 1), min(c, 3)]
+
+
+@kernel
+def _shrunk(probability: float, share: float, log_weight: float) -> float:
+    """The mean of the longest context of the next class, by its weight, and of the symbols that follow, one share each:
+    P(w|h) of a shorter member h of a class."""
+    return share + math.exp(log_weight) * (probability - share)
+
+
+@kernel
+def _backoff(text: Text, state: int) -> tuple[int, float]:
+    """c(h) of the longest context h of a branching state, and λ(h)."""
+    word = text.wide[state >> WORD, 0]
+    if _is_set(word, state):
+        place = int64(text.wide[state >> WORD, 1]) + _below(word, state)
+        return int64(text.total[place]), text.backoff[place]
+    begin, end = _first(text, state), _first(text, state + 1)
+    longer, length = _longer(text, begin), _length(text, state) + 1
+    total, freed = 0, 0.0
+    for edge in range(begin, end):
+        c = 1
+        if _lengthens(text, edge):
+            c = int64(text.states[longer, 4])
+            longer += 1
+        total += c
+        freed += _taken(text, length, c)
+    return total, freed / total
+
+
+@kernel
+def _probability(text: Text, trail: np.ndarray, state: int, edge: int) -> float:
+    """P(w|h) of the longest context h of a branching state and its transition by w. trail: (PERIOD, 2) to write on."""
+    w, depth = text.symbol[edge], 0
+    place = _kept(text, edge)
+    while place == ABSENT:
+        trail[depth] = state, edge
+        depth += 1
+        state = _link(text, state)
+        edge = _edge(text, state, w)
+        place = _kept(text, edge)
+    found = text.probability[place]
+    link_length = _length(text, state)
+    while depth:
+        depth -= 1
+        state, edge = trail[depth]
+        share = 1 / (_first(text, state + 1) - _first(text, state))
+        total, backoff = _backoff(text, state)
+        c, length = 1, _length(text, state)
+        if _lengthens(text, edge):
+            c = int64(text.states[_longer(text, edge), 4])
+        base = _shrunk(found, share, text.off[length] - text.off[link_length + 1])
+        found = (c - _taken(text, length + 1, c)) / total + backoff * base
+        link_length = length
+    return found
+
+
+@kernel
+def _followed(text: Text, trail: np.ndarray, state: int, link: int, matched: int, edge: int) -> float:
+    """log P(w|h) of the member h of a length of a class of a branching state and its transition by w."""
+    # Single precision is a relative error of 6e-8.
+    if matched == _length(text, state):
+        return math.log(float32(_probability(text, trail, state, edge)))
+    longest = float32(_probability(text, trail, link, _edge(text, link, text.symbol[edge])))
+    share = 1 / (_first(text, state + 1) - _first(text, state))
+    return math.log(_shrunk(longest, share, text.off[matched + 1] - text.off[_length(text, link) + 1]))
+
+
+@kernel
+def _went_on(text: Text, trail: np.ndarray, state: int, link: int, matched: int, edge: int) -> float:
+    """The same after a position of the text, of what follows it there; edge: the link's, by that symbol."""
+    longest = _probability(text, trail, link, edge)
+    before = text.off[_length(text, link) + 1]
+    if not _longest(text, state, matched):
+        return math.log(_shrunk(float32(longest), 1.0, text.off[matched + 1] - before))
+    taken = _taken(text, matched + 1, 1)  # one symbol follows, once
+    return math.log(float32((1 - taken) + taken * _shrunk(longest, 1.0, text.off[matched] - before)))
+
+
+@kernel
+def _missed(text: Text, state: int, link: int, matched: int) -> float:
+    """The logarithm of what the member of a length of a class leaves, of the probability after the longest context of
+    the next class, to a symbol that never followed; of the root that symbol's probability."""
+    branching = state < _branching(text)
+    # Nothing ever followed, so nothing is taken off.
+    if _first(text, state) == _first(text, state + 1) if branching else not _goes_on(text, state):
         return 0.0
-    return text.off[matched + 1] - text.off[text.length[text.link[state]] + 1]
+    if state == ROOT:
+        return float32(math.log(_backoff(text, ROOT)[1] / text.sizes[0]))
+    next_length = _length(text, link) + 1
+    if not _longest(text, state, matched):
+        return text.off[matched + 1] - text.off[next_length]
+    freed = _backoff(text, state)[1] if branching else _taken(text, matched + 1, 1)
+    return float32(math.log(freed) + (text.off[matched] - text.off[next_length]))
 
 
-@njit(cache=True)
-def _query(text: Text, state: int, matched: int, w: int) -> tuple[float, int, int]:
-    """log P(w | past), and the class and length of the longest suffix of the past with w after it.
+@kernel
+def _query(text: Text, trail: np.ndarray, state: int, link: int, matched: int, w: int) -> tuple[float, int, int, int]:
+    """log P(w | past); and the class, its link and the length of the longest suffix of the past with w after it.
 
-    `state` and `matched` are those of the past; they begin as BEGIN and 1.
+    `state`, `link` and `matched` are those of the past; they begin as BEGIN, ROOT and 1.
     """
-    edge = _edge(text.first, text.symbol, state, w)
-    if edge != ABSENT:
-        return _followed(text, state, matched, edge), text.target[edge], matched + 1
-    log_p = _missed(text, state, matched)
+    if state < _branching(text):
+        edge = _edge(text, state, w)
+        if edge != ABSENT:
+            return _step(text, state, link, edge, w, _followed(text, trail, state, link, matched, edge), matched + 1)
+    elif _goes_on(text, state) and text.values[state - _branching(text) + 1] == w:
+        below = _edge(text, link, w)
+        log_p = _went_on(text, trail, state, link, matched, below)
+        return log_p, state + 1, _link_after(text, link, below, w, state + 1), matched + 1
+    log_p, edge = _missed(text, state, link, matched), ABSENT
     while edge == ABSENT:
         if state == ROOT:
-            return log_p, ROOT, 0
-        state = text.link[state]
-        edge = _edge(text.first, text.symbol, state, w)
+            return log_p, ROOT, ROOT, 0
+        state = link
+        link = _link(text, state)
+        edge = _edge(text, state, w)
         if edge == ABSENT:
-            log_p += text.missed[state]
-    return log_p + math.log(text.probability[edge]), text.target[edge], text.length[state] + 1
+            log_p += _missed(text, state, link, _length(text, state))
+    log_p += math.log(float32(_probability(text, trail, state, edge)))
+    return _step(text, state, link, edge, w, log_p, _length(text, state) + 1)
+
+
+@kernel
+def _step(
+    text: Text, state: int, link: int, edge: int, w: int, log_p: float, matched: int
+) -> tuple[float, int, int, int]:
+    """What `_query` returns, by a transition of a branching state."""
+    found = _reached(text, edge)
+    if found < _branching(text):
+        return log_p, found, _link(text, found), matched
+    after = ROOT if state == ROOT else _link_after(text, link, _edge(text, link, w), w, found)
+    return log_p, found, after, matched
 
 
 @njit(cache=True)
 def _score(text: Text, values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log P(x_t | x_<t) at every position of ragged sequences, and the length of the longest suffix of each past."""
     out, known = np.empty(len(values)), np.empty(len(values), np.int32)
+    trail = np.empty((PERIOD, 2), np.int64)
     for row in range(len(offsets) - 1):
-        state, matched = BEGIN, 1
+        state, link, matched = BEGIN, ROOT, 1
         for i in range(offsets[row], offsets[row + 1]):
             known[i] = matched
-            out[i], state, matched = _query(text, state, matched, values[i])
+            out[i], state, link, matched = _query(text, trail, state, link, matched, values[i])
     return out, known
 
 
 @njit(cache=True)
-def _advance(text: Text, states: np.ndarray, matched: np.ndarray, symbols: np.ndarray) -> None:
-    """Move (B,) pasts on by a symbol each."""
-    for row in range(len(states)):
-        _, states[row], matched[row] = _query(text, states[row], matched[row], symbols[row])
+def _advance(text: Text, pasts: np.ndarray, symbols: np.ndarray) -> None:
+    """Move pasts (B, 3) on by a symbol each."""
+    trail = np.empty((PERIOD, 2), np.int64)
+    for row in range(len(pasts)):
+        state, link, matched = pasts[row]
+        _, pasts[row, 0], pasts[row, 1], pasts[row, 2] = _query(text, trail, state, link, matched, symbols[row])
 
 
 UNSET = 1.0  # no logarithm of a probability
 
 
 @njit(cache=True)
-def _fill(text: Text, states: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
+def _fill(text: Text, pasts: np.ndarray, out: np.ndarray) -> None:
     """Write log P(. | past) of all V symbols to out (B, V), from the longest suffix to the empty one."""
     out[:] = UNSET
-    for row in range(len(states)):
-        state, matched, missed = states[row], lengths[row], 0.0
+    trail = np.empty((PERIOD, 2), np.int64)
+    for row in range(len(pasts)):
+        state, link, matched = pasts[row]
+        missed = 0.0
         while True:
-            for edge in range(text.first[state], text.first[state + 1]):
-                if out[row, text.symbol[edge]] == UNSET:
-                    out[row, text.symbol[edge]] = missed + _followed(text, state, matched, edge)
-            missed += _missed(text, state, matched)
+            if state < _branching(text):
+                for edge in range(_first(text, state), _first(text, state + 1)):
+                    w = text.symbol[edge]
+                    if out[row, w] == UNSET:
+                        out[row, w] = missed + _followed(text, trail, state, link, matched, edge)
+            elif _goes_on(text, state):
+                w = text.values[state - _branching(text) + 1]
+                if out[row, w] == UNSET:
+                    below = _edge(text, link, w)
+                    out[row, w] = missed + _went_on(text, trail, state, link, matched, below)
+            missed += _missed(text, state, link, matched)
             if state == ROOT:
                 break
-            state = text.link[state]
-            matched = text.length[state]
+            state = link
+            link = _link(text, state)
+            matched = _length(text, state)
         for w in range(out.shape[1]):
             if out[row, w] == UNSET:
                 out[row, w] = missed
@@ -448,7 +795,7 @@ class SuffixModel(ClosedForm):
         if not scored.any() and len(mixings) > 1:
             raise UserError("validation split: no scored position; the mixing of the source is chosen on it")
         automaton = build(train, self.space.size)
-        own = weigh(automaton, self.space.size)
+        own = weigh(automaton, train, self.space.size)
         after_own, known = _evaluate(own, valid, self.space.size)
         after_source = prior.score(valid) if prior is not None and any(mixings) else after_own
         candidates: list[dict[str, Any]] = []
@@ -463,8 +810,8 @@ class SuffixModel(ClosedForm):
         return {
             "mixing": chosen,
             "candidates": candidates,
-            "states": len(own.link),
-            "transitions": len(own.target),
+            "states": len(automaton.link),
+            "transitions": len(automaton.target),
             "bytes": own.bytes,
             "bytes_a_symbol": own.bytes / len(train.values),
             "growth": _growth(automaton, known[scored], _past(valid)[scored]),
@@ -506,11 +853,11 @@ class SuffixModel(ClosedForm):
         pasts = self._begin(batch)
         for t in range(prefix.shape[1]):
             rows = np.flatnonzero(known > t)
-            moved = [(states[rows], lengths[rows]) for states, lengths in pasts]
+            moved = [past[rows] for past in pasts]
             self._advance(moved, prefix[rows, t])
-            for (states, lengths), (after, after_lengths) in zip(pasts, moved, strict=True):
-                states[rows], lengths[rows] = after, after_lengths
-        pasts = [(np.repeat(states, samples), np.repeat(lengths, samples)) for states, lengths in pasts]
+            for past, after in zip(pasts, moved, strict=True):
+                past[rows] = after
+        pasts = [np.repeat(past, samples, 0) for past in pasts]
         uniform = np.random.default_rng(seed).random((batch * samples, steps))
         paths = np.empty((batch * samples, steps), np.int64)
         for step in range(steps):
@@ -521,19 +868,19 @@ class SuffixModel(ClosedForm):
             self._advance(pasts, paths[:, step])
         return paths.reshape(batch, samples, steps)
 
-    def _begin(self, batch: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Empty pasts: the class and the length of each one's longest suffix, two of (B,) for each text."""
-        return [(np.full(batch, np.int32(BEGIN)), np.ones(batch, np.int32)) for _ in self.texts]
+    def _begin(self, batch: int) -> list[np.ndarray]:
+        """Empty pasts, (B, 3) for each text: class, its link, and length of each one's longest suffix."""
+        return [np.tile(np.array([BEGIN, ROOT, 1]), (batch, 1)) for _ in self.texts]
 
-    def _advance(self, pasts: list[tuple[np.ndarray, np.ndarray]], symbols: np.ndarray) -> None:
-        for text, (states, lengths) in zip(self.texts, pasts, strict=True):
-            _advance(text, states, lengths, np.array(symbols, np.int64))
+    def _advance(self, pasts: list[np.ndarray], symbols: np.ndarray) -> None:
+        for text, past in zip(self.texts, pasts, strict=True):
+            _advance(text, past, np.array(symbols, np.int64))
 
-    def _after(self, pasts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    def _after(self, pasts: list[np.ndarray]) -> np.ndarray:
         """log P(. | past): (B, V)."""
-        parts = [np.empty((len(pasts[0][0]), self.space.size)) for _ in self.texts]
-        for text, (states, lengths), part in zip(self.texts, pasts, parts, strict=True):
-            _fill(text, states, lengths, part)
+        parts = [np.empty((len(past), self.space.size)) for past in pasts]
+        for text, past, part in zip(self.texts, pasts, parts, strict=True):
+            _fill(text, past, part)
         return self._joint(parts)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -548,10 +895,15 @@ class SuffixModel(ClosedForm):
             for i in range(len(self.weights))
         ]
 
+    def flops(self, train: Sequences) -> float:
+        """A symbol makes at most two states and three transitions (Blumer et al. 1985): an operation to make each, and
+        one to give it its share of probability."""
+        return 10.0 * len(train.values)
+
     @property
     def parameters(self) -> int:
         """Counts of the transitions and, for each text, three discounts a length, and the mixings."""
-        return sum(len(text.target) + 3 * (len(text.off) - 1) for text in self.texts) + len(self.texts) - 1
+        return sum(int(text.sizes[2]) + 3 * (len(text.off) - 1) for text in self.texts) + len(self.texts) - 1
 
 
 def _mixed(source: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:

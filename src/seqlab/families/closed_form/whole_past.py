@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numba import njit
 
+from seqlab.data.scale import standardisation
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.family import ClosedForm, check_source
@@ -189,9 +190,7 @@ class WholePast(ClosedForm):
             raise UserError("training split: no steps; a regression needs at least one")
         _standardised(valid, "validation")
         own = Evidence(values, np.array(train.offsets, np.int64), np.ones(len(train)))
-        mean, deviation = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-        # A channel that never moves has no unit of its own; rounding leaves it a deviation above 0.
-        scale = np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
+        mean, scale = standardisation(values.astype(np.float64, copy=False))
         weights = [0.0] if prior is None else self.prior_weights
         held_out = [batch for _, batch in valid.batches(BATCH_STEPS) if batch.scored.any()]
         if not held_out and len(weights) * len(self.ridges) * len(self.supports) > 1:
@@ -312,6 +311,13 @@ class WholePast(ClosedForm):
         self.evidence = Evidence(*(np.array(state[name]) for name in Evidence._fields))
         self.regressions = Regressions(*(np.array(state[name]) for name in Regressions._fields))
 
+    def flops(self, train: Sequences) -> float:
+        """With n = 1 + T C: of each sequence the products of its own 1 + t C numbers, (1 + t C)² twice; a factor of n
+        by n numbers, n³ / 3; and from it the coefficients of all steps by substitution, n³ / 3."""
+        lengths = np.minimum(train.lengths, self.reach)
+        size = 1 + self.reach * self.space.size
+        return float(2 * np.sum((1.0 + lengths * self.space.size) ** 2) + 2 / 3 * size**3)
+
     @property
     def parameters(self) -> int:
         """Coefficients and covariances of all steps."""
@@ -322,7 +328,7 @@ class WholePast(ClosedForm):
 
 def _standardised(sequences: Sequences, split: str) -> np.ndarray:
     """(N, C) float32, each sequence in its own units. Raises UserError naming a number that is not finite."""
-    values = np.asarray(sequences.values, np.float32)
+    values = np.asarray(sequences.values)
     for i, step, channel in _not_finite(values, sequences.offsets):
         found = sequences[i][step, channel]
         raise UserError(
@@ -337,7 +343,7 @@ def _standardised(sequences: Sequences, split: str) -> np.ndarray:
                 f"{split} split: sequence {i}, channel {channel}: centre {sequences.centre[i, channel]}, scale "
                 f"{sequences.scale[i, channel]}; expected finite numbers and a scale above 0"
             )
-    return values
+    return values.astype(np.float32, copy=False)
 
 
 def _not_finite(values: np.ndarray, offsets: np.ndarray) -> list[tuple[int, int, int]]:

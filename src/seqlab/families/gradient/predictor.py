@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from seqlab.errors import UserError
+from seqlab.families.gradient.device import chosen
 from seqlab.families.gradient.model import GradientFamily
 from seqlab.settings import TrainerSettings
+from seqlab.threads import pin
 
 Precision = Literal["fp32", "bf16"]
 
@@ -91,6 +93,5 @@ def predictor(model: GradientFamily, tensors: Mapping[str, np.ndarray], trainer:
     if wrong:
         raise UserError(f"saved tensors do not fit {type(model).__name__}: {', '.join(wrong)}")
     model.load_state_dict({name: torch.from_numpy(part) for name, part in found.items()})
-    torch.set_num_threads(trainer.threads)
-    on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
-    return TorchPredictor(model, "cuda" if on_gpu else "cpu", "bf16" if trainer.precision == "bf16-mixed" else "fp32")
+    pin(trainer.threads)
+    return TorchPredictor(model, chosen(trainer), "bf16" if trainer.precision == "bf16-mixed" else "fp32")

@@ -24,20 +24,21 @@ class Recurrent(GradientFamily):
 
     A cell's state is a tuple of (B, H) tensors, the first of which is also its output.
 
-    truncation: back-propagation through time stops after this many steps at most (at multiples of it, counted from a
-    sequence's start); None for full back-propagation. dropout: of each layer's inputs and of the last outputs, never of
-    the recurrence (Zaremba, Sutskever and Vinyals 2014).
-
-    state_parts: how many tensors a cell's state has. stack: makes the module, as torch.nn.RNN, LSTM and GRU do.
+    hidden_size: H, the width of embedding and state. layers: how many are stacked. truncation: back-propagation through
+    time stops after this many steps at most (at multiples of it, counted from a sequence's start); None for full
+    back-propagation. dropout: of each layer's inputs and of the last outputs, never of the recurrence (Zaremba,
+    Sutskever and Vinyals 2014).
     """
+
+    # What a subclass says of its cell: torch's module of it, and how many tensors its state has.
+    torch_stack: Callable[..., nn.RNNBase]
+    state_parts: int
 
     def __init__(
         self,
         space: Space,
         classes: int | None,
         *,
-        stack: Callable[..., nn.RNNBase],
-        state_parts: int,
         hidden_size: int,
         layers: int,
         dropout: float,
@@ -45,11 +46,15 @@ class Recurrent(GradientFamily):
         density: Density,
     ):
         super().__init__(space, classes, width=hidden_size, density=density)
-        self.state_parts, self.dropout, self.truncation = state_parts, dropout, truncation
+        self.dropout, self.truncation = dropout, truncation
         between = dropout if layers > 1 else 0.0  # torch warns where there is no layer between two
-        self.stack = stack(hidden_size, hidden_size, layers, dropout=between)
+        self.stack = self.torch_stack(hidden_size, hidden_size, layers, dropout=between)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Beside torch's own start: each gate's recurrent weights are orthogonal."""
         for _, weight_hh, *_ in self.stack.all_weights:
-            for gate in weight_hh.split(hidden_size):
+            for gate in weight_hh.split(self.width):
                 nn.init.orthogonal_(gate)
 
     @staticmethod

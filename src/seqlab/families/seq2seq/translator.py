@@ -16,9 +16,11 @@ from torch import Tensor
 from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
 from seqlab.families.base import Use
+from seqlab.families.gradient.device import chosen
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
 from seqlab.settings import Decoding, Register
+from seqlab.threads import pin
 
 # A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.
 LONGEST = 400  # characters
@@ -142,7 +144,6 @@ def translator(model: Seq2Seq, tensors: Mapping[str, np.ndarray], folder: Path, 
     if wrong:
         raise UserError(f"saved tensors do not fit {type(model).__name__}: {', '.join(wrong)}")
     model.load_state_dict({name: torch.from_numpy(part) for name, part in found.items()})
-    torch.set_num_threads(trainer.threads)
-    on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if on_gpu else "cpu")
+    pin(trainer.threads)
+    device = chosen(trainer)
     return Translator(model.to(device).eval(), vocabulary, device, trainer.precision == "bf16-mixed", use.decoding)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from seqlab.data.pairs import TESTS, TextPairs
+from seqlab.data.pairs import TextPairs, tests_of
 from seqlab.evaluation import translation
 from seqlab.evaluation.controls import WordForWord
 from seqlab.evaluation.scores import Scores
@@ -19,7 +19,7 @@ def controls(test: Test) -> Mapping[str, Scores]:
     }
     scorers = translation.Scorers.of(test.settings.tokenize)
     found: dict[str, Scores] = {}
-    for table, file in TESTS.items():
+    for table, file in tests_of(test.prepared.meta).items():
         pairs = test.first(TextPairs.load(test.prepared.folder / f"pairs/{file}.jsonl"))
         for name, translate in systems.items():
             made = translation.scores(table, translate(pairs.sources), pairs, scorers)

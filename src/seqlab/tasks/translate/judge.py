@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from seqlab.data.pairs import TESTS, TextPairs
+from seqlab.data.pairs import TextPairs, tests_of
 from seqlab.evaluation import translation
 from seqlab.evaluation.scores import Scores
 from seqlab.tasks.judging import Judged, JudgedTask, Shown, Test
@@ -18,7 +18,7 @@ class Judge(JudgedTask):
     def judge(self, model: Any, test: Test) -> Judged:
         scorers = translation.Scorers.of(test.settings.tokenize)
         scores, speeds, texts = Scores(), {}, {}
-        for table, file in TESTS.items():
+        for table, file in tests_of(test.prepared.meta).items():
             pairs = test.first(TextPairs.load(test.prepared.folder / f"pairs/{file}.jsonl"))
             asked = model.in_register(test.settings.registers[table])
             began = time.perf_counter()

@@ -40,6 +40,8 @@ def markdown(
     first = {(cell.family, cell.strategy): cell for cell in sorted(cells, key=lambda cell: -cell.seed)}
     parts = [f"# {domain}\n"]
     for task in TESTS:
+        if task not in settings.headline:
+            continue
         metric = settings.headline[task]
         ranked = sorted(
             (cell for cell in first.values() if (task, metric) in metrics.names_of(cell.scores)),

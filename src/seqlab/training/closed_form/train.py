@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from seqlab.cost import Cost, peak_memory_mb, product_rate
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import TrainerSettings
-from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.threads import pin
 from seqlab.training.job import Job
 from seqlab.training.task import trained_task
 from seqlab.training.trained import Trained
@@ -29,6 +30,7 @@ def train(job: Job) -> Trained:
     """
     recipe, train, valid = job.recipe, job.train, job.valid
     assert isinstance(train, Sequences)
+    pin(job.trainer.threads)
     for name, data in (("training", train), ("validation", valid)):
         if not len(data):
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
@@ -44,14 +46,23 @@ def train(job: Job) -> Trained:
     began = time.perf_counter()
     report = model.fit(train, valid, prior)
     seconds = time.perf_counter() - began
+    flops = model.flops(train)
+    pace = (flops or 0.0) / seconds
     return Trained(
         tensors=model.state(),
         report=report,
         validation=trained_task(job.task).validation_loss(model, valid),
         parameters=model.parameters,
         steps=0,
-        flops=None,
-        cost=Cost(seconds, len(train) / seconds, int(train.offsets[-1]) / seconds, peak_memory_mb()),
+        flops=flops,
+        cost=Cost(
+            seconds=seconds,
+            sequences_per_second=len(train) / seconds,
+            symbols_per_second=int(train.offsets[-1]) / seconds,
+            peak_memory_mb=peak_memory_mb(),
+            flops_per_second=pace,
+            product_share=pace / product_rate(),
+        ),
     )
 
 

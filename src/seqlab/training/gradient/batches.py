@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from seqlab.data.sequences import Batch, Data, buckets
 
 
 class TensorBatch(NamedTuple):
-    """A `seqlab.data.sequences.Batch` as tensors."""
+    """A `seqlab.data.sequences.Batch` as tensors. idle: stands where a rank has no row, and must not count."""
 
     x: Tensor
     mask: Tensor
@@ -22,16 +23,18 @@ class TensorBatch(NamedTuple):
     labels: Tensor | None
     source: Tensor | None = None
     marks: Tensor | None = None
+    idle: bool = False
 
     @classmethod
-    def of(cls, batch: Batch, multiple: int = 1) -> TensorBatch:
+    def of(cls, batch: Batch, multiple: int = 1, idle: bool = False) -> TensorBatch:
         """Share the arrays' memory; with `multiple`, T is padded up to a multiple of it."""
         parts = (batch.x, batch.mask, batch.scored, batch.source, batch.marks)
         x, mask, scored, source, marks = (None if a is None else torch.from_numpy(widened(a, multiple)) for a in parts)
         assert x is not None
         assert mask is not None
         assert scored is not None
-        return cls(x, mask, scored, None if batch.labels is None else torch.from_numpy(batch.labels), source, marks)
+        labels = None if batch.labels is None else torch.from_numpy(batch.labels)
+        return cls(x, mask, scored, labels, source, marks, idle)
 
     def cut(self, length: int, source_length: int) -> TensorBatch:
         """The first positions alone."""
@@ -48,15 +51,27 @@ def widened(a: np.ndarray, multiple: int) -> np.ndarray:
     return np.pad(a, ((0, 0), (0, extra)) + ((0, 0),) * (a.ndim - 2)) if extra else a
 
 
+def shared(batch: Batch, rank: int, ranks: int) -> Batch:
+    """The rows of one of several ranks, every so many-th, without the padding that none of them needs. A rank without
+    any has the first row."""
+    if ranks == 1:
+        return batch
+    rows = np.arange(rank if rank < len(batch.x) else 0, len(batch.x), ranks)
+    width = int(batch.mask[rows].sum(1).max(initial=0))
+    x, mask, scored = (part[rows, :width] for part in (batch.x, batch.mask, batch.scored))
+    labels = None if batch.labels is None else batch.labels[rows]
+    if batch.source is None:
+        return Batch(x, mask, scored, labels)
+    return Batch(x, mask, scored, labels, batch.source[rows, : int((batch.source[rows] != 0).sum(1).max(initial=0))])
+
+
 class Stream(IterableDataset[TensorBatch]):
     """Epoch after epoch without end, each in its own order; `start` at any step without reading what came before.
 
-    The permutation of an epoch is a function of (seed, epoch), and the noise of a batch one of (seed, its number). Of
-    the endless list of batches, step s of a rank is number s * ranks + rank: so a resumed training repeats and loses
-    nothing, and the ranks share the work evenly.
+    The permutation of an epoch is a function of (seed, epoch), and the noise of a batch one of (seed, step). Of each
+    batch every rank has a share of the rows, so that what is trained on does not depend on the number of devices.
 
-    tokens: positions in the batches of all ranks together, padding included, so that what a learning rate means does
-    not depend on the number of devices.
+    tokens: positions in a batch, of all ranks together, padding included.
     """
 
     def __init__(self, data: Data, tokens: int, seed: int, multiple: int = 1):
@@ -65,22 +80,20 @@ class Stream(IterableDataset[TensorBatch]):
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of one epoch, as indices of sequences; every epoch has the same number of batches."""
-        rng = np.random.default_rng((self.seed, number))
-        return buckets(self.data.sizes, max(1, self.tokens // self.ranks), rng)
+        return buckets(self.data.sizes, self.tokens, np.random.default_rng((self.seed, number)))
 
     def __iter__(self) -> Iterator[TensorBatch]:
         current, batches = 0, self.epoch(0)
-        place = self.start * self.ranks + self.rank
-        while True:
-            number, i = divmod(place, len(batches))
+        for step in count(self.start):
+            number, i = divmod(step, len(batches))
             if number != current:
                 current, batches = number, self.epoch(number)
-            yield TensorBatch.of(self.data.batch(batches[i], (self.seed, place)), self.multiple)
-            place += self.ranks
+            whole = self.data.batch(batches[i], (self.seed, step))
+            yield TensorBatch.of(shared(whole, self.rank, self.ranks), self.multiple, self.rank >= len(whole.x))
 
     def seen(self, steps: int) -> tuple[int, int, int]:
-        """Sequences, positions and, beside these, padding that all ranks together have read after `steps` steps."""
-        epochs, rest = divmod(steps * self.ranks, len(self.epoch(0)))
+        """Sequences, positions and, beside these, padding of the batches of `steps` steps."""
+        epochs, rest = divmod(steps, len(self.epoch(0)))
         part = np.concatenate([np.zeros(0, np.int64), *self.epoch(epochs)[:rest]])
         lengths = self.data.lengths
         positions = int(epochs * lengths.sum() + lengths[part].sum())

@@ -6,26 +6,30 @@ import logging
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
+from seqlab.cost import Cost
 from seqlab.data.sequences import Data
 from seqlab.errors import UserError
+from seqlab.families.gradient import device as devices
 from seqlab.settings import Budget, Optimizer, TrainerSettings
-from seqlab.training.cost import Cost, peak_memory_mb
+from seqlab.threads import pin
 from seqlab.training.gradient.batches import Stream, validation_batches
-from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation
+from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation, usable
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.loss import LossFunction, TaskLoss
 from seqlab.training.gradient.module import Module
 from seqlab.training.gradient.tuning import Tuning
+from seqlab.training.interruption import noted
 from seqlab.training.job import Log
 from seqlab.training.resume import Checkpoint, writing
 
@@ -80,11 +84,12 @@ def fit(
     determinism and the global random generators are set for the whole process. tuning: which parameters are trained
     when; None: all, always. training_loss: what is trained on, where that is not the task's own loss.
 
+    Raises Interrupted after the step in which a signal asks the process to end, with a checkpoint of that step.
     Raises UserError when the training diverges, another process trains in `checkpoint`, the data are empty or lack
     labels, or there is no such device.
     """
     check(loss, train, valid, budget, trainer)
-    torch.set_num_threads(trainer.threads)
+    pin(trainer.threads)
     stream = Stream(train, budget.tokens, seed, COMPILED_MULTIPLE if trainer.compile else 1)
     share = int(VALIDATION_SHARE * budget.steps * budget.tokens / budget.evaluations)
     validated = {round(k * budget.steps / budget.evaluations) for k in range(1, budget.evaluations + 1)}
@@ -92,8 +97,8 @@ def fit(
         valid, validation_batches(valid, budget.tokens, share, seed), validated, checkpoint.folder, log
     )
     resumable = checkpoint.folder / "resume.ckpt"
-    checkpoints = Checkpoints(resumable, checkpoint.seconds, seed, stream)
-    with quiet_lightning():
+    with quiet_lightning(), noted("the same command begins anew") as request:
+        checkpoints = Checkpoints(resumable, checkpoint.seconds, seed, stream, request)
         loop = build_trainer(trainer, budget.steps, [validation, checkpoints, Progressing(stream)])
         stream.rank, stream.ranks = loop.global_rank, loop.world_size
         flops = train_flops(model, training_loss or loss, stream, budget.steps, tuning)
@@ -102,13 +107,14 @@ def fit(
         torch.manual_seed(seed + loop.global_rank)
         module = Module(model.train(), loss, optimizer, budget.steps, trainer.compile, tuning, training_loss)
         device = loop.strategy.root_device
+        devices.claim(device)
         on_gpu = device.type == "cuda"
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats(device)
         # A generator of its own, since a loader draws a seed that would shift the model's draws.
         loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
         with writing(checkpoint.folder) if loop.is_global_zero else nullcontext():
-            loop.fit(module, loader, ckpt_path=resumable if resumable.exists() else None, weights_only=True)
+            resumed = usable(resumable, module, [validation, checkpoints], loop.is_global_zero)
+            with suppress(SIGTERMException):  # of a signal before the first step, which `request` knows of too
+                loop.fit(module, loader, ckpt_path=resumed, weights_only=True)
     model.load_state_dict(validation.best)
     sequences, positions, padding = stream.seen(budget.steps)
     report = FitReport(
@@ -122,11 +128,15 @@ def fit(
         curves=validation.curves,
     )
     seconds = checkpoints.spent - validation.seconds
+    memory = devices.peak_memory_mb(device)  # before a product is timed, which takes some itself
+    rate = devices.product_rate(device, torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32)
     cost = Cost(
         seconds=checkpoints.spent,
         sequences_per_second=sequences / seconds,
         symbols_per_second=positions / seconds,
-        peak_memory_mb=torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else peak_memory_mb(),
+        peak_memory_mb=memory,
+        flops_per_second=flops / seconds,
+        product_share=flops / seconds / (rate * stream.ranks),
     )
     return report, cost
 
@@ -163,8 +173,7 @@ def check(loss: TaskLoss, train: Data, valid: Data, budget: Budget, settings: Tr
             raise UserError(f"{name} set: it is empty, expected at least one sequence")
         if loss.labelled and data.labels is None:
             raise UserError(f"{name} set: it has no labels, expected a class for each sequence")
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator: 'gpu', but torch finds no CUDA device; expected one, or trainer=cpu")
+    devices.check(settings)
 
 
 @contextmanager

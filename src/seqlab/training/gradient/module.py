@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import TensorBatch
-from seqlab.training.gradient.loss import LossFunction
+from seqlab.training.gradient.loss import Loss, LossFunction
 from seqlab.training.gradient.optim import build_optimizer, build_schedule
 from seqlab.training.gradient.tuning import Tuning
 
@@ -44,7 +44,16 @@ class Module(LightningModule):
 
     def training_step(self, batch: TensorBatch, batch_idx: int) -> dict[str, Tensor]:
         loss = self.training_loss(self.model, batch)
-        return {"loss": loss.mean, "total": loss.total.detach(), "number": loss.number}
+        if batch.idle:
+            loss = Loss(0 * loss.total, 0 * loss.number)
+        return {"loss": self.mean(loss), "total": loss.total.detach(), "number": loss.number}
+
+    def mean(self, loss: Loss) -> Tensor:
+        """Whose gradient, a mean over ranks in itself, is that of the whole batch's mean."""
+        ranks = self.trainer.world_size
+        if ranks == 1:
+            return loss.mean
+        return loss._replace(number=self.trainer.strategy.reduce(loss.number.clone(), reduce_op="sum")).mean * ranks
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         self.norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.clip)

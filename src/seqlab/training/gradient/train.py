@@ -12,6 +12,7 @@ from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.families.gradient.ends import VectorEnds
 from seqlab.settings import named
+from seqlab.threads import pin
 from seqlab.training.gradient.fit import fit
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.transfer import begin
@@ -25,6 +26,7 @@ TOKENS = 1 << 16  # positions in a batch while the training split is read for it
 def train(job: Job) -> Trained:
     """Fit what the recipe builds. See `fit` for what it raises."""
     assert job.optimizer is not None  # what makes it a gradient family
+    pin(job.trainer.threads)
     torch.manual_seed(job.seed)
     model = job.recipe.build()
     data = job.train

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
+from seqlab.cost import Cost, peak_memory_mb
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Use
 from seqlab.families.mixture import member_files
-from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 
@@ -38,6 +38,13 @@ def train(job: Job) -> Trained:
         parameters=model.parameters,
         steps=0,
         flops=None,
-        cost=Cost(seconds, len(valid) / seconds, int(valid.offsets[-1]) / seconds, peak_memory_mb()),
+        cost=Cost(
+            seconds=seconds,
+            sequences_per_second=len(valid) / seconds,
+            symbols_per_second=int(valid.offsets[-1]) / seconds,
+            peak_memory_mb=peak_memory_mb(),
+            flops_per_second=0.0,
+            product_share=0.0,
+        ),
         files=member_files(job.members),
     )

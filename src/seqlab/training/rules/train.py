@@ -6,10 +6,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from seqlab.cost import Cost, peak_memory_mb
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Use
-from seqlab.training.cost import Cost, peak_memory_mb
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 
@@ -40,6 +40,13 @@ def train(job: Job) -> Trained:
         parameters=model.parameters,
         steps=0,
         flops=None,
-        cost=Cost(seconds, len(lengths) / seconds, int(lengths.sum()) / seconds, peak_memory_mb()),
+        cost=Cost(
+            seconds=seconds,
+            sequences_per_second=len(lengths) / seconds,
+            symbols_per_second=int(lengths.sum()) / seconds,
+            peak_memory_mb=peak_memory_mb(),
+            flops_per_second=0.0,
+            product_share=0.0,
+        ),
         files=files,
     )

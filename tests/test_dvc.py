@@ -1,4 +1,4 @@
-"""What pipelines/repro.py changes in DVC must not change what DVC finds."""
+"""Every private contract with DVC: what executors/dvc.py changes in DVC must not change what DVC finds or writes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from dvc.dependency import param
+from dvc.lock import Lock
 from dvc_objects.fs import LocalFileSystem
 
-from repro import read_once
+from seqlab.executors import dvc
 
 VALUES = """
 steps: 1.0
@@ -36,7 +37,7 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """DVC's own reader of values, and the one that parses a file once."""
     own = param.read_param_file
     monkeypatch.setattr(param, "read_param_file", own)  # so that it is put back
-    read_once(LocalFileSystem())
+    dvc.read_once(LocalFileSystem())
     return own, param.read_param_file
 
 
@@ -69,3 +70,20 @@ def test_a_stage_that_changes_its_values_changes_no_other_stage_s(tmp_path: Path
     read = lambda: readers[1](LocalFileSystem(), str(path), ["domains"], True)["domains"]["strings"]  # noqa: E731
     read()["valid"] = 0.5
     assert read()["valid"] == 0.1
+
+
+def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, wanted = Lock(str(tmp_path / "lock")), Lock(str(tmp_path / "lock"), wait=True)
+    dvc.look_often(wanted)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            held.unlock()
+
+    monkeypatch.setattr(dvc.time, "sleep", sleep)
+    held.lock()
+    with wanted:
+        assert wanted.is_locked
+    assert pauses == [dvc.POLLING] * 3

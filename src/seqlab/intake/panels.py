@@ -1,0 +1,282 @@
+"""Series: frequency, seasonal period, what to do about gaps, how much to hold out, each from the series themselves."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqlab.artifacts import sha256
+from seqlab.data import panels, time
+from seqlab.data.domains.series import LARGEST
+from seqlab.data.scale import varies
+from seqlab.errors import UserError
+from seqlab.intake.proposal import Card, Choice, Hints, Proposal
+from seqlab.intake.roles import Roles
+from seqlab.intake.sniff import Sample
+from seqlab.intake.spelling import UNSTATED, archive, dialect_of, scratch
+
+# Seasonal periods in steps that a calendar suggests; and horizons that a forecasting competition asked for (M4:
+# Makridakis, Spiliotis and Assimakopoulos 2020).
+CALENDAR: dict[str, tuple[tuple[int, ...], int]] = {
+    "yearly": ((1,), 6), "half-yearly": ((2,), 6), "quarterly": ((4,), 8), "monthly": ((12,), 18),
+    "twice a month": ((24,), 12), "weekly": ((52,), 13), "fortnightly": ((26,), 13), "daily": ((7, 365), 14),
+    "on business days": ((5,), 10), "hourly": ((24, 168), 48), "every 30min": ((48, 336), 48),
+    "every 15min": ((96, 672), 48), "every 10min": ((144,), 48), "every minute": ((60, 1440), 60),
+}  # fmt: skip
+PLAIN_HORIZON = 12  # of steps that no calendar names
+CARRIED = (0, 1, 2, 3, 5, 7)  # missing steps in a row that may be stood in for
+KEPT = 0.95  # of the recorded steps must lie in the runs
+LONGEST = 4000  # steps of a series: what comes before them costs more than it tells
+SHORTEST = 12  # steps of a series that can be held out from at all
+SEASONAL = 0.1  # least correlation of changes with those a period before
+LOOKED_AT = 200  # series from which the period is judged
+
+
+def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> Proposal:
+    """A panel, split in time. Raises UserError naming row and column, or that all series are too short."""
+    spec: dict[str, Any] = {"file": path.name, "time": roles.time, "value": roles.values, "key": roles.id}
+    spec["value"] = roles.values if len(roles.values) > 1 else roles.values[0]
+    dialect = dialect_of(path, found)
+    spec |= ({} if dialect is None else {"dialect": dialect}) | (
+        {} if hints.time_format is None else {"format": hints.time_format}
+    )
+    panel = panels.read(path, panels.Layout.of(spec, "series"), lambda value: None)
+    counts, spacing = panel.counts()
+    even = _even(panel, counts, spacing)
+    steps, carried, runs = even.steps, even.carried, even.runs
+    usable = [y for y in runs if len(y) >= SHORTEST]
+    if not usable:
+        longest = max((len(y) for y in runs), default=0)
+        raise UserError(
+            f"{path.name}: no series is long enough: the longest has {longest} even steps ({spacing.words}), "
+            f"at least {SHORTEST} are needed"
+        )
+    lengths = np.array([len(y) for y in usable])
+    words = spacing.words if steps == "time" else "from row to row"
+    transform, why_transform = _transform(path, roles, usable)
+    split = _split(lengths, words)
+    period, why_period = _period(usable, words, split["train"], hints)
+    horizons = sorted({1, max(1, split["horizon"] // 4), split["horizon"]})
+    kept = LONGEST if lengths.max() > LONGEST else None
+    horizon = split["horizon"]
+    tree: dict[str, Any] = {
+        "title": f"{path.name}, forecasting {words}",
+        "archives": {"panels": archive(path, hints)},
+        "prepare": {
+            "_target_": "seqlab.data.domains.series.Series",
+            "source": [],
+            "target": spec,
+            "transform": transform,
+            "steps": steps,
+            "carried": carried,
+            "longest": kept,
+            "window": int(min(240, lengths.max())),
+            "min_length": int(max(period + 2, split["min_length"])),
+            "valid_steps": split["valid"],
+            "test_steps": split["test"],
+            "valid": 0.1,
+            "test": 0.2,
+        },
+        **scratch({"next_step": {"steps": 300, "tokens": 4096, "evaluations": 8}}),
+        "evaluate": {
+            "horizons": horizons,
+            "origins": 3 if split["test"] >= 2 * horizon else 1,
+            "samples": 64,
+            "period": period,
+            "headline": {"next_step": "nll", "forecast": f"mase@{horizon}"},
+        },
+    }
+    many = f"{len(panel.tracks)} series" if len(panel.tracks) > 1 else "one series"
+    choices = [
+        Choice("prepare.target.time", roles.time, roles.why.get("time", "no column of times: rows follow one another")),
+        Choice("prepare.target.value", spec["value"], f"{roles.why['values']}; {many}"),
+        Choice("prepare.target.key", roles.id, roles.why.get("id", "nothing names a series")),
+        Choice("prepare.source", [], "no source: families are compared from scratch"),
+        Choice("prepare.steps", steps, even.why),
+        Choice("prepare.carried", carried, "missing steps in a row for which the value before stands in"),
+        Choice("prepare.transform", transform, why_transform),
+        Choice("prepare.longest", kept, "steps kept of a series; what is older costs more than it tells"),
+        Choice("prepare.test_steps", split["test"], f"the last of each series, to forecast {horizon} steps ahead"),
+        Choice("prepare.valid_steps", split["valid"], "before them, for choosing"),
+        Choice("prepare.min_length", tree["prepare"]["min_length"], "steps at least that are left for training"),
+        Choice("evaluate.period", period, why_period),
+        Choice("evaluate.horizons", horizons, f"steps ahead, as usual {words} and as the lengths allow"),
+        Choice(
+            "evaluate.headline", f"mase@{horizon}", "error over that of repeating the last period; below 1 is better"
+        ),
+    ]
+    if dialect is not None:
+        choices.insert(0, Choice("prepare.target.dialect", dialect, found.note or "as its cells are written"))
+    card = _card(path, panel, even, words, roles, found, hints, tree)
+    return Proposal(name, path, "series", tree, choices, card)
+
+
+@dataclass(frozen=True)
+class Even:
+    """How steps are taken and gaps are carried, the run of each series, and how many steps are cut off and filled."""
+
+    steps: str
+    carried: int
+    runs: list[np.ndarray]
+    cut: int
+    filled: int
+    why: str
+
+
+def _even(panel: panels.Panel, counts: list[np.ndarray], spacing: time.Spacing) -> Even:
+    """The first way in which nearly all recorded steps lie in a run, from the strictest."""
+    recorded = sum(int((~np.isnan(track.values).any(1)).sum()) for track in panel.tracks.values())
+    for by, start in (("time", counts), ("rows", [np.arange(len(own)) for own in counts])):
+        step = spacing.step if by == "time" else 1
+        for carried in CARRIED:
+            found = [
+                panels.longest_run(own, track.values, step, carried)
+                for own, track in zip(start, panel.tracks.values(), strict=True)
+            ]
+            kept = sum(int(there.sum()) for _, there, _, _ in found)
+            if kept >= KEPT * recorded or (by == "rows" and carried == CARRIED[-1]):
+                filled = sum(count for _, _, _, count in found)
+                if by == "time":
+                    why = f"{spacing.words}; " + (
+                        f"missing steps that are carried: {filled}" if filled else "hardly a gap"
+                    )
+                else:
+                    why = f"times are too uneven to be {spacing.words}: a step is from one row to the next"
+                return Even(by, carried, [run for run, *_ in found], recorded - kept, filled, why)
+    raise AssertionError("the last pair of choices is always taken")
+
+
+def _transform(path: Path, roles: Roles, runs: list[np.ndarray]) -> tuple[str, str]:
+    """log1p where most series grow by factors and none is negative."""
+    low, high = min(float(y.min()) for y in runs), max(float(y.max()) for y in runs)
+    if low < 0:
+        if max(high, -low) > LARGEST:
+            largest = max(high, low, key=abs)
+            raise UserError(
+                f"{path.name}, {', '.join(roles.values)}: {largest:g} is beyond {LARGEST:g}; take a greater unit"
+            )
+        return "none", "there are negative values"
+    if high > LARGEST:
+        return "log1p", f"values up to {high:g}, which are too large as they are"
+    grown = [float(np.quantile(y, 0.95) + 1) / float(np.quantile(y, 0.05) + 1) for y in runs]
+    if np.median(grown) >= 3:
+        return "log1p", f"no value is negative, and within a series they differ by a factor of {np.median(grown):.2g}"
+    return "none", "values of a series are of one size"
+
+
+def _split(lengths: np.ndarray, words: str) -> dict[str, int]:
+    """How many steps are held out, so that three series of four have enough for training left."""
+    typical = int(np.quantile(lengths, 0.25))
+    asked = CALENDAR.get(words, ((1,), PLAIN_HORIZON))[1]
+    horizon = max(1, min(asked, typical // 8))
+    test, valid = max(horizon, min(3 * horizon, typical // 5)), max(horizon, min(2 * horizon, typical // 8))
+    left = typical - test - valid
+    return {"horizon": horizon, "test": test, "valid": valid, "train": left, "min_length": max(4, min(24, left // 2))}
+
+
+def _period(runs: list[np.ndarray], words: str, train: int, hints: Hints) -> tuple[int, str]:
+    """The seasonal period with which changes repeat, of those that the calendar or else the series suggest."""
+    if hints.period is not None:
+        if hints.period + 2 > train:
+            raise UserError(f"period: found {hints.period}, but {train} steps are left for training; expected fewer")
+        return hints.period, "named"
+    past = [y[:train, 0] for y in runs[:LOOKED_AT] if varies(y[:train]).all()]
+    correlations = _correlations(past, train)
+    lags = range(2, len(correlations) - 1)
+    peaks = [k for k in lags if correlations[k] >= max(correlations[k - 1], correlations[k + 1])]
+    suggested = CALENDAR[words][0] if words in CALENDAR else peaks
+    candidates = [m for m in suggested if 1 < m < len(correlations)]
+    # Of noise alone, a correlation is beyond three of its deviations about once in a thousand times.
+    least = max(SEASONAL, 3 / math.sqrt(max(1, sum(map(len, past)))))
+    if not candidates:
+        return 1, "no season that the steps would suggest and the lengths allow"
+    best = max(candidates, key=lambda m: correlations[m])
+    # The longer of two periods repeats the shorter one.
+    best = next(m for m in candidates if correlations[m] >= correlations[best] - SEASONAL)
+    said = f"changes correlate {correlations[best]:.2f} with those {best} steps before"
+    return (best, said) if correlations[best] >= least else (1, f"{said}: no season")
+
+
+def _correlations(past: list[np.ndarray], train: int) -> np.ndarray:
+    """(L,) mean autocorrelations of the changes of series, up to half of their length; changes know no trend."""
+    total = np.zeros(max(1, train // 2))
+    for y in past:
+        change = np.diff(y) - np.diff(y).mean()
+        spectrum = np.abs(np.fft.rfft(change, 2 * len(change))) ** 2
+        correlation = np.fft.irfft(spectrum)[: len(change)]
+        counted = min(len(total), len(correlation))
+        # Fewer pairs stand behind a longer lag.
+        pairs = len(change) / (len(change) - np.arange(counted))
+        total[:counted] += pairs * correlation[:counted] / correlation[0] if correlation[0] > 0 else 0
+    return total / max(1, len(past))
+
+
+def _card(
+    path: Path, panel: panels.Panel, even: Even, words: str, roles: Roles, found: Sample, hints: Hints,
+    tree: dict[str, Any],
+) -> Card:  # fmt: skip
+    runs = even.runs
+    rows = sum(len(track.at) for track in panel.tracks.values())
+    missing = sum(int(np.isnan(track.values).sum()) for track in panel.tracks.values())
+    names = list(panel.tracks)
+    held = tree["prepare"]["valid_steps"] + tree["prepare"]["test_steps"]
+    short = [n for n, y in zip(names, runs, strict=True) if len(y) < held + tree["prepare"]["min_length"]]
+    flat = [n for n, y in zip(names, runs, strict=True) if len(y) and not varies(y).all()]
+    still = [
+        n for n, y in zip(names, runs, strict=True) if len(y) > held and n not in flat and not varies(y[:-held]).all()
+    ]
+    contents = Counter(y.tobytes() for y in runs)
+    order = np.argsort(panel.times.instant)
+    facts: dict[str, Any] = {
+        "file": path.name,
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "kind": "series",
+        "columns": {"time": roles.time, "values": roles.values, "id": roles.id},
+        "unused columns": sorted(set(found.columns) - roles.used),
+        "rows": rows,
+        "series": len(names),
+        "steps": words,
+        "first": panel.texts[order[0]] if len(order) else None,
+        "last": panel.texts[order[-1]] if len(order) else None,
+        "lengths": summary([len(track.at) for track in panel.tracks.values()]),
+        "usable lengths": summary([len(y) for y in runs]),
+        "missing values": missing,
+        "steps carried over gaps": even.filled,
+        "steps cut off at gaps": even.cut,
+        **panel.mended,
+        "duplicate series": sum(count - 1 for count in contents.values()),
+        "constant series": len(flat),
+        "series that stand still before they are held out": len(still),
+        "too short series": len(short),
+        "overlap of splits": "none: a series is split in time, and what is held out comes last",
+        "licence": hints.licence or UNSTATED,
+    }
+    unused = ", ".join(facts["unused columns"])
+    few = len(names) == 1
+    warnings = [
+        *([f"{len(flat)} series do not vary and are left out, such as {flat[0]!r}"] if flat else []),
+        *([f"{len(still)} series stand still before they are held out, such as {still[0]!r}"] if still else []),
+        *(
+            [f"{len(short)} of {len(names)} series are too short to hold out from, such as {short[0]!r}"]
+            if short
+            else []
+        ),
+        *(["one series alone is tested on: families can hardly be told apart"] if few else []),
+        *([f"columns {unused} are not used: covariates are not modelled"] if unused else []),
+    ]
+    if duplicates := facts["duplicate series"]:
+        warnings.append(f"{duplicates} series repeat another and are left out")
+    return Card(facts, warnings)
+
+
+def summary(numbers: list[int]) -> dict[str, float]:
+    """Smallest, median and greatest."""
+    if not numbers:
+        return {"min": 0, "median": 0, "max": 0}
+    return {"min": min(numbers), "median": float(np.median(numbers)), "max": max(numbers)}

@@ -1,0 +1,367 @@
+"""A look at a file of one's own: what it is taken for, that its domain prepares, and that all is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from seqlab import config
+from seqlab.data.packages import acquire
+from seqlab.data.prepared import Prepared
+from seqlab.data.sequences import SPLITS
+from seqlab.errors import UserError
+from seqlab.intake import Hints, Proposal, look, write_card, write_domain
+from seqlab.intake.sniff import number_marks
+
+RNG = np.random.default_rng(0)
+WORDS = "the a of sea king film war light dark good bad and long short".split()  # noqa: SIM905
+
+
+def make(path: Path, content: bytes | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def trusted(folder: Path) -> Path:
+    """A file with which nothing is wrong."""
+    return make(folder / "own.txt", "\n".join(sentences(60)))
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [f"{i} {' '.join(rng.choice(WORDS, rng.integers(4, 20)))}" for i in range(count)]
+
+
+def write_wav(path: Path, signal: np.ndarray, rate: int = 8000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as opened:
+        opened.setnchannels(1)
+        opened.setsampwidth(2)
+        opened.setframerate(rate)
+        opened.writeframes((3000 * signal).clip(-32768, 32767).astype("<i2").tobytes())
+
+
+def prepared(found: Proposal, folder: Path) -> Prepared:
+    """What the domain's file, written and read again, makes of the data."""
+    tree = yaml.safe_load(write_domain(found, folder / "conf").read_text())
+    assert tree == found.tree
+    raw = {name: folder / "raw" / name for name in tree["archives"]}
+    for name, own in tree["archives"].items():
+        acquire(config.Archive(name=name, **own), raw[name], folder / "cache")
+    out = folder / "out"
+    out.mkdir(parents=True)
+    config.component(tree["prepare"], "prepare").build().prepare(raw, out)
+    return Prepared.open(out)
+
+
+def chosen(found: Proposal, key: str) -> Any:
+    return next(one.value for one in found.choices if one.key == key)
+
+
+# What each kind of file is taken for
+
+
+def hourly(folder: Path) -> Path:
+    at = pd.date_range("2023-01-01", periods=900, freq="h").strftime("%Y-%m-%d %H:%M")
+    day = np.sin(np.arange(900) * 2 * np.pi / 24)
+    frame = pd.DataFrame({"일시": at, "기온": 10 + 5 * day + RNG.normal(0, 1, 900), "전력": 50 + 9 * day})
+    frame["전력"] += RNG.normal(0, 1, 900)
+    frame.loc[400, "기온"] = np.nan
+    frame.round(2).to_csv(folder / "own.csv", index=False)
+    return folder / "own.csv"
+
+
+def long_panel(folder: Path) -> Path:
+    months = pd.date_range("2015-01-31", periods=60, freq="ME").strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"unique_id": np.repeat([f"T{i}" for i in range(8)], 60), "ds": np.tile(months, 8)})
+    frame["y"] = np.tile(np.exp(np.arange(60) / 20) * (2 + np.sin(np.arange(60) * np.pi / 6)), 8) * np.repeat(
+        np.arange(1, 9), 60
+    ) + RNG.random(480)
+    frame.to_parquet(folder / "own.parquet")
+    return folder / "own.parquet"
+
+
+def shares(folder: Path) -> Path:
+    days = pd.bdate_range("2020-01-01", periods=400).delete([50, 120, 121, 300])
+    frame = pd.DataFrame({"Date": days.strftime("%Y%m%d"), "Close": 100 + RNG.standard_normal(396).cumsum()})
+    frame.iloc[::-1].to_csv(folder / "own.csv", index=False)
+    return folder / "own.csv"
+
+
+def numbers(folder: Path) -> Path:
+    values = np.sin(np.arange(200) * 2 * np.pi / 9) + RNG.normal(0, 0.1, 200)
+    pd.DataFrame({"signal": values}).to_csv(folder / "own.csv", index=False)
+    return folder / "own.csv"
+
+
+def sensors(folder: Path) -> Path:
+    parts = []
+    for number in range(60):
+        steps, kind = int(RNG.integers(30, 60)), number % 3
+        wave_ = np.sin(np.arange(steps) * (0.2 + 0.2 * kind)) + RNG.normal(0, 0.2, steps)
+        parts.append(pd.DataFrame({"sequence_id": number, "step": np.arange(steps), "acc_x": wave_,
+                                   "acc_y": RNG.random(steps), "activity": ["walk", "run", "sit"][kind]}))  # fmt: skip
+    pd.concat(parts).to_parquet(folder / "own.parquet")
+    return folder / "own.parquet"
+
+
+def text(folder: Path) -> Path:
+    return make(folder / "own.txt", "\n".join(sentences(400)))
+
+
+def reviews(folder: Path) -> Path:
+    frame = pd.DataFrame({"리뷰": sentences(200), "평점": [i % 2 for i in range(200)]})
+    frame.to_json(folder / "own.jsonl", orient="records", lines=True, force_ascii=False)
+    return folder / "own.jsonl"
+
+
+def folders_of_texts(folder: Path) -> Path:
+    for i, line in enumerate(sentences(60)):
+        make(folder / f"own/{'ab'[i % 2]}/{i}.txt", f"{line}\n{line}\n")
+    return folder / "own"
+
+
+PAIRS = [
+    (
+        f"The {WORDS[i % 14]} number {chr(97 + i % 26)}{chr(97 + i // 26)} is on the table.",
+        f"{i}번 물건이 탁자 위에 있다.",
+    )
+    for i in range(120)
+]
+
+
+def bare_pairs(folder: Path) -> Path:
+    return make(folder / "own.tsv", "\n".join(f"{ko}\t{en}" for en, ko in PAIRS))
+
+
+def table_of_pairs(folder: Path) -> Path:
+    frame = pd.DataFrame([(i, ko, en) for i, (en, ko) in enumerate(PAIRS)], columns=["id", "korean", "english"])
+    frame.to_csv(folder / "own.csv", index=False)
+    return folder / "own.csv"
+
+
+def recordings(folder: Path) -> Path:
+    for i in range(20):
+        tone = np.sin(np.arange(4000) * (0.2 + 0.3 * (i % 2))) + 0.1 * RNG.standard_normal(4000)
+        write_wav(folder / f"own/{'dog' if i % 2 else 'cat'}/{i}.wav", tone)
+    return folder / "own"
+
+
+def recordings_and_a_table(folder: Path) -> Path:
+    for i in range(20):
+        write_wav(folder / f"own/{i}.wav", RNG.standard_normal(4000))
+    rows = "\n".join(f"{i}.wav,{'dog' if i % 2 else 'cat'}" for i in range(20))
+    make(folder / "own/labels.csv", f"file,label\n{rows}\n")
+    return folder / "own"
+
+
+def published(folder: Path) -> Path:
+    for part, count in (("TRAIN", 20), ("TEST", 12)):
+        rows = [":".join([*(",".join(f"{v:.3f}" for v in RNG.random(9)) for _ in range(2)), "ab"[i % 2]])
+                for i in range(count)]  # fmt: skip
+        make(folder / f"Own_{part}.ts", "\n".join(["@classLabel true a b", "@data", *rows]) + "\n")
+    return folder / "Own_TRAIN.ts"
+
+
+KINDS: dict[Any, tuple[str, list[str], dict[str, Any]]] = {
+    hourly: ("series", ["next_step"], {"evaluate.period": 24, "prepare.carried": 1, "prepare.target.time": "일시"}),
+    long_panel: ("series", ["next_step"], {
+        "evaluate.period": 12, "prepare.target.key": ["unique_id"], "prepare.transform": "log1p"}),
+    shares: ("series", ["next_step"], {"prepare.carried": 2, "evaluate.period": 1, "prepare.target.time": "Date"}),
+    numbers: ("series", ["next_step"], {"evaluate.period": 9, "prepare.target.time": None}),
+    sensors: ("sequences", ["next_step", "classify"], {
+        "prepare.data.id": ["sequence_id"], "prepare.data.channels": ["acc_x", "acc_y"], "prepare.data.time": "step",
+        "prepare.classes": ["run", "sit", "walk"]}),
+    text: ("text", ["next_step"], {"prepare.classes": []}),
+    reviews: ("text", ["next_step", "classify"], {"prepare.classes": ["0", "1"]}),
+    folders_of_texts: ("text", ["next_step", "classify"], {"prepare.target_columns.files": "folder"}),
+    bare_pairs: ("pairs", ["translate"], {"prepare.held_out": None}),
+    table_of_pairs: ("pairs", ["translate"], {"prepare.held_out": None}),
+    recordings: ("recordings", ["next_step", "classify"], {"prepare.data.labels": "folder", "prepare.data.rate": 8000}),
+    recordings_and_a_table: ("recordings", ["next_step", "classify"], {"prepare.classes": ["cat", "dog"]}),
+    published: ("sequences", ["next_step", "classify"], {"prepare.classes": ["a", "b"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", KINDS, ids=lambda write: write.__name__)
+def test_a_file_is_taken_for_what_it_is_and_prepares(tmp_path: Path, write: Any) -> None:
+    kind, tasks, decided = KINDS[write]
+    found = look(write(tmp_path))
+    assert found.kind == kind
+    assert {key: chosen(found, key) for key in decided} == decided
+    assert all(one.reason and "\n" not in one.reason for one in found.choices)
+    made = prepared(found, tmp_path)
+    assert made.meta.tasks == tasks
+    assert set(made.meta.counts) <= {"target", "labelled", "train", "valid", "test", "everyday"}
+    # What is proposed to be trained and judged is what there is.
+    assert list(found.tree["finetune"]) == tasks
+    headline = set(found.tree["evaluate"]["headline"])
+    assert headline - {"forecast"} == ({"in_domain", "everyday"} if kind == "pairs" else set(tasks))
+    assert ("forecast" in headline) == bool(found.tree["evaluate"].get("horizons"))
+    if kind != "pairs":
+        assert found.tree["pretrain"] is None
+        budgeted = config.domain(found.name, found.tree | {"pretrain": {"steps": 1, "tokens": 1, "evaluations": 1}})
+        assert list(budgeted.finetune) == tasks
+        horizons = found.tree["evaluate"]["horizons"]
+        test = made.split("target", "test")
+        if horizons:
+            assert test.first is not None
+            assert (test.lengths - test.first).max() >= max(horizons)
+            assert test.first.min() > found.tree["evaluate"]["period"]
+
+
+def test_a_folder_of_films_is_projected(tmp_path: Path) -> None:
+    from test_domains_vectors import write_clip
+
+    for i in range(10):
+        frames = np.random.default_rng(i).integers(0, 256, (20, 40, 40)).astype(np.uint8)
+        (tmp_path / f"own/{'ab'[i % 2]}").mkdir(parents=True, exist_ok=True)
+        write_clip(tmp_path / f"own/{'ab'[i % 2]}/{i}.mkv", frames)
+    found = look(tmp_path / "own")
+    assert (found.kind, chosen(found, "prepare.classes")) == ("films", ["a", "b"])
+    made = prepared(found, tmp_path)
+    assert made.meta.frame == [32, 32]
+    assert made.frames(np.asarray(made.split("target", "test")[0])).shape == (20, 32, 32)
+
+
+def test_two_files_of_lines_are_pairs(tmp_path: Path) -> None:
+    english, korean = ([pair[i] for pair in PAIRS] for i in (0, 1))
+    make(tmp_path / "en.txt", "\n".join(english))
+    make(tmp_path / "ko.txt", "\n".join(korean))
+    found = look(tmp_path / "ko.txt", Hints(target=str(tmp_path / "en.txt"), name="both"))
+    assert (found.kind, found.name, list(found.tree["archives"])) == ("pairs", "both", ["english", "korean"])
+    assert prepared(found, tmp_path).meta.counts["train"]["pairs"] > 60
+
+
+def test_pairs_come_out_in_the_right_order(tmp_path: Path) -> None:
+    made = prepared(look(bare_pairs(tmp_path)), tmp_path)
+    rows = [json.loads(line) for split in SPLITS
+            for line in (made.folder / f"pairs/{split}.jsonl").read_text().splitlines()]  # fmt: skip
+    assert {(row["source"], row["references"][0]) for row in rows} == set(PAIRS)
+
+
+def test_labelled_steps_on_a_calendar_are_series_unless_they_are_named(tmp_path: Path) -> None:
+    days = pd.date_range("2023-01-01", periods=60).strftime("%Y-%m-%d")
+    frame = pd.DataFrame({"day": np.tile(days, 12), "shop": np.repeat([f"s{i}" for i in range(12)], 60),
+                          "category": np.repeat(["food", "toys"] * 6, 60), "sales": RNG.random(720)})  # fmt: skip
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    series = look(tmp_path / "own.csv")
+    assert (series.kind, series.card.facts["series"]) == ("series", 12)
+    named = look(tmp_path / "own.csv", Hints(label="category"))
+    assert (named.kind, chosen(named, "prepare.classes")) == ("sequences", ["food", "toys"])
+
+
+def test_hints_are_taken(tmp_path: Path) -> None:
+    found = look(
+        hourly(tmp_path), Hints(name="power", value=("전력",), period=12, licence="CC0", time="일시", kind="series")
+    )
+    assert (found.name, found.card.facts["licence"]) == ("power", "CC0")
+    assert found.tree["prepare"]["target"]["value"] == "전력"
+    assert found.tree["evaluate"]["period"] == 12
+    assert found.card.facts["unused columns"] == ["기온"]
+
+
+def test_long_series_keep_their_last_steps(tmp_path: Path) -> None:
+    pd.DataFrame({"t": np.arange(9000), "x": RNG.standard_normal(9000)}).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    longest = chosen(found, "prepare.longest")
+    assert longest < 9000
+    assert prepared(found, tmp_path).split("target", "test").lengths.tolist() == [longest]
+
+
+# What is counted
+
+
+def test_twins_across_splits_are_counted(tmp_path: Path) -> None:
+    lines = sentences(300)
+    twins = [line.upper() + "!" for line in lines]
+    found = look(make(tmp_path / "own.txt", "\n".join([*lines, *twins, *lines[:9], "", "  "])))
+    facts = found.card.facts
+    assert (facts["rows"], facts["texts"], facts["duplicates"], facts["empty"]) == (611, 600, 9, 2)
+    # Digits do not tell texts apart either, so a few of them are twins by themselves.
+    assert facts["texts that differ in case, digits or marks alone"] >= 300
+    assert int(facts["overlap of splits"].split()[0]) > 50
+
+
+@pytest.mark.parametrize(
+    ("cells", "delimiter", "expected"),
+    [
+        (["1.5", "2"], ",", (".", "")),
+        (["1,5", "2"], ";", (",", "")),
+        (["1.234,5", "7"], ";", (",", ".")),
+        (["1,234.5"], ",", (".", ",")),
+        (["1,234"], ",", (".", ",")),
+        (["1,234"], ";", (",", "")),
+        (["1,234", "1,25"], "\t", (",", "")),
+        (["1.234.567"], ";", (",", ".")),
+        (["1 234,5"], ";", (",", " ")),
+        (["1\u00a0234"], ";", (",", "\u00a0")),
+        (["a,b", "c"], ";", (".", "")),
+        ([], ",", (".", "")),
+    ],
+)
+def test_marks_of_numbers(cells: list[str], delimiter: str, expected: tuple[str, str]) -> None:
+    assert number_marks(cells, delimiter) == expected
+
+
+# What is written
+
+
+def test_a_domain_is_written_once_and_says_why(tmp_path: Path) -> None:
+    found = look(hourly(tmp_path))
+    path = write_domain(found, tmp_path / "conf")
+    content = path.read_text()
+    for choice in found.choices:
+        key, reason = choice.key.rpartition(".")[2], " ".join(choice.reason.split())
+        assert any(line.strip().startswith(f"{key}:") and line.endswith(f"# {reason}") for line in content.splitlines())
+    assert write_domain(found, tmp_path / "conf") == path
+    other = dataclasses.replace(found, tree=found.tree | {"title": "other"})
+    with pytest.raises(UserError, match=r"own\.yaml: there, and different; choose another name, or replace it"):
+        write_domain(other, tmp_path / "conf")
+    write_domain(other, tmp_path / "conf", replace=True)
+    make(path, "title: by hand\n")
+    with pytest.raises(UserError, match=r"own\.yaml: a domain of this name is there; choose another name"):
+        write_domain(found, tmp_path / "conf", replace=True)
+
+
+def test_a_card_is_for_people_and_for_programs(tmp_path: Path) -> None:
+    found = look(sensors(tmp_path))
+    path = write_card(found, tmp_path / "cards")
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["classes"] == {"run": 20, "sit": 20, "walk": 20}
+    assert (facts["sequences"], facts["licence"], facts["unused columns"]) == (60, "not stated", [])
+    text = path.read_text()
+    for topic in found.card.facts:
+        assert f"| {topic} |" in text
+    for choice in found.choices:
+        assert f"| `{choice.key}` |" in text
+
+
+def test_names_that_mean_something_to_a_configuration_are_kept(tmp_path: Path) -> None:
+    """Interpolations, YAML's own words and quotes are names of columns like any other."""
+    from omegaconf import OmegaConf
+
+    names = ["${oc.env:HOME}", "yes", "a: b #c"]
+    frame = pd.DataFrame({name: RNG.random(60) for name in names})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    path = write_domain(look(tmp_path / "own.csv"), tmp_path / "conf")
+    composed = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    assert isinstance(composed, dict)
+    assert composed["prepare"]["target"]["value"] == names
+
+
+def test_looking_needs_no_framework() -> None:
+    heavy = "{'torch', 'hydra', 'mlflow', 'lightning'}"
+    code = f"import sys, seqlab.intake; sys.exit(bool({heavy} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
