@@ -29,10 +29,9 @@ from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences, buckets
 from seqlab.errors import UserError
 from seqlab.evaluation.metrics import EXPLODED
-from seqlab.families import saved
+from seqlab.families import bundle, saved
 from seqlab.families.base import Use
-from seqlab.serving import bundle
-from seqlab.serving.bundle import Bundle
+from seqlab.families.bundle import Bundle
 from seqlab.settings import Decoding, TrainerSettings
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from seqlab.artifacts import read_yaml
 from seqlab.cells import Cell
 from seqlab.data.archive import Archive
 from seqlab.errors import UserError
-from seqlab.execution import Execution
+from seqlab.execution import Execution, Tracking
 from seqlab.naming import checked_name
 from seqlab.settings import (
     Component,
@@ -37,7 +37,6 @@ from seqlab.settings import (
     TaskBudget,
     TrainerSettings,
 )
-from seqlab.tracking import Tracking
 
 FAMILIES = "seqlab.families."
 RECIPES = "seqlab.data.domains."

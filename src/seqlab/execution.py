@@ -15,3 +15,17 @@ class Execution:
     executor: Literal["local"]
     jobs: Count | None  # stages at a time; null: as many as there are cores
     checkpoint_seconds: NonNegative  # between checkpoints from which a killed training resumes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """conf/tracking/*.yaml."""
+
+    uri: str
+    """Where MLflow keeps runs; a relative SQLite path starts at the repository."""
+    prefix: str
+    """Experiments are called PREFIX/DOMAIN."""
+    system_interval: float
+    """Seconds between two samples of system metrics."""
+    results: list[str]
+    """Files that running rewrites; they do not make the working tree dirty."""

@@ -11,6 +11,8 @@ from typing import Any, get_type_hints
 
 from seqlab.errors import UserError
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 SRC = Path(__file__).resolve().parents[1]
 PLAIN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 # Keys and values of another section are no more than a reference to it; whatever else has a colon calls something.

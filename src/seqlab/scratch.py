@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 WORKSPACE = (".dvc", ".seqlab")  # folders by which one is known
 TEMPORARY = (".seqlab", "tmp")
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h

@@ -17,6 +17,7 @@ import tokenize
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from seqlab import config, schema
 from seqlab.cells import Cell
@@ -45,17 +46,27 @@ def closure(*files: Path) -> set[Path]:
     data that lie beside a module and that it names.
 
     A package that does nothing but describe itself (its __init__ holds a docstring and constants) is left out, and so
-    is seqlab's own, which holds the version and finds the API by name.
+    is seqlab's own, which holds the version and finds the API by name. So is a module that says that it changes no bit
+    of a result (errors, temporaries, signals, measured cost), with what it alone imports.
     """
     found: set[Path] = set()
     waiting = list(files)
     while waiting:
         file = waiting.pop()
-        if file not in found:
+        if file not in found and not changes_no_bit(file):
             found.add(file)
             waiting += imported(file) if file.suffix == ".py" else ()
     described = schema.ROOT / "__init__.py"
     return {file for file in found if file != described and not (file.name == "__init__.py" and only_words(file))}
+
+
+@cache
+def changes_no_bit(file: Path) -> bool:
+    """Whether a module states so, by a constant of that name."""
+    if file.suffix != ".py":
+        return False
+    stated = (n for n in parsed(file).body if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name))
+    return any(cast(ast.Name, n.targets[0]).id == "CHANGES_NO_BIT" for n in stated)
 
 
 @cache

@@ -72,7 +72,7 @@ def chosen(overrides: list[str]) -> CellWork:
     """The cell of these overrides, as a stage that evaluates it would see it."""
     if not any(word.startswith("domain=") for word in overrides):
         overrides = ["domain=translation", *overrides]
-    tree, _ = compose("cell", overrides)
+    tree = compose("cell", overrides)
     work = from_overrides("evaluate", tree, choices_of(overrides), Path("outputs"), CELL, Workspace(ROOT))
     assert isinstance(work, CellWork)
     return work
