@@ -27,10 +27,9 @@ from seqlab.data.prepared import ALPHABET, SOURCE, TARGET, Prepared
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, metrics
-from seqlab.families import saved
+from seqlab.families import bundle, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
-from seqlab.serving import bundle
 from seqlab.settings import Component, Family, Objective, Strategy
 from seqlab.stages.compare import Comparison, compare
 from seqlab.stages.controls import controls as controls_stage
