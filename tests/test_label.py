@@ -241,6 +241,7 @@ def test_closed_form_validates_on_the_classes_alone() -> None:
 # ----------------------------------------------------------------------------------------------------------- scores
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 4))
 def test_scores_equal_scikit_learns(seed: int, classes: int) -> None:
     test, rng = marked(seed, 5, classes), np.random.default_rng(seed)
