@@ -263,8 +263,8 @@ class Model:
             pieces = [self._pieces(text) for text in texts.values()]
             if cut := sum(len(row) > 1 for row in pieces):
                 log.warning(
-                    "%s: %d of %d texts were cut to the %d symbols that training saw",
-                    question, cut, len(pieces), self.units.longest,
+                    "%s: %d of %d texts were cut to the %d %s that training saw",
+                    question, cut, len(pieces), self.units.longest, "characters" if self.units.alphabet else "bytes",
                 )  # fmt: skip
             return list(texts), [row[0] for row in pieces]
         sequences = self._vectors(data, id, time)
