@@ -17,9 +17,9 @@ from hypothesis.extra import numpy as hnp
 
 from seqlab import artifacts
 from seqlab import scratch as scratch_module
-from seqlab.artifacts import read_json, read_tensors, replacing, seed_of, sha256, write_json, write_tensors, write_text
+from seqlab.artifacts import read_json, read_tensors, seed_of, sha256, write_json, write_tensors, write_text
 from seqlab.errors import UserError
-from seqlab.scratch import exchange
+from seqlab.scratch import exchange, replacing
 
 full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which is always full")
 

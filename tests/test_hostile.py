@@ -34,7 +34,7 @@ from numpy.lib import format as npy
 from test_packages import deb_bytes, link, own, tar_bytes, zip_bytes
 
 from seqlab import schema
-from seqlab.artifacts import read_array, read_json, read_tensors, read_yaml, write_json
+from seqlab.artifacts import read_array, read_json, read_tensors, write_json
 from seqlab.data import packages
 from seqlab.data.domains.motion import read_pickled
 from seqlab.data.domains.speech import read_wav
@@ -49,6 +49,7 @@ from seqlab.families.saved import Recipe
 from seqlab.naming import check_interpolations, checked_name, checked_target
 from seqlab.settings import TrainerSettings
 from seqlab.tracking import spool
+from seqlab.yaml_files import read_yaml
 
 USE = Use(TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None))
 Read = Callable[[], Any]

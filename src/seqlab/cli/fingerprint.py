@@ -163,12 +163,14 @@ def prepares(domain: Domain) -> list[Path]:
 def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> list[Path]:
     parts = ("train", "loss") if family.fit == "gradient" else ("train",)
     around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks]
+    muon = family.optimizer is not None and family.optimizer.matrix_learning_rate is not None
     return [
         stage_of(verb),
         *family_files(family, domain.kind),
         schema.ROOT / f"training/{family.fit}/train.py",
         *task_parts(tasks, *parts),
         *(file for file in around if file.is_file()),
+        *([schema.ROOT / "training/gradient/muon.py"] if muon else ()),
     ]
 
 
@@ -180,6 +182,8 @@ def finetunes(domain: Domain, family: Family, strategy: Strategy, members: Itera
     tasks = config.tasks_of(domain, family)
     files = trains("finetune", domain, family, tasks)
     files += [file for member in members for file in (*family_files(member, domain.kind), *used(member))]
+    if strategy.grouped and family.fit == "gradient":
+        files.append(schema.ROOT / "training/gradient/tuning.py")
     if strategy.distillation is not None:
         files += [schema.ROOT / "training/gradient/distil.py", *used(family), *task_parts(tasks, "distil")]
     if strategy.pseudo_labels is not None:

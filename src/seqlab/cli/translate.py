@@ -24,9 +24,9 @@ from seqlab.cli.places import PIPELINE, ROOT, Workspace
 from seqlab.cli.stage import choices_of
 from seqlab.cli.work import CELL, CellWork, from_overrides
 from seqlab.errors import UserError
+from seqlab.evaluation.settings import PairEvaluation
 from seqlab.families import saved
 from seqlab.families.base import Use
-from seqlab.settings import PairEvaluation
 
 EXPLAIN = "--explain"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from seqlab.artifacts import read_json, replacing, sha256, write_json
+from seqlab.artifacts import read_json, sha256, write_json
 from seqlab.data.prepared import Meta, Prepared
 from seqlab.errors import UserError
+from seqlab.scratch import replacing
 from seqlab.settings import Component
 
 
