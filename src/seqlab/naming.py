@@ -39,7 +39,8 @@ def checked_target(target: object, where: str, under: Sequence[str] = ("seqlab",
         raise UserError(f"{where}: {target!r}: there is no module {module}")
     body = ast.parse(path.read_text(encoding="utf-8")).body
     if not any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name for node in body):
-        raise UserError(f"{where}: {target!r}: {path.relative_to(SRC)} defines no {name!r}")
+        classes = ", ".join(node.name for node in body if isinstance(node, ast.ClassDef)) or "none"
+        raise UserError(f"{where}: {target!r}: {path.relative_to(SRC)} defines no {name!r}; its classes: {classes}")
     return path
 
 
