@@ -32,6 +32,7 @@ ANNOTATIONS: dict[str, Any] = {
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Len", "Lt")},
     "Literal": Literal,
     "Annotated": Annotated,
+    "Any": Any,
     "inf": float("inf"),
 }
 

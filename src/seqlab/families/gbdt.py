@@ -140,7 +140,8 @@ class GBDT(DirectForecaster):
             inputs, anchor = self._features(
                 np.repeat(shape, self.steps, axis=0), np.tile(steps, len(shape)), np.repeat(channel, self.steps)
             )
-            return (anchor + self._raw(inputs)).reshape(len(shape), self.steps)
+            paths: np.ndarray = (anchor + self._raw(inputs)).reshape(len(shape), self.steps)
+            return paths
         grown = shape
         for _ in range(self.steps):
             read = normalised(grown[:, -self.window :], self.period)

@@ -122,4 +122,5 @@ def _integrated(changes: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Values whose change over `len(last)` steps is `changes`, after the values `last`."""
     lag = len(last)
     rows = np.resize(np.concatenate([changes, np.zeros(-len(changes) % lag)]), (-(-len(changes) // lag), lag))
-    return (last + np.cumsum(rows, axis=0)).reshape(-1)[: len(changes)]
+    values: np.ndarray = (last + np.cumsum(rows, axis=0)).reshape(-1)[: len(changes)]
+    return values

@@ -97,7 +97,8 @@ class MiniRocket(DirectClassifier):
 
     def _scores(self, sequences: list[np.ndarray]) -> np.ndarray:
         features = (self.transform(sequences) - self.mean) / self.scale
-        return features @ self.coefficients.T + self.intercept
+        scores: np.ndarray = features @ self.coefficients.T + self.intercept
+        return scores
 
     def state(self) -> dict[str, np.ndarray]:
         return self.transform._asdict() | {
@@ -157,7 +158,7 @@ def spread(length: int, features: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True)
-def _convolve(x, kernel, dilation, channels, out):  # type: ignore[no-untyped-def]
+def _convolve(x: np.ndarray, kernel: np.ndarray, dilation: int, channels: np.ndarray, out: np.ndarray) -> None:
     """out (T,): the sum over channels of x (C, T) convolved with one kernel, centred, zero outside."""
     steps = x.shape[1]
     out[:] = 0.0
@@ -171,7 +172,16 @@ def _convolve(x, kernel, dilation, channels, out):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True)
-def _transform(x, kernels, dilations, numbers, biases, channels, counts, out):  # type: ignore[no-untyped-def]
+def _transform(
+    x: np.ndarray,
+    kernels: np.ndarray,
+    dilations: np.ndarray,
+    numbers: np.ndarray,
+    biases: np.ndarray,
+    channels: np.ndarray,
+    counts: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """out (F,): PPVs of x (C, T). Every other kernel leaves out the positions that reach beyond the ends, where any are
     left."""
     steps = x.shape[1]

@@ -173,12 +173,14 @@ class Mixture:
     @property
     def parameters(self) -> int:
         """Of the weights and the bins alone; the members have theirs."""
-        return self.edges.size + self.log_weights.shape[0] * (self.log_weights.shape[1] - 1)
+        rows, members = self.log_weights.shape
+        return int(self.edges.size + rows * (members - 1))
 
 
 def entropy(log_probs: np.ndarray) -> np.ndarray:
     """(..., V) -> (...), nats."""
-    return -(np.exp(log_probs) * log_probs).sum(axis=-1)
+    nats: np.ndarray = -(np.exp(log_probs) * log_probs).sum(axis=-1)
+    return nats
 
 
 def em(log_probs: np.ndarray, passes: int, tolerance: float, prior: np.ndarray | float = 0.0) -> np.ndarray:
@@ -198,7 +200,8 @@ def em(log_probs: np.ndarray, passes: int, tolerance: float, prior: np.ndarray |
         if total.mean() - before < tolerance:
             break
         before = total.mean()
-    return np.maximum(weights, np.finfo(float).tiny)
+    floored: np.ndarray = np.maximum(weights, np.finfo(float).tiny)
+    return floored
 
 
 def member_files(folders: Mapping[str, Path]) -> dict[str, bytes]:

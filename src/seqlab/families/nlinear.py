@@ -24,7 +24,8 @@ class Linear(NamedTuple):
     slopes: np.ndarray
 
     def __call__(self, shape: np.ndarray) -> np.ndarray:
-        return self.intercept + shape @ self.slopes
+        steps: np.ndarray = self.intercept + shape @ self.slopes
+        return steps
 
 
 class Ridge:
@@ -50,7 +51,9 @@ class Ridge:
         """(H, H), of the observations behind the moments."""
         x, y = slice(None, self.size), slice(self.size, None)
         cross = linear.slopes.T @ self.covariance[x, y]
-        return self.covariance[y, y] - cross - cross.T + linear.slopes.T @ self.covariance[x, x] @ linear.slopes
+        explained = linear.slopes.T @ self.covariance[x, x] @ linear.slopes
+        residual: np.ndarray = self.covariance[y, y] - cross - cross.T + explained
+        return residual
 
 
 class Fit(NamedTuple):
@@ -151,7 +154,8 @@ class NLinear(DirectForecaster):
         source = None if prior is None else prior.evidence.get(length)
         if source is None or source[0, 0] == 0 or weight == 0:
             return moments
-        return (1 - weight) * moments / moments[0, 0] + weight * source / source[0, 0]
+        mixed: np.ndarray = (1 - weight) * moments / moments[0, 0] + weight * source / source[0, 0]
+        return mixed
 
     def predict(self, rung: int, shape: np.ndarray, channel: np.ndarray) -> np.ndarray:
         return self.maps[rung](shape[:, :-1])

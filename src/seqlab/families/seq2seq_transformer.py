@@ -80,7 +80,8 @@ class Seq2SeqTransformer(Seq2Seq):
             h = block.after_self(h, attend(q, k, v, causal=True))
             h = block.after_source(h, attend(block.source_query(h), keys, values, bias))
             h = block.after_mlp(h)
-        return self.decoder_norm(h)
+        out: Tensor = self.decoder_norm(h)
+        return out
 
     def start(self, memory: Memory, beams: int) -> State:
         empty = memory[0].new_empty(0, len(memory[0]) * beams, self.width)
@@ -141,7 +142,8 @@ class Block(nn.Module):
 
     def split(self, h: Tensor) -> Tensor:
         """(B, T, D) -> (B, heads, T, d)."""
-        return h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        parts: Tensor = h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return parts
 
     def self_parts(self, h: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values."""

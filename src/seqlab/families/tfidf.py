@@ -137,4 +137,5 @@ class TfIdf(DirectClassifier):
     def parameters(self) -> int:
         """Coefficients and intercepts, of which two classes have one set, and the terms' weights."""
         rows = 1 if self.classes == 2 else self.classes
-        return rows * (self.coefficients.shape[1] + 1) + self.coefficients.shape[1]
+        terms = int(self.coefficients.shape[1])
+        return rows * (terms + 1) + terms

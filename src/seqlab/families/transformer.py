@@ -71,7 +71,8 @@ class Transformer(GradientFamily):
         for block in self.blocks:
             q, k, v = block.project(h, turn)
             h = block.finish(h, attend(q, k, v, causal=True))
-        return self.norm(h)
+        out: Tensor = self.norm(h)
+        return out
 
     def around(self, h: Tensor, exists: Tensor) -> Tensor:
         """`body` with both sides in view: (B, T, D) -> (B, T, D), where `exists` (B, T) keeps padding out of sight."""
@@ -80,7 +81,8 @@ class Transformer(GradientFamily):
         for block in self.blocks:
             q, k, v = block.project(h, turn)
             h = block.finish(h, F.scaled_dot_product_attention(q, k, v, attn_mask=exists[:, None, None]))
-        return self.norm(h)
+        out: Tensor = self.norm(h)
+        return out
 
     def start(self, batch_size: int) -> State:
         """What `prefill` leaves of a prefix of no positions."""

@@ -63,7 +63,7 @@ class Labelled:
     kind = "vectors"
 
     def __init__(
-        self, *, data: dict, classes: list[str], window: int | None, context: int, valid: float, test: float
+        self, *, data: dict[str, Any], classes: list[str], window: int | None, context: int, valid: float, test: float
     ) -> None:
         self.data, self.window, self.context = data, window, context
         self.classes = [unicodedata.normalize("NFC", name) for name in classes]

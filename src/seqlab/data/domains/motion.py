@@ -33,7 +33,7 @@ class Motion:
 
     kind = "vectors"
 
-    def __init__(self, *, source: dict, target: dict, window: int, context: int) -> None:
+    def __init__(self, *, source: dict[str, Any], target: dict[str, Any], window: int, context: int) -> None:
         self.source, self.target, self.window, self.context = source, target, window, context
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
@@ -59,7 +59,7 @@ class SmallMotion:
     kind = "vectors"
 
     def __init__(
-        self, *, source: dict, averaged: int, train: str, test: str, valid: float, window: int, context: int
+        self, *, source: dict[str, Any], averaged: int, train: str, test: str, valid: float, window: int, context: int
     ) -> None:
         self.source, self.averaged, self.train, self.test = source, averaged, train, test
         self.valid, self.window, self.context = valid, window, context
@@ -94,7 +94,7 @@ class Recordings:
 
     @property
     def channels(self) -> int:
-        return self.values[0].shape[1]
+        return int(self.values[0].shape[1])
 
     def averaged(self, steps: int) -> Recordings:
         """Every `steps` samples become their mean; a shorter rest is dropped."""

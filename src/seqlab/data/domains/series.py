@@ -39,8 +39,8 @@ class Series:
     def __init__(
         self,
         *,
-        source: list[dict],
-        target: dict,
+        source: list[dict[str, Any]],
+        target: dict[str, Any],
         transform: Literal["none", "log1p"],
         steps: Literal["time", "rows"],
         carried: int,

@@ -28,7 +28,7 @@ class Speech:
 
     kind = "vectors"
 
-    def __init__(self, *, train: str, test: str, valid: float, recordings: dict | None) -> None:
+    def __init__(self, *, train: str, test: str, valid: float, recordings: dict[str, Any] | None) -> None:
         self.train, self.test, self.valid, self.recordings = train, test, valid, recordings
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:

@@ -39,8 +39,8 @@ class Stocks:
     def __init__(
         self,
         *,
-        source: list[dict],
-        target: dict,
+        source: list[dict[str, Any]],
+        target: dict[str, Any],
         context: int,
         window: int,
         stride: int,

@@ -62,7 +62,7 @@ class Translation:
     def __init__(
         self,
         *,
-        corpora: dict[str, dict],
+        corpora: dict[str, dict[str, Any]],
         held_out: str | None,
         max_words: int,
         max_characters: int,
@@ -312,9 +312,10 @@ def _array(path: Path) -> list[str | None]:
     text = path.read_text(encoding="utf-8")
     body = re.sub(r"(?m)^\s*undefined(?=,?$)", "null", text[text.find("[") : text.rfind("]") + 1])
     try:
-        return json.loads(body)
+        strings: list[str | None] = json.loads(body)
     except ValueError as error:
         raise UserError(f"{path.name}: not one array of strings: {error}") from None
+    return strings
 
 
 DIAGNOSTIC = re.compile(r'diag\(\d+, \d+ /\* \w+ \*/, ("[^"]*"), ("(?:[^"\\]|\\.)*")')

@@ -189,7 +189,8 @@ def _reduced(luma: np.ndarray, size: int) -> np.ndarray:
     edges = [np.arange(size + 1) * length // size for length in luma.shape]
     sums = np.add.reduceat(np.add.reduceat(luma.astype(np.int64), edges[0][:-1], axis=0), edges[1][:-1], axis=1)
     areas = np.diff(edges[0])[:, None] * np.diff(edges[1])
-    return (sums / areas / 255).astype(np.float32).ravel()
+    means: np.ndarray = (sums / areas / 255).astype(np.float32).ravel()
+    return means
 
 
 def principal_components(sets: Iterable[Iterable[np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
