@@ -21,6 +21,7 @@ from seqlab.families.closed_form.classifier import (
     sharpness,
     standardised,
 )
+from seqlab.settings import Shares
 
 LEAST_DISTANCE = 1e-12  # squared; an equal sequence is as good as certain
 
@@ -37,7 +38,7 @@ class KnnDtw(DirectClassifier):
     tasks = ("classify",)
     objectives = ()
 
-    def __init__(self, space: Space, classes: int, *, windows: list[float]):
+    def __init__(self, space: Space, classes: int, *, windows: Shares):
         super().__init__(space, classes)
         if not windows or not all(0 <= share <= 1 for share in windows):
             raise UserError(f"windows: {windows}; expected shares from 0 to 1")

@@ -22,6 +22,7 @@ from seqlab.families.closed_form.classifier import (
     sharpness,
     standardised,
 )
+from seqlab.settings import Count, Natural
 
 LENGTH = 9  # of a kernel: three weights are 2, six are -1
 KERNELS = np.array(list(combinations(range(LENGTH), 3)), np.int64)  # (84, 3), where the weights are 2
@@ -62,7 +63,7 @@ class MiniRocket(DirectClassifier):
     tasks = ("classify",)
     objectives = ()
 
-    def __init__(self, space: Space, classes: int, *, features: int, seed: int):
+    def __init__(self, space: Space, classes: int, *, features: Count, seed: Natural):
         super().__init__(space, classes)
         if features < len(KERNELS):
             raise UserError(f"features: {features}; expected at least {len(KERNELS)}, one a kernel")

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
+from annotated_types import Len
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Predictor
+from seqlab.settings import Count, Counts, NonNegative, Positive
 
 TOKENS = 1 << 12  # positions a batch: every member's whole distribution at each is held at once
 MEMBERS = "members"  # folder of the members' models, inside the mixture's own
@@ -38,16 +40,14 @@ class Mixture:
         self,
         space: Space,
         *,
-        members: list[str],
-        bins: list[int],
-        concentration: float,
-        passes: int,
-        tolerance: float,
+        members: Annotated[list[str], Len(2)],
+        bins: Counts,
+        concentration: Positive,
+        passes: Count,
+        tolerance: NonNegative,
     ):
-        if len(members) < 2 or len(set(members)) < len(members):
-            raise UserError(f"members: {members}; expected at least two different families")
-        if not bins or min(bins) < 1:
-            raise UserError(f"bins: {bins}; expected counts of at least 1")
+        if len(set(members)) < len(members):
+            raise UserError(f"members: {members}; expected different families")
         self.space, self.members, self.bins = space, members, bins
         self.concentration, self.passes, self.tolerance = concentration, passes, tolerance
         self.models: list[Predictor] = []

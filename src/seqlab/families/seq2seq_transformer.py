@@ -17,6 +17,7 @@ from seqlab.data.vocabulary import PAD, START
 from seqlab.errors import UserError
 from seqlab.families.attention import attend, rotated, rotation, weights
 from seqlab.families.seq2seq import Memory, Seq2Seq, State
+from seqlab.settings import Count, ProperShare
 
 ROTARY_BASE = 10_000.0  # the longest wavelength of positions is 2 pi times this
 
@@ -34,12 +35,12 @@ class Seq2SeqTransformer(Seq2Seq):
         space: Space,
         classes: int | None,
         *,
-        hidden_size: int,
-        layers: int,
-        heads: int,
-        feedforward_size: int,
-        dropout: float,
-        label_smoothing: float,
+        hidden_size: Count,
+        layers: Count,
+        heads: Count,
+        feedforward_size: Count,
+        dropout: ProperShare,
+        label_smoothing: ProperShare,
     ):
         super().__init__(space, classes, width=hidden_size, label_smoothing=label_smoothing)
         if hidden_size % (2 * heads):

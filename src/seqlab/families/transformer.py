@@ -13,6 +13,7 @@ from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.families.attention import attend, rotated, rotation, weights
 from seqlab.families.gradient import Density, GradientFamily, State
+from seqlab.settings import Count, Positive, ProperShare
 
 # Slots of a fresh cache of keys and values; it doubles when full.
 SLOTS = 16
@@ -35,12 +36,12 @@ class Transformer(GradientFamily):
         space: Space,
         classes: int | None,
         *,
-        hidden_size: int,
-        layers: int,
-        heads: int,
-        feedforward_size: int,
-        rotary_base: float,
-        dropout: float,
+        hidden_size: Count,
+        layers: Count,
+        heads: Count,
+        feedforward_size: Count,
+        rotary_base: Positive,
+        dropout: ProperShare,
         density: Density,
     ):
         super().__init__(space, classes, width=hidden_size, density=density)

@@ -31,6 +31,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, SupportsFloat
 
 from seqlab.errors import Interrupted
+from seqlab.settings import Positive
 from seqlab.tracking.names import KIND, NOTE, STAGE
 from seqlab.tracking.spool import absolute_uri, announcement, ensure_uploader, home, identity
 from seqlab.tracking.systems import Note, System
@@ -50,7 +51,7 @@ class Tracking:
     """Where MLflow keeps runs; a relative SQLite path starts at the repository."""
     prefix: str
     """Experiments are called PREFIX/DOMAIN."""
-    system_interval: float
+    system_interval: Positive
     """Seconds between two samples of system metrics."""
     results: list[str]
     """Files that running rewrites; they do not make the working tree dirty."""

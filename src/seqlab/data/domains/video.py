@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from seqlab.artifacts import seed_of, write_tensors
 from seqlab.data.domains.base import Scaler, find, split_in_time, split_of, write_meta
@@ -13,6 +15,7 @@ from seqlab.data.prepared import SOURCE, TARGET, Meta
 from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
+from seqlab.settings import Count, Natural, ProperFraction
 
 SIDE, DEEPEST = 8, 16  # of a handwritten digit: pixels, and its brightest value
 ENLARGED = 2  # pixels of a frame for a pixel of a digit
@@ -34,23 +37,24 @@ class Video:
     """
 
     kind = "vectors"
+    scored = ("window",)
 
     def __init__(
         self,
         *,
         digits: str,
         clips: list[str],
-        size: int,
-        components: int,
-        source_train: int,
-        source_valid: int,
-        source_length: int,
-        context: int,
-        window: int,
-        stride: int,
-        valid_windows: int,
-        test_share: float,
-        seed: int,
+        size: Count,
+        components: Count,
+        source_train: Count,
+        source_valid: Count,
+        source_length: Annotated[int, Ge(2)],
+        context: Count,
+        window: Count,
+        stride: Count,
+        valid_windows: Count,
+        test_share: ProperFraction,
+        seed: Natural,
     ) -> None:
         self.digits, self.clips, self.size, self.components = digits, clips, size, components
         self.source = {"train": source_train, "valid": source_valid}
