@@ -11,6 +11,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -62,10 +63,10 @@ def main() -> None:
     for series in arguments.series:
         data = panel(series)
         methods: dict[str, tuple[Callable[[], object], int]] = {
-            "fit_each": (lambda data=data: fit_each(data, ORDER), series),  # type: ignore[misc]
-            "numpy lstsq loop": (lambda: lstsq(few), len(few)),
-            "statsmodels AutoReg": (lambda: autoreg(few), len(few)),
-            "floor: read once": (lambda data=data: data.values.sum(), series),  # type: ignore[misc]
+            "fit_each": (partial(fit_each, data, ORDER), series),
+            "numpy lstsq loop": (partial(lstsq, few), len(few)),
+            "statsmodels AutoReg": (partial(autoreg, few), len(few)),
+            "floor: read once": (data.values.sum, series),
         }
         turns: dict[str, list[float]] = {name: [] for name in methods}
         for _ in range(arguments.rounds):

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml  # type: ignore[import-untyped,unused-ignore]
+import yaml
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
@@ -103,7 +103,7 @@ def horizon_of(case: Case, peer: Peer) -> int:
 
 
 def their_model(case: Case, peer: Peer, steps: int) -> Any:
-    from neuralforecast import losses, models  # type: ignore[import-not-found,unused-ignore]
+    from neuralforecast import losses, models
 
     parameters, horizon = case.recipe.component.parameters, horizon_of(case, peer)
     loss = losses.pytorch.DistributionLoss("StudentT") if peer.loss == "student_t" else losses.pytorch.MAE()
@@ -139,7 +139,7 @@ def their_model(case: Case, peer: Peer, steps: int) -> Any:
 
 
 def their_panel(case: Case, peer: Peer) -> Any:
-    import pandas as pd  # type: ignore[import-untyped,unused-ignore]
+    import pandas as pd
 
     series, steps = len(case.panel), case.length + horizon_of(case, peer)
     return pd.DataFrame(
@@ -169,7 +169,7 @@ def our_step(case: Case) -> Callable[[], Any]:
 
 
 def their_step(case: Case, peer: Peer) -> Callable[[], Any]:
-    from neuralforecast.tsdataset import TimeSeriesDataModule, TimeSeriesDataset  # type: ignore[import-not-found,unused-ignore]
+    from neuralforecast.tsdataset import TimeSeriesDataModule, TimeSeriesDataset
 
     model = their_model(case, peer, steps=1).train()
     dataset, *_ = TimeSeriesDataset.from_df(their_panel(case, peer))

@@ -19,13 +19,14 @@ import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-import yaml  # type: ignore[import-untyped,unused-ignore]
+import yaml
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -164,7 +165,8 @@ def peers(size: Large) -> dict[str, Callable[[], nn.Module]]:
 
 
 def own_loss(model: Any, x: Tensor) -> Tensor:
-    return -model.log_prob(x, torch.ones_like(x, dtype=torch.bool)).mean()
+    found: Tensor = -model.log_prob(x, torch.ones_like(x, dtype=torch.bool)).mean()
+    return found
 
 
 def their_loss(model: Any, x: Tensor) -> Tensor:
@@ -194,7 +196,7 @@ def bare_loop(
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16):
             total = step_loss(model, x)
-        total.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     synchronize(device)
@@ -232,7 +234,7 @@ def through_trainer(
         device = trainer.strategy.root_device
         devices.claim(device)
         clock = Clock(device)
-        trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+        trainer.callbacks.append(clock)  # type: ignore[attr-defined]  # which Lightning sets elsewhere
         task = Module(model.train(), loss_of("next_step"), optimizer, WARM + steps, settings.compile)
         loader: DataLoader[TensorBatch] = DataLoader(stream, batch_size=None, generator=torch.Generator())
         trainer.fit(task, loader)
@@ -260,14 +262,14 @@ def large(size: Large, settings: TrainerSettings, device: torch.device, peak: fl
             model = make()
             row(
                 name, "AdamW", "bare", compiled, model,
-                lambda m=model, f=loss, c=compiled: bare_loop(m, f, size, device, steps, c),
+                partial(bare_loop, model, loss, size, device, steps, compiled),
             )  # fmt: skip
         for kind, rate in (("AdamW", None), ("Muon", 1e-2)):
             own, optimizer = ours(size), replace(ADAM, matrix_learning_rate=rate)
             where = replace(settings, compile=compiled)
             row(
                 "ours", kind, "Trainer", compiled, own,
-                lambda m=own, w=where, o=optimizer: through_trainer(m, size, w, o, steps),
+                partial(through_trainer, own, size, where, optimizer, steps),
             )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def em_steps(rounds: int) -> None:
             lengths: np.ndarray = lengths,
         ) -> float:
             peer.startprob_, peer.transmat_, peer.emissionprob_ = chain.start, chain.transition, chain.emission.T
-            return peer.fit(column, lengths).monitor_.history[0]
+            return float(peer.fit(column, lengths).monitor_.history[0])
 
         difference = abs(ours() / theirs() - 1)
         a, b = best(rounds, ours, theirs)

@@ -20,7 +20,7 @@ from types import MethodType
 
 import numpy as np
 import torch
-import yaml  # type: ignore[import-untyped,unused-ignore]
+import yaml
 from torch import Tensor
 
 from seqlab.config import family as checked
@@ -56,7 +56,8 @@ class Loop:
 
 
 def torch_body(model: Recurrent, h: Tensor) -> Tensor:
-    return model.stack(h.transpose(0, 1))[0].transpose(0, 1)
+    out: Tensor = model.stack(h.transpose(0, 1))[0].transpose(0, 1)
+    return out
 
 
 def compare(name: str, steps: int, precision: str) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml  # type: ignore[import-untyped,unused-ignore]
+import yaml
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
@@ -45,11 +46,11 @@ class Alone:
         self.optimizer = build_optimizer(model, settings)
 
     def step(self, batch: TensorBatch) -> None:
-        batch = TensorBatch(*(part.to(self.device) for part in batch[:3]), None)
+        batch = TensorBatch(batch.x.to(self.device), batch.mask.to(self.device), batch.scored.to(self.device), None)
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = next_step_loss(self.model, batch).mean
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
 
@@ -88,7 +89,7 @@ def compare(
     pairs, padded = [], []
     for batches in islice(zip(*streams, strict=False), warm + steps):
         seconds = []
-        for step in (lambda b=batches: alone.step(b[0]), lambda b=batches: together.step(list(b))):
+        for step in (partial(alone.step, batches[0]), partial(together.step, list(batches))):
             if device.type == "cuda":
                 torch.cuda.synchronize()
             began = time.perf_counter()

@@ -35,7 +35,7 @@ def wall(command: list[str]) -> float:
 
 def training(verb: str, cell: str) -> float:
     record = json.loads((ROOT / ".seqlab/records" / verb / f"{cell}.json").read_text())
-    return sum(cost["seconds"] for cost in record["cost"].values())
+    return float(sum(cost["seconds"] for cost in record["cost"].values()))
 
 
 def main() -> None:

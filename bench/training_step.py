@@ -26,7 +26,7 @@ TORCH = time.perf_counter()
 torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # imports torch._dynamo, with or without Lightning
 ADAMW = time.perf_counter()
 import numpy as np  # noqa: E402
-import yaml  # type: ignore[import-untyped,unused-ignore]  # noqa: E402
+import yaml  # noqa: E402
 from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 

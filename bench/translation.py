@@ -48,7 +48,7 @@ def ours(size: int) -> Seq2Seq:
 
 
 def marian(size: int) -> Any:
-    from transformers import MarianConfig, MarianMTModel  # type: ignore[import-not-found]
+    from transformers import MarianConfig, MarianMTModel
 
     p = yaml.safe_load(CONF.read_text(encoding="utf-8"))
     torch.manual_seed(0)
@@ -80,9 +80,9 @@ def marian(size: int) -> Any:
 
 
 def eole(size: int) -> Any:
-    from eole.config.models import TransformerModelConfig  # type: ignore[import-not-found]
-    from eole.constants import DefaultTokens  # type: ignore[import-not-found]
-    from eole.models.model import EncoderDecoderModel  # type: ignore[import-not-found]
+    from eole.config.models import TransformerModelConfig
+    from eole.constants import DefaultTokens
+    from eole.models.model import EncoderDecoderModel
 
     p = yaml.safe_load(CONF.read_text(encoding="utf-8"))
     config = TransformerModelConfig(
@@ -119,7 +119,7 @@ def eole(size: int) -> Any:
 
 
 def joey(size: int) -> Any:
-    from joeynmt.model import build_model  # type: ignore[import-not-found]
+    from joeynmt.model import build_model
 
     class Words:
         pad_index, bos_index, eos_index = PAD, START, END
@@ -152,7 +152,8 @@ def joey(size: int) -> Any:
 
 
 def our_loss(model: Seq2Seq, batch: TensorBatch) -> torch.Tensor:
-    return model.loss(batch.source, batch.x) / batch.mask.sum()  # type: ignore[arg-type]
+    assert batch.source is not None
+    return model.loss(batch.source, batch.x) / batch.mask.sum()
 
 
 def shifted(batch: TensorBatch) -> torch.Tensor:

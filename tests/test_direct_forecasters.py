@@ -321,21 +321,6 @@ def test_a_training_split_without_windows_is_refused() -> None:
         nlinear().fit(panel(3, 6), panel(20, 80, first=60))
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: nlinear(windows=[]), "windows"),
-        (lambda: nlinear(penalties=[0.0]), "penalties"),
-        (lambda: nlinear(prior_weights=[1.5]), "prior_weights"),
-        (lambda: gbdt(ways=[]), "ways"),
-        (lambda: gbdt(window=2), "window: 2"),
-    ],
-)
-def test_parameters_without_meaning_are_refused(make: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        make()
-
-
 # --------------------------------------------------------------------------------------------------------- backtest
 
 

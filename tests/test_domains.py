@@ -715,7 +715,6 @@ BAD_STRINGS: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("t.jsonl", b'{"text": "one", "label": 3}\n', {}, r"t\.jsonl, line 1, column label: '3'; expected one of"),
     ("t.txt", b"only one text\n", {}, r"no sequence is left for target/\w+; removed: nothing"),
     ("t.txt", b"one\n", {"target_columns": ["id"]}, "target_columns: found id, expected text among them"),
-    ("t.txt", b"one\n", {"max_length": 0}, "max_length: found 0, expected at least 1 byte"),
     ("t.txt", b"one\n", {**SCORED, "classes": ["a"]}, "classes: found 1, expected two"),
 ]  # fmt: skip
 

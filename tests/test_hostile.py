@@ -624,6 +624,8 @@ LINES = {
     "a time that is text": json.dumps(GOOD | {"time": "now"}),
     "an address that is a list": json.dumps(GOOD | {"uri": ["os.system"]}),
     "an artifact of another place": '{"event": "artifact", "time": 2, "files": "../../../secret", "to": ""}',
+    "a system that is text": '{"event": "system", "time": 2, "system": "rnn", "values": {}}',
+    "an experiment that is a list": '{"event": "experiment", "time": 2, "experiment": ["strings"]}',
     "a model of another place": '{"event": "model", "time": 2, "files": "/etc", "name": "evil"}',
 }
 

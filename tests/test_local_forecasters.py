@@ -311,8 +311,6 @@ def test_prediction_adds_up_the_variances() -> None:
     [
         (lambda: build("ets", form="MMM"), "form: 'MMM'; expected three letters"),
         (lambda: build("ets", form="ANN", damped=True), "no trend"),
-        (lambda: build("local_ar", order=0), "order: 0; expected at least 1"),
-        (lambda: build("local_ar", differences=[]), "differences: none"),
     ],
 )
 def test_parameters_without_meaning_are_refused(make: Any, said: str) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
 
 from seqlab import schema
 from seqlab.cells import Cell
@@ -47,12 +49,12 @@ class Suite:
     """Which seeds a repro covers, and on what budget."""
 
     name: str
-    seeds: list[Natural]
+    seeds: Annotated[list[Natural], Len(1)]
     steps: Positive
     positions: Count | None  # of each training and validation set, about; None: all of them
     examples: Count | None
     replicates: Count
-    fractions: list[Fraction]  # of the target's training examples, nested; 1.0 is all of them
+    fractions: Annotated[list[Fraction], Len(1)]  # of the target's training examples, nested; 1.0 is all of them
     parts: list[dict[str, Any]]  # each a Part, where not everything is crossed with everything; empty: all of it
 
 
@@ -310,6 +312,8 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
         if schema.source(f"seqlab.tasks.{task}.train") is None:
             raise UserError(f"{where}.finetune.{task}: no such task{schema.hint(task, trainable())}")
     evaluate = _evaluation(kind, tree["evaluate"], f"{where}.evaluate")
+    if isinstance(evaluate, SequenceEvaluation):
+        _check_forecasts(evaluate, prepare, where)
     for table in evaluate.headline:
         if table not in judges():
             raise UserError(f"{where}.evaluate.headline.{table}: nobody judges it{schema.hint(table, judges())}")
@@ -337,6 +341,34 @@ def _evaluation(kind: str, tree: dict[str, Any], where: str) -> Evaluation:
     if isinstance(found, PairEvaluation):
         schema.only(found.registers, tuple(found.headline), f"{where}.registers")
     return found
+
+
+def _check_forecasts(evaluate: SequenceEvaluation, prepare: Component, where: str) -> None:
+    """Horizons rise and fit into what the recipe holds out; where there are any, so are origins and paths, and the one
+    that ranks is among them."""
+    horizons = evaluate.horizons
+    if horizons != sorted(set(horizons)):
+        raise UserError(f"{where}.evaluate.horizons: found {horizons}, expected rising numbers of steps")
+    for key in ("origins", "samples"):
+        if horizons and not getattr(evaluate, key):
+            raise UserError(f"{where}.evaluate.{key}: found 0, expected at least 1 where there are horizons")
+    for table, metric in evaluate.headline.items():
+        ahead = metric.partition("@")[2]
+        if horizons and ahead.isdecimal() and int(ahead) not in horizons:
+            raise UserError(f"{where}.evaluate.headline.{table}: {metric} is of none of the horizons {horizons}")
+    names: tuple[str, ...] = schema.stated(prepare.target, "scored") or ()
+    sizes = [prepare.parameters[name] for name in names]
+    if not sizes or None in sizes:
+        return
+    scored = sizes[0] - sum(sizes[1:])
+    if scored < 1:
+        raise UserError(f"{where}.prepare.{names[1]}: found {sizes[1]}, expected less than {names[0]}, {sizes[0]}")
+    if horizons and horizons[-1] > scored:
+        less = "".join(f" less prepare.{name}" for name in names[1:])
+        raise UserError(
+            f"{where}.evaluate.horizons: found {horizons[-1]} steps ahead, expected at most {scored}, which is what is "
+            f"scored of a held-out sequence (prepare.{names[0]}{less})"
+        )
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from seqlab.settings import Count, NonNegative
+from seqlab.settings import Count, NonNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Tracking:
     """Where MLflow keeps runs; a relative SQLite path starts at the repository."""
     prefix: str
     """Experiments are called PREFIX/DOMAIN."""
-    system_interval: float
+    system_interval: Positive
     """Seconds between two samples of system metrics."""
     results: list[str]
     """Files that running rewrites; they do not make the working tree dirty."""

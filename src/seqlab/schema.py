@@ -2,7 +2,8 @@
 
 A dataclass says what a section holds. A section with a `_target_` is held against the signature of the constructor that
 it names, read from the source file: so a wrong key fails in milliseconds, before torch is imported, and the constructor
-stays the only list of its parameters. A class that has no constructor of its own takes its base's.
+stays the only list of its parameters. A class that has no constructor of its own takes its base's. A parameter that is
+a mapping is a section of its own where its annotation is a TypedDict.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ ANNOTATIONS: dict[str, Any] = {
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Len", "Lt")},
     "Literal": Literal,
     "Annotated": Annotated,
+    "Any": Any,
     "inf": float("inf"),
 }
 
@@ -193,11 +195,20 @@ def _alias(name: str, tree: ast.Module) -> Any:
             isinstance(t, ast.Name) and t.id == name for t in statement.targets
         ):
             return _annotation(statement.value, tree)
+        if isinstance(statement, ast.ClassDef) and statement.name == name:
+            return _closed(name, {key: (_annotation(kind, tree), ...) for key, kind in _declared(statement)})
         if isinstance(statement, ast.ImportFrom) and any((a.asname or a.name) == name for a in statement.names):
             path = source(statement.module or "")
             if path is not None:
                 return _alias(name, parsed(path))
-    raise TypeError(f"annotation {name!r}: neither built in nor an alias that seqlab defines")
+    raise TypeError(f"annotation {name!r}: neither built in, nor an alias or a TypedDict that seqlab defines")
+
+
+def _declared(node: ast.ClassDef) -> list[tuple[str, ast.expr]]:
+    """The keys of a TypedDict, and their annotations."""
+    if [ast.unparse(base) for base in node.bases] != ["TypedDict"]:
+        raise TypeError(f"annotation {node.name!r}: of classes, a TypedDict alone can be read from its source")
+    return [(ast.unparse(part.target), part.annotation) for part in node.body if isinstance(part, ast.AnnAssign)]
 
 
 @cache
@@ -235,11 +246,28 @@ def _validate(
         parts = [str(part) for part in first["loc"] if not (isinstance(part, str) and part in BRANCHES)]
         key = ".".join([where, *(parts[1:] if single else parts)])
         if first["type"] == "extra_forbidden":
-            raise UserError(f"{key}: unknown key{hint(str(first['loc'][-1]), (*model.model_fields, *also))}") from None
+            known = (*_at(model, first["loc"][:-1]).model_fields, *(also if len(first["loc"]) == 1 else ()))
+            raise UserError(f"{key}: unknown key{hint(str(first['loc'][-1]), known)}") from None
         if first["type"] == "missing":
             raise UserError(f"{key}: missing") from None
         raise UserError(f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, found {first['input']!r}") from None
-    return {name: getattr(checked, name) for name in model.model_fields}
+    return checked.model_dump()
+
+
+def _at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseModel]:
+    """The section that these keys, of which some may be places in a list, lead to."""
+    for key in keys:
+        if (field := model.model_fields.get(str(key))) is not None:
+            model = next(_models(field.annotation))
+    return model
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    """Those of an annotation, at any depth."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for part in get_args(kind):
+        yield from _models(part)
 
 
 BRANCHES = ("int", "float", "str", "bool", "none", "constrained-int", "constrained-float")

@@ -18,7 +18,13 @@ Natural = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0), Lt(inf)]
 NonNegative = Annotated[float, Ge(0), Lt(inf)]
 Share = Annotated[float, Ge(0), Le(1)]
+ProperShare = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Gt(0), Le(1)]
+ProperFraction = Annotated[float, Gt(0), Lt(1)]
+# Candidates of which validation chooses one.
+Counts = Annotated[list[Count], Len(1)]
+Positives = Annotated[list[Positive], Len(1)]
+Shares = Annotated[list[Share], Len(1)]
 
 Register = Literal["plain", "polite"]
 """How Korean speaks to its readers: 한다 or 합니다."""
@@ -74,7 +80,7 @@ class Optimizer:
 
     learning_rate: NonNegative
     weight_decay: NonNegative
-    betas: Annotated[list[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]
+    betas: Annotated[list[ProperShare], Len(2, 2)]
     clip: Positive  # largest gradient norm over all parameters
     warmup: Share  # fraction of the steps
     floor: Share  # final learning rate, as a fraction of the largest
@@ -114,7 +120,7 @@ class Objective:
 class Slanted:
     """The slanted triangular rate of Howard and Ruder (2018), in place of the optimiser's own schedule."""
 
-    cut: Annotated[float, Gt(0), Lt(1)]  # share of the steps over which the rate rises
+    cut: ProperFraction  # share of the steps over which the rate rises
     ratio: Annotated[float, Ge(1)]  # of the largest rate to the smallest
 
 

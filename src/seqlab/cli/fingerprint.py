@@ -17,7 +17,7 @@ import tokenize
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from seqlab import config, schema
 from seqlab.cells import Cell
@@ -250,11 +250,11 @@ def key_of(cell: Cell) -> str:
 
 def code(experiment: Experiment) -> dict[str, object]:
     """The fingerprint of every stage, nested as code.yaml is."""
-    tree: dict[str, object] = {}
+    tree: dict[str, Any] = {}
     for key, files in roots(experiment).items():
         *parents, last = key.split(".")
         node = tree
         for parent in parents:
-            node = node.setdefault(parent, {})  # type: ignore[assignment]
+            node = node.setdefault(parent, {})
         node[last] = fingerprint(files)
     return tree

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 STAGES = (
     "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "diagnose", "diagnostics", "compare",
@@ -138,9 +139,9 @@ def parser() -> argparse.ArgumentParser:
 class Parser(argparse.ArgumentParser):
     """Examples stay as they are written."""
 
-    def __init__(self, *arguments: object, **options: object):
+    def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        super().__init__(*arguments, **options)
 
 
 def positive(text: str) -> int:

@@ -11,7 +11,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -150,7 +150,7 @@ def _held_out(line: str) -> bool:
     return int.from_bytes(hashlib.sha256(line.encode()).digest()[:8], "big") < HELD_OUT_SHARE * 2**64
 
 
-def read_pairs(path: Path) -> list[dict]:
+def read_pairs(path: Path) -> list[dict[str, Any]]:
     """Lines of {"source", "references", ...}. Raises UserError naming the line that is something else."""
     rows = []
     try:

@@ -26,7 +26,8 @@ class Remembering(nn.Module):
 
     def forward(self, x: Tensor, answers: int) -> Tensor:
         """(B, T, C) -> (B, answers, outputs)."""
-        return self.leave(self.family.body(self.family.ends.embed(x))[:, -answers:])
+        answered: Tensor = self.leave(self.family.body(self.family.ends.embed(x))[:, -answers:])
+        return answered
 
 
 def loss_of(model: Remembering, examples: Examples) -> Tensor:

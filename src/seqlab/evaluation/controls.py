@@ -132,7 +132,8 @@ class IndependentGaussian:
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
         noise = np.random.default_rng(seed).standard_normal((len(prefix), samples, steps, self.space.size))
-        return self.mean + self.deviation * noise
+        paths: np.ndarray = self.mean + self.deviation * noise
+        return paths
 
 
 class RandomWalk(IndependentGaussian):
@@ -177,7 +178,7 @@ class SeasonalNaive:
 
         cycles = -(-steps // self.period)
         noise = antithetic(seed, (len(prefix), samples, cycles, self.period, prefix.shape[2]))
-        paths = last[:, None, None] + np.cumsum(noise, axis=2) * deviation[:, None, None, None]
+        paths: np.ndarray = last[:, None, None] + np.cumsum(noise, axis=2) * deviation[:, None, None, None]
         return paths.reshape(len(prefix), samples, cycles * self.period, -1)[:, :, :steps]
 
 
@@ -198,7 +199,9 @@ class Drift:
         noise = antithetic(seed, (len(prefix), samples, steps + 1, prefix.shape[2]))
         ahead = np.arange(1, steps + 1)[:, None]
         slopes = slope[:, None, None] + noise[:, :, :1] * (deviation / np.sqrt(changes))[:, None, None]
-        return last[:, None, None] + ahead * slopes + np.cumsum(noise[:, :, 1:], axis=2) * deviation[:, None, None]
+        walk = np.cumsum(noise[:, :, 1:], axis=2) * deviation[:, None, None]
+        paths: np.ndarray = last[:, None, None] + ahead * slopes + walk
+        return paths
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,8 @@ class HistoricalMean:
         deviation = np.sqrt((residual**2).sum(1) / (lengths - 1))
         noise = antithetic(seed, (len(prefix), samples, steps + 1, prefix.shape[2]))
         means = mean[:, None, None] + noise[:, :, :1] * (deviation / np.sqrt(lengths))[:, None, None]
-        return means + noise[:, :, 1:] * deviation[:, None, None]
+        paths: np.ndarray = means + noise[:, :, 1:] * deviation[:, None, None]
+        return paths
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,9 @@ class ZeroReturn:
         if lengths.min() < 1:
             raise UserError("zero return: a series has no value before its origin, needs 1")
         deviation = np.sqrt(np.where(mask[..., None], prefix.astype(np.float64) ** 2, 0.0).sum(1) / lengths)
-        return antithetic(seed, (len(prefix), samples, steps, prefix.shape[2])) * deviation[:, None, None]
+        noise = antithetic(seed, (len(prefix), samples, steps, prefix.shape[2]))
+        paths: np.ndarray = noise * deviation[:, None, None]
+        return paths
 
 
 def antithetic(seed: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -242,12 +248,14 @@ def antithetic(seed: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def _last(prefix: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(B, C), the last value of each prefix."""
-    return prefix[np.arange(len(prefix)), mask.sum(1) - 1]
+    last: np.ndarray = prefix[np.arange(len(prefix)), mask.sum(1) - 1]
+    return last
 
 
 def _positive(deviation: np.ndarray) -> np.ndarray:
     """A constant channel has density only with some width: a thousandth of the standardised unit."""
-    return np.maximum(deviation, 1e-3)
+    widened: np.ndarray = np.maximum(deviation, 1e-3)
+    return widened
 
 
 # Translation
@@ -321,7 +329,8 @@ class OrderFree:
         return _log_softmax(self._standardised(self._features(x, mask)) @ self.weights + self.bias)
 
     def _standardised(self, features: np.ndarray) -> np.ndarray:
-        return (features - self.mean) / self.deviation
+        units: np.ndarray = (features - self.mean) / self.deviation
+        return units
 
     def _of_split(self, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
         assert sequences.labels is not None

@@ -18,9 +18,9 @@ quantile loss: Gasthaus et al. (2019). ECE: Guo et al. (2017). Brier (1950), sum
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
@@ -66,15 +66,18 @@ class Metric:
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
-    return sums[..., 0] / sums[..., 1]
+    ratio: np.ndarray = sums[..., 0] / sums[..., 1]
+    return ratio
 
 
 def _exp_ratio(sums: np.ndarray) -> np.ndarray:
-    return np.exp(_ratio(sums))
+    exponential: np.ndarray = np.exp(_ratio(sums))
+    return exponential
 
 
 def _hits(predictions: Predictions) -> np.ndarray:
-    return predictions.log_probs.argmax(1) == predictions.labels
+    hits: np.ndarray = predictions.log_probs.argmax(1) == predictions.labels
+    return hits
 
 
 def _mean(per_example: np.ndarray) -> np.ndarray:
@@ -82,7 +85,8 @@ def _mean(per_example: np.ndarray) -> np.ndarray:
 
 
 def _one_hot(classes: np.ndarray, size: int) -> np.ndarray:
-    return (classes[:, None] == np.arange(size)).astype(np.float64)
+    ones: np.ndarray = (classes[:, None] == np.arange(size)).astype(np.float64)
+    return ones
 
 
 def _accuracy(predictions: Predictions) -> np.ndarray:
@@ -108,7 +112,9 @@ def _class_counts(predictions: Predictions) -> np.ndarray:
 def _mean_present(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Mean of the ratios over the classes that occur: a resample may have lost a class."""
     present = denominator > 0
-    return np.divide(numerator, denominator, where=present, out=np.zeros_like(numerator)).sum(-1) / present.sum(-1)
+    ratios = np.divide(numerator, denominator, where=present, out=np.zeros_like(numerator))
+    mean: np.ndarray = ratios.sum(-1) / present.sum(-1)
+    return mean
 
 
 def _balanced_accuracy(sums: np.ndarray) -> np.ndarray:
@@ -123,7 +129,8 @@ def _macro_f1(sums: np.ndarray) -> np.ndarray:
 
 def confidence_bin(confidence: np.ndarray) -> np.ndarray:
     """Index of the confidence's bin: ((b / BINS, (b + 1) / BINS]."""
-    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    index: np.ndarray = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return index
 
 
 def _calibration_gaps(predictions: Predictions) -> np.ndarray:
@@ -134,7 +141,8 @@ def _calibration_gaps(predictions: Predictions) -> np.ndarray:
 
 
 def _calibration_error(sums: np.ndarray) -> np.ndarray:
-    return np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]
+    error: np.ndarray = np.abs(sums[..., :-1]).sum(-1) / sums[..., -1]
+    return error
 
 
 CHARACTER_ORDER, WORD_ORDER, BETA = 6, 2, 2  # of chrF++ (Popović 2017)
@@ -153,7 +161,9 @@ def _chrf(sums: np.ndarray) -> np.ndarray:
         np.divide(both, whole, where=used, out=np.zeros_like(both)).sum(-1) / orders for whole in (ours, theirs)
     )
     below = BETA**2 * precision + recall
-    return np.divide(100 * (1 + BETA**2) * precision * recall, below, where=below > 0, out=np.zeros_like(precision))
+    above = 100 * (1 + BETA**2) * precision * recall
+    score: np.ndarray = np.divide(above, below, where=below > 0, out=np.zeros_like(precision))
+    return score
 
 
 def _bleu(sums: np.ndarray) -> np.ndarray:
@@ -220,7 +230,7 @@ def label_of(name: str) -> str:
 def order_of(name: str) -> tuple[int, int]:
     """Sorts metrics as METRICS lists them, then by horizon or by length."""
     base, _, steps = name.partition("@")
-    return list(METRICS).index(base), int(re.match(r"\d*", steps)[0] or 0)  # type: ignore[index]
+    return list(METRICS).index(base), int("".join(takewhile(str.isdecimal, steps)) or 0)
 
 
 def names_of(scores: Scores) -> list[tuple[str, str]]:
@@ -254,7 +264,8 @@ def value_of(scores: Scores, task: str, name: str) -> float:
 
 def characters_of_bytes() -> np.ndarray:
     """(256,) int64: the number of characters (Unicode code points) that a byte of UTF-8 text begins, 0 or 1."""
-    return ((np.arange(256) & 0xC0) != 0x80).astype(np.int64)
+    begins: np.ndarray = ((np.arange(256) & 0xC0) != 0x80).astype(np.int64)
+    return begins
 
 
 def next_symbols(predictor: Predictor, sequences: Sequences, characters: np.ndarray, tokens: int) -> Scores:
@@ -341,7 +352,8 @@ def next_vectors(
 
 
 def _gaussian_log_density(x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    return -0.5 * ((x - mean) / deviation) ** 2 - np.log(deviation) - 0.5 * np.log(2 * np.pi)
+    density: np.ndarray = -0.5 * ((x - mean) / deviation) ** 2 - np.log(deviation) - 0.5 * np.log(2 * np.pi)
+    return density
 
 
 def _evenly(scored: np.ndarray, positions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -383,7 +395,8 @@ def crps_gaussian(x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.
 
     z = (x - mean) / deviation
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-    return deviation * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))
+    score: np.ndarray = deviation * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))
+    return score
 
 
 def crps_fair(draws: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -392,7 +405,8 @@ def crps_fair(draws: np.ndarray, x: np.ndarray) -> np.ndarray:
     ordered = np.sort(draws, axis=1)
     # The sum over pairs of a sorted sample is a weighted sum: S log S instead of S².
     weight = (2 * np.arange(size) - size + 1) / (size * (size - 1))
-    return np.abs(draws - x[:, None]).mean(1) - np.tensordot(ordered, weight, axes=(1, 0))
+    score: np.ndarray = np.abs(draws - x[:, None]).mean(1) - np.tensordot(ordered, weight, axes=(1, 0))
+    return score
 
 
 def sample_quantiles(draws: np.ndarray, levels: Sequence[float]) -> np.ndarray:
@@ -401,7 +415,8 @@ def sample_quantiles(draws: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     Weibull's positions p (S + 1): the truth is one more draw of a perfect model, so an interval between two of them
     covers it with exactly its nominal probability. NumPy's default covers too rarely in small samples.
     """
-    return np.quantile(draws, levels, axis=1, method="weibull")
+    quantiles: np.ndarray = np.quantile(draws, levels, axis=1, method="weibull")
+    return quantiles
 
 
 # Forecasts
@@ -431,7 +446,8 @@ class Forecast:
     @property
     def median(self) -> np.ndarray:
         """(h, C), the point forecast."""
-        return self.quantiles[LEVELS.index(0.5)]
+        median: np.ndarray = self.quantiles[LEVELS.index(0.5)]
+        return median
 
 
 def rolling_origin(

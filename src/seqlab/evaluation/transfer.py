@@ -223,7 +223,8 @@ def log_weights(shares: Sequence[float]) -> np.ndarray:
     weights = np.zeros(len(x))
     weights[:-1] += gaps / 2
     weights[1:] += gaps / 2
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def reached(curve: Sequence[tuple[float, float]], goal: float) -> float | None:

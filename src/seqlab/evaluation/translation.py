@@ -30,8 +30,8 @@ class Scorers(NamedTuple):
 
     @classmethod
     def of(cls, tokenize: Tokenize) -> Scorers:
-        from sacrebleu.metrics import BLEU as SacreBLEU
-        from sacrebleu.metrics import CHRF as SacreCHRF
+        from sacrebleu.metrics.bleu import BLEU as SacreBLEU
+        from sacrebleu.metrics.chrf import CHRF as SacreCHRF
 
         return cls(SacreCHRF(word_order=2), SacreBLEU(tokenize=tokenize))
 
@@ -102,4 +102,5 @@ def unknown(task: str, counts: Sequence[tuple[int, int]]) -> Scores:
 
 def sampled(size: int, samples: int) -> list[int]:
     """The examples that reports show: evenly spread, the first among them."""
-    return np.unique(np.linspace(0, size - 1, min(samples, size)).astype(np.int64)).tolist()
+    examples: list[int] = np.unique(np.linspace(0, size - 1, min(samples, size)).astype(np.int64)).tolist()
+    return examples

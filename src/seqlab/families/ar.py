@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
+from seqlab.settings import Counts, Shares
 
 
 class AR(ByKind):
@@ -25,10 +26,10 @@ class AR(ByKind):
         self,
         space: Space,
         *,
-        orders: list[int],
-        lags: list[int],
+        orders: Counts,
+        lags: Counts,
         criterion: Literal["valid", "aic", "bic"],
-        prior_weights: list[float],
+        prior_weights: Shares,
     ):
         own: dict[str, Any] = {"orders": orders} if space.symbols else {"lags": lags, "criterion": criterion}
         super().__init__(space, **own, prior_weights=prior_weights)

@@ -14,6 +14,7 @@ from scipy.special import ndtri
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.local import LocalForecaster, Prediction
+from seqlab.settings import Count, Natural
 
 LEVEL = 95.0  # per cent: of the interval from which the library's deviation is read
 QUANTILE = ndtri(0.5 + LEVEL / 200)
@@ -36,12 +37,12 @@ class ARIMA(LocalForecaster):
         space: Space,
         period: int,
         *,
-        order: int,
-        seasonal_order: int,
-        differences: int,
-        seasonal_differences: int,
+        order: Natural,
+        seasonal_order: Natural,
+        differences: Natural,
+        seasonal_differences: Natural,
         criterion: Literal["aic", "aicc", "bic"],
-        models: int,
+        models: Count,
         approximation: bool,
     ):
         super().__init__(space, period)

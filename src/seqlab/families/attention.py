@@ -37,8 +37,9 @@ def weights(q: Tensor, k: Tensor, bias: Tensor | None = None, causal: bool = Fal
         added = q.new_zeros(())
     else:
         added = bias.to(q.dtype).expand(batch, heads, queries, keys).flatten(0, 1)
-    scores = torch.baddbmm(added, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=size**-0.5)
-    return scores.softmax(-1).unflatten(0, (batch, heads))
+    scores: Tensor = torch.baddbmm(added, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=size**-0.5)
+    shares: Tensor = scores.softmax(-1).unflatten(0, (batch, heads))
+    return shares
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:

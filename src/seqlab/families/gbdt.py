@@ -8,13 +8,15 @@ Recursive: one model of the next step, fed with its own forecasts. Validation ch
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
+from annotated_types import Ge, Len
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.direct import DirectForecaster, Pairs, normalised, pairs, usable
+from seqlab.settings import Count, Fraction, Positive
 
 if TYPE_CHECKING:
     import lightgbm
@@ -42,20 +44,16 @@ class GBDT(DirectForecaster):
         period: int,
         horizons: list[int],
         *,
-        window: int,
-        ways: list[Way],
-        trees: int,
-        learning_rate: float,
-        leaves: int,
-        leaf_rows: int,
-        features: float,
-        rows: int,
+        window: Annotated[int, Ge(3)],
+        ways: Annotated[list[Way], Len(1)],
+        trees: Count,
+        learning_rate: Positive,
+        leaves: Annotated[int, Ge(2)],
+        leaf_rows: Count,
+        features: Fraction,
+        rows: Count,
     ):
         super().__init__(space, period, horizons)
-        if not ways:
-            raise UserError("ways: none; expected at least one of direct, recursive")
-        if window < 3:
-            raise UserError(f"window: {window}; expected at least 3 steps")
         self.window, self.ways, self.trees, self.rows = window, ways, trees, rows
         self.lengths = self.needed = [window]
         self.settings = {
@@ -140,7 +138,8 @@ class GBDT(DirectForecaster):
             inputs, anchor = self._features(
                 np.repeat(shape, self.steps, axis=0), np.tile(steps, len(shape)), np.repeat(channel, self.steps)
             )
-            return (anchor + self._raw(inputs)).reshape(len(shape), self.steps)
+            paths: np.ndarray = (anchor + self._raw(inputs)).reshape(len(shape), self.steps)
+            return paths
         grown = shape
         for _ in range(self.steps):
             read = normalised(grown[:, -self.window :], self.period)

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from seqlab.families.gradient import Recurrent, State
+from seqlab.families.gradient.autograd import applied, custom_bwd, custom_fwd
 
 
 class GRU(Recurrent):
@@ -24,7 +25,7 @@ class GRU(Recurrent):
 
     @staticmethod
     def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, State]:
-        states: Tensor = GRULayer.apply(x, *state, *weights)
+        states: Tensor = applied(GRULayer, x, *state, *weights)
         return states, (states[-1],)
 
 
@@ -36,7 +37,7 @@ class GRULayer(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
+    @custom_fwd
     def forward(
         ctx: Any, x: Tensor, first: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
     ) -> Tensor:
@@ -68,8 +69,8 @@ class GRULayer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    @custom_bwd
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         x, weight_ih, weight_hh, gates, states, recalled = ctx.saved_tensors
         size = states.shape[-1]
         r, z, n = gates.split(size, -1)

@@ -21,6 +21,7 @@ from seqlab.families.closed_form.classifier import (
     sharpness,
     standardised,
 )
+from seqlab.settings import Shares
 
 LEAST_DISTANCE = 1e-12  # squared; an equal sequence is as good as certain
 
@@ -37,7 +38,7 @@ class KnnDtw(DirectClassifier):
     tasks = ("classify",)
     objectives = ()
 
-    def __init__(self, space: Space, classes: int, *, windows: list[float]):
+    def __init__(self, space: Space, classes: int, *, windows: Shares):
         super().__init__(space, classes)
         if not windows or not all(0 <= share <= 1 for share in windows):
             raise UserError(f"windows: {windows}; expected shares from 0 to 1")
@@ -74,7 +75,8 @@ class KnnDtw(DirectClassifier):
             _nearest(own, self.values, self.offsets, self.labels, self.window, nearest[row])
         # An empty sequence is as far from every class.
         nearest = np.where(np.isfinite(nearest), nearest, 1.0)
-        return -np.log(np.maximum(nearest, LEAST_DISTANCE)) / 2
+        scores: np.ndarray = -np.log(np.maximum(nearest, LEAST_DISTANCE)) / 2
+        return scores
 
     def state(self) -> dict[str, np.ndarray]:
         """The training sequences, the window and the power."""
@@ -101,7 +103,7 @@ def distance(a: np.ndarray, b: np.ndarray, window: float) -> float:
 
 
 @njit(cache=True)
-def _distance(a, b, window, bound, rows):  # type: ignore[no-untyped-def]
+def _distance(a: np.ndarray, b: np.ndarray, window: float, bound: float, rows: np.ndarray) -> float:
     """The least total cost of a warping path, or infinity once every path exceeds `bound`. rows: (2, >= m + 1)."""
     n, m = len(a), len(b)
     if n == 0 or m == 0:
@@ -126,11 +128,14 @@ def _distance(a, b, window, bound, rows):  # type: ignore[no-untyped-def]
         if least > bound:
             return np.inf
         before, now = now, before
-    return before[m]
+    total: float = before[m]
+    return total
 
 
 @njit(cache=True)
-def _nearest(x, values, offsets, labels, window, nearest):  # type: ignore[no-untyped-def]
+def _nearest(
+    x: np.ndarray, values: np.ndarray, offsets: np.ndarray, labels: np.ndarray, window: float, nearest: np.ndarray
+) -> None:
     """Lower nearest (K,) to the least distance of x to a kept sequence of each class."""
     rows = np.empty((2, np.diff(offsets).max() + 2))
     for i in range(len(labels)):

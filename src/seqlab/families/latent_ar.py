@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
+from seqlab.settings import Count, Counts, Natural, NonNegative, Positive, Shares
 
 
 class LatentAR(ByKind):
@@ -29,15 +30,15 @@ class LatentAR(ByKind):
         self,
         space: Space,
         *,
-        states: list[int],
-        restarts: int,
-        seed: int,
-        pseudo_count: float,
-        block: int,
-        state_sizes: list[int],
-        passes: int,
-        tolerance: float,
-        prior_weights: list[float],
+        states: Counts,
+        restarts: Count,
+        seed: Natural,
+        pseudo_count: Positive,
+        block: Count,
+        state_sizes: Counts,
+        passes: Count,
+        tolerance: NonNegative,
+        prior_weights: Shares,
     ):
         own: dict[str, Any] = {"state_sizes": state_sizes}
         if space.symbols:

@@ -6,16 +6,17 @@ Where the others of this kind learn one recurrence from a whole panel, here ever
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from annotated_types import Len
 from scipy.signal import lfilter
 
 from seqlab.data.sequences import Sequences, Space
-from seqlab.errors import UserError
 from seqlab.families.closed_form.autoregression import fit_each
 from seqlab.families.closed_form.backtest import backtest
 from seqlab.families.closed_form.local import LocalForecaster, Prediction, carried
+from seqlab.settings import Count
 
 Difference = Literal["none", "step", "season"]
 
@@ -38,15 +39,11 @@ class LocalAR(LocalForecaster):
         period: int,
         horizons: list[int],
         *,
-        order: int,
+        order: Count,
         criterion: Literal["aic", "aicc", "bic"],
-        differences: list[Difference],
+        differences: Annotated[list[Difference], Len(1)],
     ):
         super().__init__(space, period)
-        if order < 1:
-            raise UserError(f"order: {order}; expected at least 1")
-        if not differences:
-            raise UserError("differences: none; expected at least one of none, step, season")
         self.horizons, self.order, self.criterion, self.differences = horizons, order, criterion, differences
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
@@ -122,4 +119,5 @@ def _integrated(changes: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Values whose change over `len(last)` steps is `changes`, after the values `last`."""
     lag = len(last)
     rows = np.resize(np.concatenate([changes, np.zeros(-len(changes) % lag)]), (-(-len(changes) // lag), lag))
-    return (last + np.cumsum(rows, axis=0)).reshape(-1)[: len(changes)]
+    values: np.ndarray = (last + np.cumsum(rows, axis=0)).reshape(-1)[: len(changes)]
+    return values

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
+from seqlab.settings import Positives, Shares
 
 
 class Markov(ByKind):
@@ -20,7 +21,7 @@ class Markov(ByKind):
         "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",
     }
 
-    def __init__(self, space: Space, *, concentrations: list[float], prior_weights: list[float]):
+    def __init__(self, space: Space, *, concentrations: Positives, prior_weights: Shares):
         own: dict[str, Any] = (
             {"concentrations": concentrations} if space.symbols else {"lags": [1], "criterion": "valid"}
         )

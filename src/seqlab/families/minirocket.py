@@ -22,6 +22,7 @@ from seqlab.families.closed_form.classifier import (
     sharpness,
     standardised,
 )
+from seqlab.settings import Count, Natural
 
 LENGTH = 9  # of a kernel: three weights are 2, six are -1
 KERNELS = np.array(list(combinations(range(LENGTH), 3)), np.int64)  # (84, 3), where the weights are 2
@@ -62,7 +63,7 @@ class MiniRocket(DirectClassifier):
     tasks = ("classify",)
     objectives = ()
 
-    def __init__(self, space: Space, classes: int, *, features: int, seed: int):
+    def __init__(self, space: Space, classes: int, *, features: Count, seed: Natural):
         super().__init__(space, classes)
         if features < len(KERNELS):
             raise UserError(f"features: {features}; expected at least {len(KERNELS)}, one a kernel")
@@ -97,7 +98,8 @@ class MiniRocket(DirectClassifier):
 
     def _scores(self, sequences: list[np.ndarray]) -> np.ndarray:
         features = (self.transform(sequences) - self.mean) / self.scale
-        return features @ self.coefficients.T + self.intercept
+        scores: np.ndarray = features @ self.coefficients.T + self.intercept
+        return scores
 
     def state(self) -> dict[str, np.ndarray]:
         return self.transform._asdict() | {
@@ -157,7 +159,7 @@ def spread(length: int, features: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True)
-def _convolve(x, kernel, dilation, channels, out):  # type: ignore[no-untyped-def]
+def _convolve(x: np.ndarray, kernel: np.ndarray, dilation: int, channels: np.ndarray, out: np.ndarray) -> None:
     """out (T,): the sum over channels of x (C, T) convolved with one kernel, centred, zero outside."""
     steps = x.shape[1]
     out[:] = 0.0
@@ -171,7 +173,16 @@ def _convolve(x, kernel, dilation, channels, out):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True)
-def _transform(x, kernels, dilations, numbers, biases, channels, counts, out):  # type: ignore[no-untyped-def]
+def _transform(
+    x: np.ndarray,
+    kernels: np.ndarray,
+    dilations: np.ndarray,
+    numbers: np.ndarray,
+    biases: np.ndarray,
+    channels: np.ndarray,
+    counts: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """out (F,): PPVs of x (C, T). Every other kernel leaves out the positions that reach beyond the ends, where any are
     left."""
     steps = x.shape[1]

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
+from annotated_types import Len
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.base import Predictor
+from seqlab.settings import Count, Counts, NonNegative, Positive
 
 TOKENS = 1 << 12  # positions a batch: every member's whole distribution at each is held at once
 MEMBERS = "members"  # folder of the members' models, inside the mixture's own
@@ -38,16 +40,14 @@ class Mixture:
         self,
         space: Space,
         *,
-        members: list[str],
-        bins: list[int],
-        concentration: float,
-        passes: int,
-        tolerance: float,
+        members: Annotated[list[str], Len(2)],
+        bins: Counts,
+        concentration: Positive,
+        passes: Count,
+        tolerance: NonNegative,
     ):
-        if len(members) < 2 or len(set(members)) < len(members):
-            raise UserError(f"members: {members}; expected at least two different families")
-        if not bins or min(bins) < 1:
-            raise UserError(f"bins: {bins}; expected counts of at least 1")
+        if len(set(members)) < len(members):
+            raise UserError(f"members: {members}; expected different families")
         self.space, self.members, self.bins = space, members, bins
         self.concentration, self.passes, self.tolerance = concentration, passes, tolerance
         self.models: list[Predictor] = []
@@ -173,12 +173,14 @@ class Mixture:
     @property
     def parameters(self) -> int:
         """Of the weights and the bins alone; the members have theirs."""
-        return self.edges.size + self.log_weights.shape[0] * (self.log_weights.shape[1] - 1)
+        rows, members = self.log_weights.shape
+        return int(self.edges.size + rows * (members - 1))
 
 
 def entropy(log_probs: np.ndarray) -> np.ndarray:
     """(..., V) -> (...), nats."""
-    return -(np.exp(log_probs) * log_probs).sum(axis=-1)
+    nats: np.ndarray = -(np.exp(log_probs) * log_probs).sum(axis=-1)
+    return nats
 
 
 def em(log_probs: np.ndarray, passes: int, tolerance: float, prior: np.ndarray | float = 0.0) -> np.ndarray:
@@ -198,7 +200,8 @@ def em(log_probs: np.ndarray, passes: int, tolerance: float, prior: np.ndarray |
         if total.mean() - before < tolerance:
             break
         before = total.mean()
-    return np.maximum(weights, np.finfo(float).tiny)
+    floored: np.ndarray = np.maximum(weights, np.finfo(float).tiny)
+    return floored
 
 
 def member_files(folders: Mapping[str, Path]) -> dict[str, bytes]:

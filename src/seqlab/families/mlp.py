@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
 from seqlab.families.gradient import Density, GradientFamily, State
+from seqlab.settings import Count, ProperShare
 
 
 class MLP(GradientFamily):
@@ -19,7 +20,14 @@ class MLP(GradientFamily):
     """
 
     def __init__(
-        self, space: Space, classes: int | None, *, hidden_size: int, layers: int, dropout: float, density: Density
+        self,
+        space: Space,
+        classes: int | None,
+        *,
+        hidden_size: Count,
+        layers: Count,
+        dropout: ProperShare,
+        density: Density,
     ):
         super().__init__(space, classes, width=hidden_size, density=density)
         self.dropout = dropout

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
+from seqlab.settings import Count, Counts, Positives, Shares
 
 
 class Naive(ByKind):
@@ -24,11 +25,11 @@ class Naive(ByKind):
         self,
         space: Space,
         *,
-        mixings: list[float],
-        ridges: list[float],
-        prior_weights: list[float],
-        supports: list[int],
-        regressors: int,
+        mixings: Shares,
+        ridges: Positives,
+        prior_weights: Shares,
+        supports: Counts,
+        regressors: Count,
     ):
         if space.symbols:
             super().__init__(space, mixings=mixings)

@@ -7,14 +7,15 @@ every penalty and every share of the source.
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
+from annotated_types import Ge, Len
 
 from seqlab.data.sequences import Sequences, Space
-from seqlab.errors import UserError
 from seqlab.families.closed_form.direct import DirectForecaster, Pairs, pairs, usable
 from seqlab.families.closed_form.family import check_source
+from seqlab.settings import Positives, Shares
 
 
 class Linear(NamedTuple):
@@ -24,7 +25,8 @@ class Linear(NamedTuple):
     slopes: np.ndarray
 
     def __call__(self, shape: np.ndarray) -> np.ndarray:
-        return self.intercept + shape @ self.slopes
+        steps: np.ndarray = self.intercept + shape @ self.slopes
+        return steps
 
 
 class Ridge:
@@ -50,7 +52,9 @@ class Ridge:
         """(H, H), of the observations behind the moments."""
         x, y = slice(None, self.size), slice(self.size, None)
         cross = linear.slopes.T @ self.covariance[x, y]
-        return self.covariance[y, y] - cross - cross.T + linear.slopes.T @ self.covariance[x, x] @ linear.slopes
+        explained = linear.slopes.T @ self.covariance[x, x] @ linear.slopes
+        residual: np.ndarray = self.covariance[y, y] - cross - cross.T + explained
+        return residual
 
 
 class Fit(NamedTuple):
@@ -84,17 +88,11 @@ class NLinear(DirectForecaster):
         period: int,
         horizons: list[int],
         *,
-        windows: list[int],
-        penalties: list[float],
-        prior_weights: list[float],
+        windows: Annotated[list[Annotated[int, Ge(3)]], Len(1)],
+        penalties: Positives,
+        prior_weights: Shares,
     ):
         super().__init__(space, period, horizons)
-        if not windows or min(windows) < 3:
-            raise UserError(f"windows: {windows}; expected lengths of at least 3 steps")
-        if not penalties or min(penalties) <= 0:
-            raise UserError(f"penalties: {penalties}; expected shares above 0")
-        if not prior_weights or not all(0 <= weight <= 1 for weight in prior_weights):
-            raise UserError(f"prior_weights: {prior_weights}; expected shares from 0 to 1")
         self.windows, self.penalties, self.prior_weights = sorted(set(windows)), penalties, prior_weights
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
@@ -151,7 +149,8 @@ class NLinear(DirectForecaster):
         source = None if prior is None else prior.evidence.get(length)
         if source is None or source[0, 0] == 0 or weight == 0:
             return moments
-        return (1 - weight) * moments / moments[0, 0] + weight * source / source[0, 0]
+        mixed: np.ndarray = (1 - weight) * moments / moments[0, 0] + weight * source / source[0, 0]
+        return mixed
 
     def predict(self, rung: int, shape: np.ndarray, channel: np.ndarray) -> np.ndarray:
         return self.maps[rung](shape[:, :-1])

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from seqlab.families.gradient import Recurrent, State
+from seqlab.families.gradient.autograd import applied, custom_bwd, custom_fwd
 
 
 class RNN(Recurrent):
@@ -22,7 +23,7 @@ class RNN(Recurrent):
     @staticmethod
     def layer(x: Tensor, state: State, weights: Sequence[Tensor]) -> tuple[Tensor, State]:
         weight_ih, weight_hh, bias_ih, bias_hh = weights
-        states: Tensor = TanhLayer.apply(x, *state, weight_ih, weight_hh, bias_ih + bias_hh)
+        states: Tensor = applied(TanhLayer, x, *state, weight_ih, weight_hh, bias_ih + bias_hh)
         return states, (states[-1],)
 
 
@@ -36,7 +37,7 @@ class TanhLayer(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu")
+    @custom_fwd
     def forward(ctx: Any, x: Tensor, first: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor) -> Tensor:
         """(T, B, D), (B, H), (H, D), (H, H), (H,) -> (T, B, H)."""
         x = x.contiguous()
@@ -51,8 +52,8 @@ class TanhLayer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    @custom_bwd
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         x, first, weight_ih, weight_hh, states = ctx.saved_tensors
         # Becomes the gradient before tanh, from the last step to the first.
         delta = grad.clone(memory_format=torch.contiguous_format)

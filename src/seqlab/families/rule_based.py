@@ -29,7 +29,7 @@ from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
 from seqlab.families.rules.lexicon import Entry, Lexicon, Table, written
 from seqlab.families.rules.transfer import Transfer
-from seqlab.settings import Register
+from seqlab.settings import Count, NonNegative, Register, Share
 
 LEARNED = ("induced", "chosen", "habits")
 LONG = 120
@@ -61,10 +61,10 @@ class RuleBased:
         self,
         *,
         style: Register,
-        pairs: int,
-        iterations: int,
-        probability: float,
-        prior_weight: float,
+        pairs: Count,
+        iterations: Count,
+        probability: Share,
+        prior_weight: NonNegative,
     ) -> None:
         self.style, self.pairs, self.iterations = style, pairs, iterations
         self.probability, self.prior_weight = probability, prior_weight

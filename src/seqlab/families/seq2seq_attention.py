@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from seqlab.data.sequences import Space
 from seqlab.data.vocabulary import PAD, START
 from seqlab.families.seq2seq import BidirectionalGRU, Memory, Readout, Seq2Seq, State
+from seqlab.settings import Count, ProperShare
 
 
 class Seq2SeqAttention(Seq2Seq):
@@ -23,11 +24,11 @@ class Seq2SeqAttention(Seq2Seq):
         space: Space,
         classes: int | None,
         *,
-        hidden_size: int,
-        attention_size: int,
-        layers: int,
-        dropout: float,
-        label_smoothing: float,
+        hidden_size: Count,
+        attention_size: Count,
+        layers: Count,
+        dropout: ProperShare,
+        label_smoothing: ProperShare,
     ):
         super().__init__(space, classes, width=hidden_size, label_smoothing=label_smoothing)
         self.dropout = dropout

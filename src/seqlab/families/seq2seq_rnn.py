@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
 from seqlab.families.seq2seq import BidirectionalGRU, Memory, Readout, Seq2Seq, State
+from seqlab.settings import Count, ProperShare
 
 
 class Seq2SeqRNN(Seq2Seq):
@@ -21,10 +22,10 @@ class Seq2SeqRNN(Seq2Seq):
         space: Space,
         classes: int | None,
         *,
-        hidden_size: int,
-        layers: int,
-        dropout: float,
-        label_smoothing: float,
+        hidden_size: Count,
+        layers: Count,
+        dropout: ProperShare,
+        label_smoothing: ProperShare,
     ):
         super().__init__(space, classes, width=hidden_size, label_smoothing=label_smoothing)
         self.dropout = dropout
@@ -42,12 +43,14 @@ class Seq2SeqRNN(Seq2Seq):
         summary = memory[0][:, None].expand(-1, inputs.shape[1], -1)
         embedded = F.dropout(self.embedding(inputs), self.dropout, self.training)
         states, _ = self.decoder(torch.cat([embedded, summary], -1), self.first(memory[0]))
-        return self.readout(states, embedded, summary)
+        out: Tensor = self.readout(states, embedded, summary)
+        return out
 
     def first(self, summary: Tensor) -> Tensor:
         """(B, H) -> the decoder's first state, (layers, B, H)."""
         state = torch.tanh(self.bridge(summary)).unflatten(-1, (-1, self.width))
-        return state.transpose(0, 1).contiguous()
+        first: Tensor = state.transpose(0, 1).contiguous()
+        return first
 
     def start(self, memory: Memory, beams: int) -> State:
         summary = memory[0].repeat_interleave(beams, 0)

@@ -17,6 +17,7 @@ from seqlab.data.vocabulary import PAD, START
 from seqlab.errors import UserError
 from seqlab.families.attention import attend, rotated, rotation, weights
 from seqlab.families.seq2seq import Memory, Seq2Seq, State
+from seqlab.settings import Count, ProperShare
 
 ROTARY_BASE = 10_000.0  # the longest wavelength of positions is 2 pi times this
 
@@ -34,12 +35,12 @@ class Seq2SeqTransformer(Seq2Seq):
         space: Space,
         classes: int | None,
         *,
-        hidden_size: int,
-        layers: int,
-        heads: int,
-        feedforward_size: int,
-        dropout: float,
-        label_smoothing: float,
+        hidden_size: Count,
+        layers: Count,
+        heads: Count,
+        feedforward_size: Count,
+        dropout: ProperShare,
+        label_smoothing: ProperShare,
     ):
         super().__init__(space, classes, width=hidden_size, label_smoothing=label_smoothing)
         if hidden_size % (2 * heads):
@@ -80,7 +81,8 @@ class Seq2SeqTransformer(Seq2Seq):
             h = block.after_self(h, attend(q, k, v, causal=True))
             h = block.after_source(h, attend(block.source_query(h), keys, values, bias))
             h = block.after_mlp(h)
-        return self.decoder_norm(h)
+        out: Tensor = self.decoder_norm(h)
+        return out
 
     def start(self, memory: Memory, beams: int) -> State:
         empty = memory[0].new_empty(0, len(memory[0]) * beams, self.width)
@@ -141,7 +143,8 @@ class Block(nn.Module):
 
     def split(self, h: Tensor) -> Tensor:
         """(B, T, D) -> (B, heads, T, d)."""
-        return h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        parts: Tensor = h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return parts
 
     def self_parts(self, h: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values."""

@@ -6,13 +6,15 @@ Salton and Buckley (1988), term weighting; Wang and Manning (2012), Baselines an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from annotated_types import Len
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.classifier import DirectClassifier, labels_of, log_loss, log_softmax
+from seqlab.settings import Count, Positives
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -42,17 +44,15 @@ class TfIdf(DirectClassifier):
         space: Space,
         classes: int,
         *,
-        words: list[int],
-        characters: list[int],
-        rarest: int,
-        strengths: list[float],
+        words: Annotated[list[Count], Len(2, 2)],
+        characters: Annotated[list[Count], Len(2, 2)],
+        rarest: Count,
+        strengths: Positives,
     ):
         super().__init__(space, classes)
         for name, span in (("words", words), ("characters", characters)):
-            if len(span) != 2 or not 1 <= span[0] <= span[1]:
-                raise UserError(f"{name}: {span}; expected the least and the greatest length of n-grams, from 1")
-        if not strengths or min(strengths) <= 0:
-            raise UserError(f"strengths: {strengths}; expected inverse penalties above 0")
+            if span[0] > span[1]:
+                raise UserError(f"{name}: {span}; expected the least and the greatest length of n-grams")
         self.words, self.characters, self.rarest, self.strengths = words, characters, rarest, strengths
 
     def vectorisers(self, vocabularies: Sequence[list[str] | None]) -> list[TfidfVectorizer]:
@@ -137,4 +137,5 @@ class TfIdf(DirectClassifier):
     def parameters(self) -> int:
         """Coefficients and intercepts, of which two classes have one set, and the terms' weights."""
         rows = 1 if self.classes == 2 else self.classes
-        return rows * (self.coefficients.shape[1] + 1) + self.coefficients.shape[1]
+        terms = int(self.coefficients.shape[1])
+        return rows * (terms + 1) + terms

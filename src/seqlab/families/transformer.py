@@ -13,6 +13,7 @@ from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.families.attention import attend, rotated, rotation, weights
 from seqlab.families.gradient import Density, GradientFamily, State
+from seqlab.settings import Count, Positive, ProperShare
 
 # Slots of a fresh cache of keys and values; it doubles when full.
 SLOTS = 16
@@ -35,12 +36,12 @@ class Transformer(GradientFamily):
         space: Space,
         classes: int | None,
         *,
-        hidden_size: int,
-        layers: int,
-        heads: int,
-        feedforward_size: int,
-        rotary_base: float,
-        dropout: float,
+        hidden_size: Count,
+        layers: Count,
+        heads: Count,
+        feedforward_size: Count,
+        rotary_base: Positive,
+        dropout: ProperShare,
         density: Density,
     ):
         super().__init__(space, classes, width=hidden_size, density=density)
@@ -71,7 +72,8 @@ class Transformer(GradientFamily):
         for block in self.blocks:
             q, k, v = block.project(h, turn)
             h = block.finish(h, attend(q, k, v, causal=True))
-        return self.norm(h)
+        out: Tensor = self.norm(h)
+        return out
 
     def around(self, h: Tensor, exists: Tensor) -> Tensor:
         """`body` with both sides in view: (B, T, D) -> (B, T, D), where `exists` (B, T) keeps padding out of sight."""
@@ -80,7 +82,8 @@ class Transformer(GradientFamily):
         for block in self.blocks:
             q, k, v = block.project(h, turn)
             h = block.finish(h, F.scaled_dot_product_attention(q, k, v, attn_mask=exists[:, None, None]))
-        return self.norm(h)
+        out: Tensor = self.norm(h)
+        return out
 
     def start(self, batch_size: int) -> State:
         """What `prefill` leaves of a prefix of no positions."""

@@ -23,7 +23,9 @@ from seqlab.errors import UserError
 class DomainRecipe(Protocol):
     """How raw files become arrays. Its constructor takes keyword-only parameters, whose values live in conf/domain.
 
-    Its class states what it makes, as literals that seqlab.config reads from the source.
+    Its class states what it makes, as literals that seqlab.config reads from the source: its `kind` and, where that
+    bounds how far ahead can be forecast, `scored`, the names of the parameters that say how many steps of a held-out
+    sequence are scored, the first less the others.
     """
 
     kind: str  # of its sequences: "symbols" | "vectors" | "pairs"

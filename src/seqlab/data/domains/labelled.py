@@ -31,6 +31,7 @@ from seqlab.data.prepared import LABELLED, TARGET, Meta
 from seqlab.data.readers import Dialect, place, read_table
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
+from seqlab.settings import Count, Natural, ProperFraction
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,17 @@ class Labelled:
     """
 
     kind = "vectors"
+    scored = ("window", "context")
 
     def __init__(
-        self, *, data: dict, classes: list[str], window: int | None, context: int, valid: float, test: float
+        self,
+        *,
+        data: dict[str, Any],
+        classes: list[str],
+        window: Count | None,
+        context: Natural,
+        valid: ProperFraction,
+        test: ProperFraction,
     ) -> None:
         self.data, self.window, self.context = data, window, context
         self.classes = [unicodedata.normalize("NFC", name) for name in classes]
@@ -188,6 +197,9 @@ def read(data: dict[str, Any], raw: dict[str, Path], removed: Counter[str]) -> I
     if wrong := {*required} - {*data} | {*data} - {"format", *required, *optional}:
         keys = ", ".join(["format", *required])
         raise UserError(f"data.{min(wrong)}: expected of the format {form} the keys {keys}, found {', '.join(data)}")
+    for key in ("rate", "frame", "shift", "order", "size", "components"):
+        if key in data and not (isinstance(data[key], int) and data[key] >= 1):
+            raise UserError(f"data.{key}: found {data[key]!r}, expected a whole number of at least 1")
     return reader(data, raw, removed)
 
 

@@ -7,9 +7,10 @@ import pickle
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Ge
 from numpy.lib import format as npy
 
 from seqlab.artifacts import write_tensors
@@ -17,6 +18,7 @@ from seqlab.data.domains.base import Scaler, classes_of, find, read_ts, stratifi
 from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
+from seqlab.settings import Count, Natural, ProperFraction
 
 FILE = "watch_dataset.npy"
 FIELDS = {"X": "the recordings", "y": "their exercises", "y_labels": "names", "subject": "who moves"}
@@ -32,8 +34,11 @@ class Motion:
     """
 
     kind = "vectors"
+    scored = ("window", "context")
 
-    def __init__(self, *, source: dict, target: dict, window: int, context: int) -> None:
+    def __init__(
+        self, *, source: dict[str, Count], target: dict[str, Count], window: Annotated[int, Ge(2)], context: Natural
+    ) -> None:
         self.source, self.target, self.window, self.context = source, target, window, context
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
@@ -59,7 +64,15 @@ class SmallMotion:
     kind = "vectors"
 
     def __init__(
-        self, *, source: dict, averaged: int, train: str, test: str, valid: float, window: int, context: int
+        self,
+        *,
+        source: dict[str, Count],
+        averaged: Count,
+        train: str,
+        test: str,
+        valid: ProperFraction,
+        window: Annotated[int, Ge(2)],
+        context: Natural,
     ) -> None:
         self.source, self.averaged, self.train, self.test = source, averaged, train, test
         self.valid, self.window, self.context = valid, window, context
@@ -94,7 +107,7 @@ class Recordings:
 
     @property
     def channels(self) -> int:
-        return self.values[0].shape[1]
+        return int(self.values[0].shape[1])
 
     def averaged(self, steps: int) -> Recordings:
         """Every `steps` samples become their mean; a shorter rest is dropped."""
@@ -110,7 +123,7 @@ def deal(counts: dict[str, dict[str, int]], subjects: list[int]) -> dict[str, di
     """The subjects of each split of each set: all of them, in the order of the SHA-256 of their names, dealt to the
     splits in the order of `counts`. So no score and no look at the data can have moved a subject.
 
-    Raises UserError when a split is missing or has no subject, or when the counts do not add up to all subjects.
+    Raises UserError when a split is missing, or when the counts do not add up to all subjects.
     """
     expected = {"source": SPLITS[:2], "target": SPLITS}
     names = sorted(set(subjects), key=lambda name: hashlib.sha256(str(name).encode()).digest())
@@ -120,11 +133,8 @@ def deal(counts: dict[str, dict[str, int]], subjects: list[int]) -> dict[str, di
         if set(splits) != set(expected[part]):
             raise UserError(f"{part}: found the splits {', '.join(splits)}, expected {', '.join(expected[part])}")
         for split in expected[part]:
-            count = splits[split]
-            if not isinstance(count, int) or count < 1:
-                raise UserError(f"{part}.{split}: found {count!r}, expected a number of subjects, at least 1")
-            dealt.setdefault(part, {})[split] = names[used : used + count]
-            used += count
+            dealt.setdefault(part, {})[split] = names[used : used + splits[split]]
+            used += splits[split]
     if used != len(names):
         raise UserError(f"{' and '.join(counts)}: the splits add up to {used} subjects; there are {len(names)}")
     return dealt

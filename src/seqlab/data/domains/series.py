@@ -15,6 +15,7 @@ from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
 from seqlab.data.scale import storing, varies
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
+from seqlab.settings import Count, Natural, ProperFraction
 
 # Of a value that nothing transforms: the squares of a whole series then add up within float32.
 LARGEST = 1e15
@@ -35,22 +36,23 @@ class Series:
     """
 
     kind = "vectors"
+    scored = ("test_steps",)
 
     def __init__(
         self,
         *,
-        source: list[dict],
-        target: dict,
+        source: list[dict[str, Any]],
+        target: dict[str, Any],
         transform: Literal["none", "log1p"],
         steps: Literal["time", "rows"],
-        carried: int,
-        longest: int | None,
-        window: int,
-        min_length: int,
-        valid_steps: int,
-        test_steps: int,
-        valid: float,
-        test: float,
+        carried: Natural,
+        longest: Count | None,
+        window: Count,
+        min_length: Count,
+        valid_steps: Count,
+        test_steps: Count,
+        valid: ProperFraction,
+        test: ProperFraction,
     ) -> None:
         self.source, self.target, self.transform = source, target, transform
         self.steps, self.carried, self.longest = steps, carried, longest

@@ -9,15 +9,17 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from seqlab.artifacts import write_text
 from seqlab.data.domains.base import split_of, write_meta
 from seqlab.data.domains.translation import Translation
 from seqlab.data.prepared import ALPHABET, SOURCE, TARGET, TEXTS, Meta
 from seqlab.data.sequences import Sequences
-from seqlab.errors import UserError
+from seqlab.settings import Count, Natural, ProperFraction
 
 # As word segmentation has it (Xue 2003): a position is inside a word, or begins one.
 INSIDE, BEGINS = "inside", "begins"
@@ -45,19 +47,17 @@ class Spacing:
         *,
         corpora: dict[str, dict[str, str]],
         held_out: str,
-        max_words: int,
-        max_characters: int,
-        max_ratio: float,
-        sentence_words: int,
-        valid: float,
-        test: float,
-        vocabulary_size: int,
-        source_valid: float,
-        target_valid: float,
-        target_test: float,
+        max_words: Count,
+        max_characters: Count,
+        max_ratio: Annotated[float, Ge(1)],
+        sentence_words: Natural,
+        valid: ProperFraction,
+        test: ProperFraction,
+        vocabulary_size: Annotated[int, Ge(2)],  # one for what is unknown
+        source_valid: ProperFraction,
+        target_valid: ProperFraction,
+        target_test: ProperFraction,
     ) -> None:
-        if vocabulary_size < 2:
-            raise UserError(f"vocabulary_size: found {vocabulary_size}, expected at least 2, one for what is unknown")
         self.translation = Translation(
             corpora=corpora,
             held_out=held_out,

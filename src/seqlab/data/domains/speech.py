@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypedDict
 
 import numpy as np
+from annotated_types import Ge
 
 from seqlab.artifacts import write_tensors
 from seqlab.data.domains.base import Scaler, classes_of, find, read_ts, split_of, stratified, write_meta
 from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Meta
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
+from seqlab.settings import Count, ProperFraction
 
-RECORDING_KEYS = ("rate", "frame", "shift", "max_length", "valid")
+
+class Recorded(TypedDict):
+    """How the frames of recordings are taken. rate: Hz; frame, shift: samples; max_length: frames of a sequence, of
+    which a longer recording gives several; valid: share of the recordings, by content hash."""
+
+    rate: Count
+    frame: Annotated[int, Ge(2)]
+    shift: Count
+    max_length: Annotated[int, Ge(2)]
+    valid: ProperFraction
 
 
 class Speech:
@@ -28,7 +39,7 @@ class Speech:
 
     kind = "vectors"
 
-    def __init__(self, *, train: str, test: str, valid: float, recordings: dict | None) -> None:
+    def __init__(self, *, train: str, test: str, valid: ProperFraction, recordings: Recorded | None) -> None:
         self.train, self.test, self.valid, self.recordings = train, test, valid, recordings
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
@@ -56,12 +67,8 @@ class Speech:
             self._write_recordings(raw["recordings"], self.recordings, train.channels, out)
         write_meta(out, Meta(kind="vectors", size=train.channels, tasks=["next_step", "classify"], classes=classes))
 
-    def _write_recordings(self, root: Path, settings: dict[str, Any], order: int, out: Path) -> None:
+    def _write_recordings(self, root: Path, settings: Recorded, order: int, out: Path) -> None:
         """The source from WAV files, split by the hash of a file's content."""
-        if set(settings) != set(RECORDING_KEYS):
-            raise UserError(
-                f"domain speech, recordings: expected the keys {', '.join(RECORDING_KEYS)}, found {', '.join(settings)}"
-            )
         frame, shift, longest = settings["frame"], settings["shift"], settings["max_length"]
         splits: dict[str, list[np.ndarray]] = {"train": [], "valid": []}
         files = sorted(root.rglob("*.wav"))

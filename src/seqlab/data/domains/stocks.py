@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypedDict
 
 import numpy as np
+from annotated_types import Ge
 
 from seqlab.data import panels
 from seqlab.data.domains.base import find, split_in_time, write_meta
@@ -14,10 +15,21 @@ from seqlab.data.prepared import SOURCE, TARGET, Meta
 from seqlab.data.scale import varies
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
+from seqlab.settings import Count
 
-TABLE_KEYS = ("file", "date", "date_format", "price", "key")
 # By name, the days (T,) int64, in microseconds since 1970, and the prices (T,) on them.
 Prices = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class PriceTable(TypedDict):
+    """A table's file and its columns. date_format: of `datetime.strptime`; None: as `data.time` reads it. key: what
+    names a share; None: the table has one."""
+
+    file: str
+    date: str
+    date_format: str | None
+    price: str
+    key: str | None
 
 
 class Stocks:
@@ -35,17 +47,18 @@ class Stocks:
     """
 
     kind = "vectors"
+    scored = ("window",)
 
     def __init__(
         self,
         *,
-        source: list[dict],
-        target: dict,
-        context: int,
-        window: int,
-        stride: int,
-        valid_windows: int,
-        test_windows: int,
+        source: list[PriceTable],
+        target: PriceTable,
+        context: Annotated[int, Ge(2)],
+        window: Count,
+        stride: Count,
+        valid_windows: Count,
+        test_windows: Count,
         source_ends: bool,
     ) -> None:
         self.source, self.target, self.source_ends = source, target, source_ends
@@ -117,13 +130,8 @@ class Stocks:
             ).save(out / name / split)
         return begins
 
-    def _table(self, root: Path, table: dict[str, Any], removed: Counter[str]) -> Prices:
+    def _table(self, root: Path, table: PriceTable, removed: Counter[str]) -> Prices:
         """The prices of every share or market of a table, in order of time."""
-        if set(table) != set(TABLE_KEYS):
-            raise UserError(
-                f"domain stocks, table {table.get('file', table)}: expected the keys {', '.join(TABLE_KEYS)}, "
-                f"found {', '.join(table)}"
-            )
         file = find(root, table["file"])
         layout = panels.Layout(
             file=table["file"],

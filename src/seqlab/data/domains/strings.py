@@ -22,6 +22,7 @@ from seqlab.data.readers import Dialect, as_text, place, plain_suffix, read_line
 from seqlab.data.sequences import SPLITS
 from seqlab.data.writing import SequenceWriter
 from seqlab.errors import UserError
+from seqlab.settings import Count, ProperFraction
 
 BYTES = 256
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # only an escape of JSON can bring one in
@@ -54,12 +55,12 @@ class Strings:
         self,
         *,
         source_columns: list[str] | None,
-        target_columns: list[str] | dict,
-        dialect: dict | None,
+        target_columns: list[str] | dict[str, Any],
+        dialect: dict[str, Any] | None,
         classes: list[str],
-        max_length: int,
-        valid: float,
-        test: float,
+        max_length: Count,
+        valid: ProperFraction,
+        test: ProperFraction,
     ) -> None:
         if "text" not in target_columns and "files" not in target_columns:
             raise UserError(
@@ -67,8 +68,6 @@ class Strings:
             )
         if "score" in target_columns and len(classes) != 2:
             raise UserError(f"domain strings, classes: found {len(classes)}, expected two for the signs of `score`")
-        if max_length < 1:
-            raise UserError(f"domain strings, max_length: found {max_length}, expected at least 1 byte")
         self.source_columns, self.target_columns, self.dialect = source_columns, target_columns, dialect
         self.classes = [unicodedata.normalize("NFC", name) for name in classes]
         self.max_length = max_length

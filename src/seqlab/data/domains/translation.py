@@ -11,13 +11,16 @@ from dataclasses import asdict, dataclass
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from seqlab.artifacts import write_json
 from seqlab.data.domains.base import split_of
 from seqlab.data.prepared import Meta
 from seqlab.data.readers import Dialect, read_lines, read_table
 from seqlab.errors import UserError
+from seqlab.settings import Count, Natural, ProperFraction
 
 # The training side, and the three test sets beside the validation split.
 SETS = ("train", "valid", "test", "held_out", "everyday")
@@ -62,15 +65,15 @@ class Translation:
     def __init__(
         self,
         *,
-        corpora: dict[str, dict],
+        corpora: dict[str, dict[str, Any]],
         held_out: str | None,
-        max_words: int,
-        max_characters: int,
-        max_ratio: float,
-        sentence_words: int,
-        valid: float,
-        test: float,
-        vocabulary_size: int,
+        max_words: Count,
+        max_characters: Count,
+        max_ratio: Annotated[float, Ge(1)],
+        sentence_words: Natural,
+        valid: ProperFraction,
+        test: ProperFraction,
+        vocabulary_size: Count,
     ) -> None:
         self.corpora, self.held_out = corpora, held_out
         self.max_words, self.max_characters, self.max_ratio = max_words, max_characters, max_ratio
@@ -312,9 +315,10 @@ def _array(path: Path) -> list[str | None]:
     text = path.read_text(encoding="utf-8")
     body = re.sub(r"(?m)^\s*undefined(?=,?$)", "null", text[text.find("[") : text.rfind("]") + 1])
     try:
-        return json.loads(body)
+        strings: list[str | None] = json.loads(body)
     except ValueError as error:
         raise UserError(f"{path.name}: not one array of strings: {error}") from None
+    return strings
 
 
 DIAGNOSTIC = re.compile(r'diag\(\d+, \d+ /\* \w+ \*/, ("[^"]*"), ("(?:[^"\\]|\\.)*")')

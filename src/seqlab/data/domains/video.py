@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from seqlab.artifacts import seed_of, write_tensors
 from seqlab.data.domains.base import Scaler, find, split_in_time, split_of, write_meta
@@ -13,6 +15,7 @@ from seqlab.data.prepared import SOURCE, TARGET, Meta
 from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
+from seqlab.settings import Count, Natural, ProperFraction
 
 SIDE, DEEPEST = 8, 16  # of a handwritten digit: pixels, and its brightest value
 ENLARGED = 2  # pixels of a frame for a pixel of a digit
@@ -34,23 +37,24 @@ class Video:
     """
 
     kind = "vectors"
+    scored = ("window",)
 
     def __init__(
         self,
         *,
         digits: str,
         clips: list[str],
-        size: int,
-        components: int,
-        source_train: int,
-        source_valid: int,
-        source_length: int,
-        context: int,
-        window: int,
-        stride: int,
-        valid_windows: int,
-        test_share: float,
-        seed: int,
+        size: Count,
+        components: Count,
+        source_train: Count,
+        source_valid: Count,
+        source_length: Annotated[int, Ge(2)],
+        context: Count,
+        window: Count,
+        stride: Count,
+        valid_windows: Count,
+        test_share: ProperFraction,
+        seed: Natural,
     ) -> None:
         self.digits, self.clips, self.size, self.components = digits, clips, size, components
         self.source = {"train": source_train, "valid": source_valid}
@@ -189,7 +193,8 @@ def _reduced(luma: np.ndarray, size: int) -> np.ndarray:
     edges = [np.arange(size + 1) * length // size for length in luma.shape]
     sums = np.add.reduceat(np.add.reduceat(luma.astype(np.int64), edges[0][:-1], axis=0), edges[1][:-1], axis=1)
     areas = np.diff(edges[0])[:, None] * np.diff(edges[1])
-    return (sums / areas / 255).astype(np.float32).ravel()
+    means: np.ndarray = (sums / areas / 255).astype(np.float32).ravel()
+    return means
 
 
 def principal_components(sets: Iterable[Iterable[np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,9 @@ def _minimum_norm(series: np.ndarray, order: int) -> tuple[np.ndarray, float]:
 
 
 @njit(cache=True, error_model="numpy")
-def _fit_each(values, offsets, p, coefficients, variance, pivot):  # type: ignore[no-untyped-def]
+def _fit_each(
+    values: np.ndarray, offsets: np.ndarray, p: int, coefficients: np.ndarray, variance: np.ndarray, pivot: np.ndarray
+) -> None:
     """Fill coefficients (S, p + 1), variance (S,) and the smallest relative pivot (S,), LANES series at a time."""
     longest = 0
     for i in range(len(offsets) - 1):
@@ -119,7 +121,7 @@ def _fit_each(values, offsets, p, coefficients, variance, pivot):  # type: ignor
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _centre(series, x):  # type: ignore[no-untyped-def]
+def _centre(series: np.ndarray, x: np.ndarray) -> float:
     """x = series - mean(series) in float64; the mean is returned."""
     total = 0.0
     for t in range(len(series)):
@@ -131,7 +133,7 @@ def _centre(series, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _lagged_products(x, p, products, lane):  # type: ignore[no-untyped-def]
+def _lagged_products(x: np.ndarray, p: int, products: np.ndarray, lane: int) -> None:
     """products[k, lane] = sum over t >= p of x_t x_{t-k}, k = 0..p; three lags a pass share the load of x_t."""
     now = x[p:]
     k = 0
@@ -153,7 +155,7 @@ def _lagged_products(x, p, products, lane):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _moments(p, products, sums, head, tail):  # type: ignore[no-untyped-def]
+def _moments(p: int, products: np.ndarray, sums: np.ndarray, head: np.ndarray, tail: np.ndarray) -> None:
     """From lag 0 to all: products[i, j] = sum over t >= p of x_{t-i} x_{t-j} for i <= j, sums[i] = sum of x_{t-i}."""
     for i in range(p):
         for lane in range(LANES):
@@ -166,7 +168,7 @@ def _moments(p, products, sums, head, tail):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _centred_gram(p, products, sums, steps, gram):  # type: ignore[no-untyped-def]
+def _centred_gram(p: int, products: np.ndarray, sums: np.ndarray, steps: np.ndarray, gram: np.ndarray) -> None:
     """The lower triangle after the constant is swept out, in the order lag 1, ..., lag p, lag 0."""
     for i in range(p + 1):
         for j in range(i + 1):
@@ -177,7 +179,7 @@ def _centred_gram(p, products, sums, steps, gram):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _factor(p, gram, inverse, least, row):  # type: ignore[no-untyped-def]
+def _factor(p: int, gram: np.ndarray, inverse: np.ndarray, least: np.ndarray, row: np.ndarray) -> None:
     """Cholesky in place, with reciprocals of the diagonal; gram[p, p] ends as the residual sum of squares."""
     for lane in range(LANES):
         least[lane] = 1.0
@@ -201,7 +203,15 @@ def _factor(p, gram, inverse, least, row):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _substitute(p, gram, inverse, sums, steps, mean, solution):  # type: ignore[no-untyped-def]
+def _substitute(
+    p: int,
+    gram: np.ndarray,
+    inverse: np.ndarray,
+    sums: np.ndarray,
+    steps: np.ndarray,
+    mean: np.ndarray,
+    solution: np.ndarray,
+) -> None:
     """Back substitution for lags p..1, then the constant in the units of the series."""
     for lane in range(LANES):
         solution[0, lane] = mean[lane] + sums[0, lane] / steps[lane]
@@ -246,7 +256,8 @@ class Regression(NamedTuple):
         """(..., C) residuals -> (...) nats."""
         whitened = np.linalg.solve(self.factor, residual.reshape(-1, residual.shape[-1]).T)
         square = np.sum(whitened * whitened, axis=0).reshape(residual.shape[:-1])
-        return -(residual.shape[-1] * LOG_2PI + self.log_determinant + square) / 2
+        density: np.ndarray = -(residual.shape[-1] * LOG_2PI + self.log_determinant + square) / 2
+        return density
 
     def total_log_density(self, moments: np.ndarray) -> float:
         """The sum of log densities over the windows behind `moments` ((1 + (k + 1) C) square, see `Moments`)."""
@@ -322,12 +333,14 @@ class Moments:
     @property
     def count(self) -> float:
         """How many positions."""
-        return sum(part[0, 0] for part in self.parts)
+        positions: float = sum(part[0, 0] for part in self.parts)
+        return positions
 
     def since(self, order: int) -> np.ndarray:
         """The moments of all positions with `order` past steps or more, over (1, x_t, ..., x_{t-order})."""
         size = 1 + (order + 1) * self.channels
-        return np.sum([part[:size, :size] for part in self.parts[order:]], axis=0)
+        moments: np.ndarray = np.sum([part[:size, :size] for part in self.parts[order:]], axis=0)
+        return moments
 
     def up_to(self, order: int) -> Moments:
         """The same positions with no lag beyond `order`."""
@@ -390,7 +403,8 @@ def _lagged_moments(x: np.ndarray, scored: np.ndarray, order: int) -> np.ndarray
 def _outer(windows: np.ndarray) -> np.ndarray:
     """(B, p, C) -> (p, C, p, C), summed over the batch."""
     flat = windows.reshape(len(windows), math.prod(windows.shape[1:]))
-    return (flat.T @ flat).reshape(windows.shape[1:] * 2)
+    products: np.ndarray = (flat.T @ flat).reshape(windows.shape[1:] * 2)
+    return products
 
 
 class VectorAutoregression(ClosedForm):

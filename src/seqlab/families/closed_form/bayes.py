@@ -12,6 +12,7 @@ import numpy as np
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families.base import Use
+from seqlab.families.closed_form.classifier import labels_of, log_loss, log_softmax
 from seqlab.families.closed_form.family import ClosedForm
 
 BATCH_STEPS = 1 << 16  # positions a batch
@@ -41,7 +42,7 @@ class BayesClassifier:
 
         Raises UserError naming a class that has no sequence in either split, and what the family's own fit raises.
         """
-        labels, held_out = _labels(train, "training", self.classes), _labels(valid, "validation", self.classes)
+        labels, held_out = labels_of(train, "training", self.classes), labels_of(valid, "validation", self.classes)
         shared = self.shared = self.factory()
         report: dict[str, Any] = {"all": shared.fit(train, valid, prior), "candidates": []}
         counts = np.bincount(labels, minlength=self.classes)
@@ -51,7 +52,7 @@ class BayesClassifier:
             for k in range(self.classes)
         ]
 
-        def log_loss(chosen: dict[str, Any]) -> float:
+        def valid_log_loss(chosen: dict[str, Any]) -> float:
             self.models = [self.factory().choosing(chosen) for _ in range(self.classes)]
             for model, (own, own_held_out) in zip(self.models, split, strict=True):
                 model.fit(own, own_held_out, shared)
@@ -59,8 +60,7 @@ class BayesClassifier:
             for indices, batch in valid.batches(BATCH_STEPS):
                 scores[indices] = self._scores(batch.x, batch.mask)
             self.temperature = fit_temperature(scores, self.log_prior, held_out)
-            found = _log_softmax(scores / self.temperature + self.log_prior)
-            loss = -float(found[np.arange(len(found)), held_out].mean())
+            loss = log_loss(log_softmax(scores / self.temperature + self.log_prior), held_out)
             report["candidates"].append({**chosen, "temperature": self.temperature, "valid_log_loss": loss})
             return loss
 
@@ -76,7 +76,7 @@ class BayesClassifier:
                 continue
             tried.add(key)
             try:
-                loss = log_loss(candidate)
+                loss = valid_log_loss(candidate)
             except UserError as error:  # few sequences carry fewer candidates than many
                 refused.append(error)
                 continue
@@ -89,7 +89,7 @@ class BayesClassifier:
 
     def class_log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """(B, K) float64."""
-        return _log_softmax(self._scores(x, mask) / self.temperature + self.log_prior)
+        return log_softmax(self._scores(x, mask) / self.temperature + self.log_prior)
 
     def _scores(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """(B, K): log P(x | class)."""
@@ -145,7 +145,7 @@ def fit_temperature(scores: np.ndarray, log_prior: np.ndarray, labels: np.ndarra
     observed = scores[np.arange(len(scores)), labels]
 
     def slope(sharpness: float) -> float:
-        probability = np.exp(_log_softmax(scores * sharpness + log_prior))
+        probability = np.exp(log_softmax(scores * sharpness + log_prior))
         return float(np.mean(np.sum(probability * scores, axis=1) - observed))
 
     if slope(1.0) <= 0:
@@ -154,20 +154,3 @@ def fit_temperature(scores: np.ndarray, log_prior: np.ndarray, labels: np.ndarra
     while low < (middle := (low + high) / 2) < high:
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / high
-
-
-def _log_softmax(scores: np.ndarray) -> np.ndarray:
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def _labels(sequences: Sequences, split: str, classes: int) -> np.ndarray:
-    """(S,) labels, each class at least once."""
-    if sequences.labels is None:
-        raise UserError(f"{split} split: no labels; a classifier needs one a sequence")
-    counts = np.bincount(sequences.labels, minlength=classes)
-    if len(counts) > classes:
-        raise UserError(f"{split} split: label {len(counts) - 1}; expected 0 to {classes - 1}")
-    if not counts.all():
-        raise UserError(f"{split} split: class {counts.argmin()} has no sequence; every class needs at least one")
-    return sequences.labels

@@ -38,7 +38,8 @@ class Normalised(NamedTuple):
 
     def to_values(self, shape: np.ndarray) -> np.ndarray:
         """(N, H) of what follows, back in the units of the series."""
-        return self.last[:, None] + self.scale[:, None] * shape
+        values: np.ndarray = self.last[:, None] + self.scale[:, None] * shape
+        return values
 
 
 def normalised(windows: np.ndarray, period: int) -> Normalised:

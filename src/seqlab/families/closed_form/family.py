@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -39,11 +39,12 @@ class ClosedForm(ABC):
     @classmethod
     def assemble(cls, space: Space, classes: int | None, parameters: dict[str, Any]) -> Any:
         """The model with nothing estimated or, with classes, one a class under Bayes' rule."""
+        build: Callable[..., ClosedForm] = cls
         if classes is None:
-            return cls(space, **parameters)
+            return build(space, **parameters)
         from seqlab.families.closed_form.bayes import BayesClassifier
 
-        return BayesClassifier(lambda: cls(space, **parameters), classes)
+        return BayesClassifier(lambda: build(space, **parameters), classes)
 
     def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Use) -> Self:
         """The model with what was saved."""

@@ -61,7 +61,8 @@ def expect(chain: Chain, sequences: Sequences) -> tuple[Counts, float]:
 
 def score(chain: Chain, sequences: Sequences) -> np.ndarray:
     """log P(x_t | x_<t) in nats of every symbol of `sequences.values`: (N,)."""
-    return np.log(_score(*chain, *_arrays(sequences, len(chain.emission))))
+    log_prob: np.ndarray = np.log(_score(*chain, *_arrays(sequences, len(chain.emission))))
+    return log_prob
 
 
 def _arrays(sequences: Sequences, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +75,7 @@ def _arrays(sequences: Sequences, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _add_rows(out, weights, rows):  # type: ignore[no-untyped-def]
+def _add_rows(out: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> None:
     """out += weights @ rows, eight rows a pass over `out`."""
     i = 0
     while i + 8 <= len(weights):
@@ -100,7 +101,7 @@ def _add_rows(out, weights, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _observe(state, likelihood):  # type: ignore[no-untyped-def]
+def _observe(state: np.ndarray, likelihood: np.ndarray) -> float:
     """Bayes' rule in place, from P(h | x_<t) to P(h | x_<=t); the return value is P(x_t | x_<t)."""
     evidence = 0.0
     for j in range(len(state)):
@@ -113,7 +114,17 @@ def _observe(state, likelihood):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _expect(start, transition, emission, transposed, values, offsets, first, moves, seen):  # type: ignore[no-untyped-def]
+def _expect(
+    start: np.ndarray,
+    transition: np.ndarray,
+    emission: np.ndarray,
+    transposed: np.ndarray,
+    values: np.ndarray,
+    offsets: np.ndarray,
+    first: np.ndarray,
+    moves: np.ndarray,
+    seen: np.ndarray,
+) -> float:
     """Add expected counts to first (K,), moves (K, K) and seen (V, K); the log-likelihood."""
     states = len(start)
     longest = np.diff(offsets).max()
@@ -155,7 +166,9 @@ def _expect(start, transition, emission, transposed, values, offsets, first, mov
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _score(start, transition, emission, values, offsets):  # type: ignore[no-untyped-def]
+def _score(
+    start: np.ndarray, transition: np.ndarray, emission: np.ndarray, values: np.ndarray, offsets: np.ndarray
+) -> np.ndarray:
     """P(x_t | x_<t) of every symbol: (N,)."""
     out = np.empty(len(values))
     now, before = np.empty(len(start)), np.empty(len(start))
@@ -171,7 +184,14 @@ def _score(start, transition, emission, values, offsets):  # type: ignore[no-unt
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _predict(start, transition, emission, values, offsets, out):  # type: ignore[no-untyped-def]
+def _predict(
+    start: np.ndarray,
+    transition: np.ndarray,
+    emission: np.ndarray,
+    values: np.ndarray,
+    offsets: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Fill out (B, T + 1, K) with P(h_t | x_<t) after each prefix of each sequence."""
     for s in range(len(offsets) - 1):
         filtered = start.copy()
@@ -184,15 +204,16 @@ def _predict(start, transition, emission, values, offsets, out):  # type: ignore
 
 
 @njit(cache=True)
-def _draw(cumulative, u):  # type: ignore[no-untyped-def]
+def _draw(cumulative: np.ndarray, u: float) -> int:
     """The event at u in [0, 1) of cumulative weights, which need not end at 1."""
-    return min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), len(cumulative) - 1)
+    event: int = min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), len(cumulative) - 1)
+    return event
 
 
 @njit(cache=True)
-def _sample(states, transition, emission, uniform):  # type: ignore[no-untyped-def]
+def _sample(states: np.ndarray, transition: np.ndarray, emission: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Paths (B, samples, steps) from cumulative states (B, K), rows of transition (K, K) and of emission (K, V)."""
-    out = np.empty(uniform.shape[:3], np.int64)
+    out: np.ndarray = np.empty(uniform.shape[:3], np.int64)
     for row in range(out.shape[0]):
         for sample in range(out.shape[1]):
             cumulative = states[row]

@@ -86,13 +86,15 @@ def _regress(moments: np.ndarray, inputs: int, count: float) -> tuple[np.ndarray
 def _floored(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     floor = LEAST_VARIANCE * (values.mean() if values.mean() > 0 else 1.0)
-    return (vectors * np.maximum(values, floor)) @ vectors.T
+    floored: np.ndarray = (vectors * np.maximum(values, floor)) @ vectors.T
+    return floored
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
     """A square root (..., n, n) of covariances that may be singular."""
     values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+    root: np.ndarray = vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+    return root
 
 
 # ------------------------------------------------------------------------------------------------ filter and smoother
@@ -130,7 +132,7 @@ class Gains(NamedTuple):
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _add_product(a, b, out):  # type: ignore[no-untyped-def]
+def _add_product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """out += a b."""
     for i in range(a.shape[0]):
         for k in range(a.shape[1]):
@@ -139,7 +141,7 @@ def _add_product(a, b, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _add_sandwich(a, b, between, out):  # type: ignore[no-untyped-def]
+def _add_sandwich(a: np.ndarray, b: np.ndarray, between: np.ndarray, out: np.ndarray) -> None:
     """out += a b a', through `between`, which has the shape of a b."""
     between[:] = 0
     _add_product(a, b, between)
@@ -147,9 +149,18 @@ def _add_sandwich(a, b, between, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _riccati(  # type: ignore[no-untyped-def]
-    spread, transition, noise, output, error, predicted, filtered, gain, whitening, deviation
-):
+def _riccati(
+    spread: np.ndarray,
+    transition: np.ndarray,
+    noise: np.ndarray,
+    output: np.ndarray,
+    error: np.ndarray,
+    predicted: np.ndarray,
+    filtered: np.ndarray,
+    gain: np.ndarray,
+    whitening: np.ndarray,
+    deviation: np.ndarray,
+) -> None:
     """Fill what `Gains` holds; a covariance that is not positive ends in NaN."""
     channels, states = output.shape
     seen, whitened = np.empty((channels, states)), np.empty((channels, states))
@@ -193,7 +204,7 @@ def _riccati(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _invert_factor(covariance, inverse):  # type: ignore[no-untyped-def]
+def _invert_factor(covariance: np.ndarray, inverse: np.ndarray) -> None:
     """The inverse of the lower Cholesky factor, which is left in `covariance`."""
     size = len(covariance)
     inverse[:] = 0
@@ -250,7 +261,8 @@ def predict(model: StateSpace, gains: Gains, panel: Panel) -> np.ndarray:
 
 def innovations(model: StateSpace, means: np.ndarray, panel: Panel) -> np.ndarray:
     """(T, C, B): x_t - E(x_t | x_<t)."""
-    return panel.x - model.offset[:, None] - model.output @ means[:-1]
+    residual: np.ndarray = panel.x - model.offset[:, None] - model.output @ means[:-1]
+    return residual
 
 
 def log_density(model: StateSpace, gains: Gains, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -274,9 +286,19 @@ def _one_step(model: StateSpace, gains: Gains, steps: int) -> tuple[np.ndarray, 
 
 
 @njit(cache=True, fastmath=REORDER, error_model="numpy")
-def _log_density(  # type: ignore[no-untyped-def]
-    x, lengths, order, mean, offset, output, pull, keep, whitening, scale, out
-):
+def _log_density(
+    x: np.ndarray,
+    lengths: np.ndarray,
+    order: np.ndarray,
+    mean: np.ndarray,
+    offset: np.ndarray,
+    output: np.ndarray,
+    pull: np.ndarray,
+    keep: np.ndarray,
+    whitening: np.ndarray,
+    scale: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Fill out (B, T), LANES sequences of like length side by side: each step is vector instructions over lanes."""
     channels, states = output.shape
     now, after = np.empty((states, LANES)), np.empty((states, LANES))
@@ -350,7 +372,8 @@ def expect(model: StateSpace, panels: list[Panel]) -> Moments:
 def _moments(*parts: np.ndarray) -> np.ndarray:
     """Sum of w w' over steps and sequences of the (T, ., B) parts of w."""
     w = np.concatenate(parts, axis=1)
-    return np.matmul(w, w.transpose(0, 2, 1)).sum(axis=0)
+    moments: np.ndarray = np.matmul(w, w.transpose(0, 2, 1)).sum(axis=0)
+    return moments
 
 
 # ------------------------------------------------------------------------------------------------------------- start
@@ -391,7 +414,8 @@ def canonical(lagged: LaggedMoments, states: int, reach: int) -> Moments:
 
 def _whitening(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
-    return (vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1]))).T
+    whitening: np.ndarray = (vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1]))).T
+    return whitening
 
 
 # -------------------------------------------------------------------------------------------------------- the family
@@ -560,7 +584,7 @@ class LinearGaussian(ClosedForm):
     def parameters(self) -> int:
         """Those of `StateSpace`, less the n² that a change of the state's basis takes up."""
         channels, n = self.model.output.shape
-        return n + n * (n + 1) + channels + channels * n + channels * (channels + 1) // 2
+        return int(n + n * (n + 1) + channels + channels * n + channels * (channels + 1) // 2)
 
 
 def _held_out(model: StateSpace, batches: list[Batch]) -> float:

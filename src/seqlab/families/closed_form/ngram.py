@@ -474,7 +474,8 @@ def _draw(model: Automaton, context: int, u: float) -> int:
                     base += model.mixing[context, layer] * (model.probability[child, layer - 1] - base)
                 u -= model.probability[child, layer] - backoff * base
                 if u < 0:
-                    return model.symbol[child]
+                    symbol: int = model.symbol[child]
+                    return symbol
             u = 0.0  # rounding took u past the last child: any number does
         else:
             u = (u - (1 - backoff)) / backoff
@@ -485,7 +486,7 @@ def _draw(model: Automaton, context: int, u: float) -> int:
             continue
         u = (u - mixing) / (1 - mixing)
         if context == 0:
-            size = model.levels[2] - 2
+            size: int = model.levels[2] - 2
             return min(int(u * size), size - 1)
         context = model.suffix[context]
 
@@ -551,7 +552,8 @@ class KneserNey(ClosedForm):
 
     def score(self, sequences: Sequences) -> np.ndarray:
         """log P(x_t | x_<t) in nats of every symbol of `sequences.values`: (N,)."""
-        return np.log(_evaluate(self._model, sequences))
+        log_prob: np.ndarray = np.log(_evaluate(self._model, sequences))
+        return log_prob
 
     def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         offsets = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
@@ -681,7 +683,7 @@ class Bigram(ClosedForm):
 
     def distribution(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         check_symbols(x[mask], self.space.size)
-        out = self.table[self._before(x)]
+        out: np.ndarray = self.table[self._before(x)]
         out[:, 1:][~mask] = 0
         return out
 
@@ -733,7 +735,8 @@ class Bigram(ClosedForm):
 
 def _smoothed(counts: np.ndarray, mean: np.ndarray, concentration: float) -> np.ndarray:
     """The posterior mean of Dirichlet rows."""
-    return (counts + concentration * mean) / (counts.sum(axis=-1, keepdims=True) + concentration)
+    rows: np.ndarray = (counts + concentration * mean) / (counts.sum(axis=-1, keepdims=True) + concentration)
+    return rows
 
 
 def _evaluate(model: Automaton, sequences: Sequences) -> np.ndarray:

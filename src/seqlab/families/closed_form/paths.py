@@ -14,14 +14,16 @@ import numpy as np
 def levels(noise: np.ndarray) -> np.ndarray:
     """(B, S, ...) noise -> the level k / (S + 1) of each number, k its rank among the S on axis 1."""
     ranks = noise.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-    return (ranks + 1) / (noise.shape[1] + 1)
+    level: np.ndarray = (ranks + 1) / (noise.shape[1] + 1)
+    return level
 
 
 def gaussian(mean: np.ndarray, deviation: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Paths (B, S, ...) of normal marginals. mean, deviation: (B, ...)."""
     from scipy.special import ndtri
 
-    return mean[:, None] + deviation[:, None] * ndtri(levels(noise))
+    paths: np.ndarray = mean[:, None] + deviation[:, None] * ndtri(levels(noise))
+    return paths
 
 
 def responding(noise: np.ndarray, response: np.ndarray) -> np.ndarray:
@@ -32,4 +34,5 @@ def responding(noise: np.ndarray, response: np.ndarray) -> np.ndarray:
     steps = noise.shape[2]
     ahead = np.arange(steps)[:, None] - np.arange(steps)  # [h, i]: steps from the innovation i to h
     spread = np.where((ahead >= 0)[:, :, None], response[:, np.maximum(ahead, 0)], 0)  # (B, H, H, C)
-    return np.einsum("bhic,bsic->bshc", spread, noise, optimize=True)
+    paths: np.ndarray = np.einsum("bhic,bsic->bshc", spread, noise, optimize=True)
+    return paths

@@ -179,7 +179,7 @@ def _count_preceding(link: np.ndarray, seen: np.ndarray) -> None:
 @njit(cache=True)
 def _listed(head: np.ndarray, symbol: np.ndarray, following: np.ndarray, state: int, w: int) -> int:
     """The transition of a state by w, or ABSENT."""
-    edge = head[state]
+    edge: int = head[state]
     while edge != ABSENT and symbol[edge] != w:
         edge = following[edge]
     return edge
@@ -237,7 +237,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def kernel(function: Function) -> Function:
     """What a walk calls some ten times a symbol. Counting who holds each of a Text's arrays at every call would take as
     long as the walk does: such a function only reads, and the caller holds them."""
-    return cast(Function, njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload, unused-ignore]
+    return cast(Function, njit(cache=True, _nrt=False)(function))  # type: ignore[call-overload]  # numba types no _nrt
 
 
 # Without these the compiler mixes signed and unsigned numbers into floating-point ones.
@@ -573,7 +573,8 @@ def _longest(text: Text, state: int, matched: int) -> bool:
 
 @kernel
 def _taken(text: Text, length: int, c: int) -> float:
-    return text.taken[min(length, len(text.taken) - 1), min(c, 3)]
+    taken: float = text.taken[min(length, len(text.taken) - 1), min(c, 3)]
+    return taken
 
 
 @kernel
@@ -614,7 +615,7 @@ def _probability(text: Text, trail: np.ndarray, state: int, edge: int) -> float:
         state = _link(text, state)
         edge = _edge(text, state, w)
         place = _kept(text, edge)
-    found = text.probability[place]
+    found: float = text.probability[place]
     link_length = _length(text, state)
     while depth:
         depth -= 1
@@ -664,7 +665,8 @@ def _missed(text: Text, state: int, link: int, matched: int) -> float:
         return float32(math.log(_backoff(text, ROOT)[1] / text.sizes[0]))
     next_length = _length(text, link) + 1
     if not _longest(text, state, matched):
-        return text.off[matched + 1] - text.off[next_length]
+        left: float = text.off[matched + 1] - text.off[next_length]
+        return left
     freed = _backoff(text, state)[1] if branching else _taken(text, matched + 1, 1)
     return float32(math.log(freed) + (text.off[matched] - text.off[next_length]))
 
@@ -910,7 +912,8 @@ def _mixed(source: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
     """log((1 - share) e^own + share e^source)."""
     if share in (0, 1):
         return source if share else own
-    return np.logaddexp(np.log(share) + source, np.log1p(-share) + own)
+    mixed: np.ndarray = np.logaddexp(np.log(share) + source, np.log1p(-share) + own)
+    return mixed
 
 
 def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[str, Any]:
@@ -943,7 +946,8 @@ def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[s
 
 def _past(sequences: Sequences) -> np.ndarray:
     """(N,) how many symbols, $ among them, precede each."""
-    return 1 + np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
+    past: np.ndarray = 1 + np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
+    return past
 
 
 def _evaluate(text: Text, sequences: Sequences, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -281,15 +281,18 @@ class WholePast(ClosedForm):
                 mean = self._mean(t, past.reshape(len(rows), samples, -1))
                 paths[rows, :, now] = mean + noise[rows, :, step] @ self.regressions.factors[t].T
         drawn = paths[np.arange(batch)[:, None], :, known[:, None] + np.arange(steps)].swapaxes(1, 2)
-        return self.regressions.mean + self.regressions.scale * drawn
+        values: np.ndarray = self.regressions.mean + self.regressions.scale * drawn
+        return values
 
     def _units(self, x: np.ndarray) -> np.ndarray:
-        return (x.astype(np.float64) - self.regressions.mean) / self.regressions.scale
+        units: np.ndarray = (x.astype(np.float64) - self.regressions.mean) / self.regressions.scale
+        return units
 
     def _mean(self, t: int, past: np.ndarray) -> np.ndarray:
         """The mean after t steps, (..., t C) -> (..., C)."""
         rows = self.regressions.coefficients[t * self.space.size : (t + 1) * self.space.size]
-        return rows[:, 0] + past @ rows[:, 1 : 1 + t * self.space.size].T
+        mean: np.ndarray = rows[:, 0] + past @ rows[:, 1 : 1 + t * self.space.size].T
+        return mean
 
     def _means(self, z: np.ndarray) -> np.ndarray:
         """(B, T, C) -> the mean of each z_t given z_<t; nothing past t is read."""

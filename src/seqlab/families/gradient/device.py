@@ -47,13 +47,13 @@ def claim(device: torch.device) -> None:
     # an operation without a deterministic kernel stops the run that it would make irreproducible.
     torch.use_deterministic_algorithms(True)
     # Comes with determinism as an aid for finding reads of uninitialised memory, and costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property that torch's types lack
     # Its way back is not deterministic by default, of which torch may only warn; flash attention's is on demand.
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.benchmark = False
     # Recurrent layers would otherwise round float32 to ten bits of mantissa, which "32-true" does not say.
     torch.backends.cudnn.allow_tf32 = False
-    torch.cuda.init()  # type: ignore[no-untyped-call, unused-ignore]
+    torch.cuda.init()
     # Before a device is awake its allocator knows no statistics to reset.
     torch.cuda.reset_peak_memory_stats(device)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal, StudentT
+from torch.distributions import Distribution, Normal, StudentT
 from torch.nn import functional as F
 
 Density = Literal["gaussian", "student_t"]
@@ -64,7 +64,8 @@ class SymbolEnds(Ends):
         self.leave = nn.Linear(width, size)
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.enter(x)
+        h: Tensor = self.enter(x)
+        return h
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
         logits = self.leave(h).float()
@@ -114,7 +115,8 @@ class VectorEnds(Ends):
             self.leave.bias[:channels] = 0
 
     def embed(self, x: Tensor) -> Tensor:
-        return self.enter(x)
+        h: Tensor = self.enter(x)
+        return h
 
     def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, C) -> (B, T + 1, C + 2) and (C + 2, D), whose product is `inputs`."""
@@ -168,7 +170,7 @@ class Predictive:
     matrix: Tensor | None
 
     @property
-    def noise(self) -> Normal | StudentT:
+    def noise(self) -> Distribution:
         """Batch shape (..., C)."""
         zero, one = torch.zeros_like(self.location), torch.ones_like(self.location)
         if self.freedom is None:

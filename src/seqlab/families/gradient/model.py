@@ -147,13 +147,15 @@ class GradientFamily(nn.Module, ABC):
                 state, h = self.step(state, self.ends.embed(last))
             last = self.ends.sample(h, last, generator)
             path.append(last)
-        return torch.stack(path, 1).unflatten(0, (len(prefix), samples))
+        paths: Tensor = torch.stack(path, 1).unflatten(0, (len(prefix), samples))
+        return paths
 
     def class_logits(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, K) from the body's outputs, pooled."""
         if self.head is None:
             raise TypeError(f"{type(self).__name__} was built without classes: call with_classes(K) first")
-        return self.head(self.pool(self.encode(x), mask)).float()
+        logits: Tensor = self.head(self.pool(self.encode(x), mask)).float()
+        return logits
 
     def attention_maps(self, x: Tensor, mask: Tensor) -> Tensor | None:
         """(B, layers, heads, T + 1, T + 1) weights of each prefix on what it has seen, where the family attends."""

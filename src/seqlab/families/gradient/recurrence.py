@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from seqlab.data.sequences import Space
 from seqlab.families.gradient.ends import Density, SymbolEnds
 from seqlab.families.gradient.model import GradientFamily, State
+from seqlab.settings import Count, ProperShare
 
 
 class Recurrent(GradientFamily):
@@ -39,10 +40,10 @@ class Recurrent(GradientFamily):
         space: Space,
         classes: int | None,
         *,
-        hidden_size: int,
-        layers: int,
-        dropout: float,
-        truncation: int | None,
+        hidden_size: Count,
+        layers: Count,
+        dropout: ProperShare,
+        truncation: Count | None,
         density: Density,
     ):
         super().__init__(space, classes, width=hidden_size, density=density)

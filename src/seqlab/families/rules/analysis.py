@@ -141,14 +141,14 @@ FORMS = {
 
 
 def _lemma(token: Any) -> str:
-    lower = token.text.lower()
+    lower, lemma = str(token.text).lower(), str(token.lemma_)
     if token.tag_ in ("PRP$", "WP$"):
         return lower
     if token.tag_ in ("PRP", "MD", "RB", "WP") or (token.tag_.startswith("VB") and lower.startswith("'")):
         if token.tag_ == "PRP" and lower == "'s":
             return "we"
-        return FORMS.get(lower, token.lemma_.lower() if lower != "i" else "I")
-    return token.lemma_ if token.tag_.startswith("NNP") else token.lemma_.lower()
+        return FORMS.get(lower, lemma.lower() if lower != "i" else "I")
+    return lemma if token.tag_.startswith("NNP") else lemma.lower()
 
 
 def lemmas(texts: list[str]) -> list[list[str]]:

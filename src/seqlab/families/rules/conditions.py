@@ -23,7 +23,8 @@ NEUTRAL = {"mood": "declarative", "person": "third", "negative": False}
 @cache
 def rules() -> dict[str, Any]:
     """transfer.yaml."""
-    return yaml.safe_load(files(__package__).joinpath("transfer.yaml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml.safe_load(files(__package__).joinpath("transfer.yaml").read_text(encoding="utf-8"))
+    return found
 
 
 def listed(value: Any) -> list[Any]:
@@ -90,11 +91,11 @@ class Conditions:
 
     def _verb(self, wanted: Any, node: Node) -> bool:
         entry = self.lexicon.best(node.lemma, "v")
-        return wanted == (entry is not None and entry.korean[0].endswith("다"))
+        return bool(wanted == (entry is not None and entry.korean[0].endswith("다")))
 
     def _verb_only(self, wanted: Any, node: Node) -> bool:
         found = [self.lexicon.find(node.lemma, part) is not None for part in "vn"]
-        return wanted == (found == [True, False])
+        return bool(wanted == (found == [True, False]))
 
     def base(self, node: Node) -> str | None:
         """The verb of a noun in -ing that has no entry as a noun."""

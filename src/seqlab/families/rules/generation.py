@@ -43,7 +43,7 @@ def join(word: tuple[Morpheme, ...]) -> str:
         text = word[0][0]
         alike = "갈" if text[-1:] in "lL" else "간" if text[-1:] in "mnMN" or text.endswith("ng") else "가"
         return text + join(((alike, "NNG"), *word[1:]))[1:]
-    made = _kiwi().join([(form, STEMS.get((form, tag), tag)) for form, tag in word]).replace(" ", "")
+    made = str(_kiwi().join([(form, STEMS.get((form, tag), tag)) for form, tag in word])).replace(" ", "")
     # Written Korean leaves these two apart.
     made = made.replace("됐", "되었").replace("줬", "주었")
     # The ending -니 takes no 으 in today's language, which Kiwi puts before it: 있으니 would be a reason.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,11 +81,12 @@ class Translator:
 
         Only of a family that attends.
         """
+        attending: Any = self.model
         sources, found = self.vocabulary.sources(texts, TO_KOREAN), []
         with self.evaluating(), torch.inference_mode():
             for source, best in zip(sources, self.search(sources), strict=True):
                 rows = [padded([row], self.device) for row in (list(source), best.symbols)]
-                weights: Tensor = self.model.alignment(*rows)  # type: ignore[operator]
+                weights: Tensor = attending.alignment(*rows)
                 named = [[str(self.vocabulary.tokenizer.id_to_token(i)) for i in row] for row in (source, best.symbols)]
                 found.append((named[0], named[1], weights[0].float().cpu().numpy()))
         return found

@@ -146,7 +146,7 @@ def fit(
 def build_trainer(settings: TrainerSettings, steps: int, callbacks: list[Callback]) -> Trainer:
     """Lightning's Trainer for a number of steps, deterministic, with nothing of its own beside them."""
     # Comes with determinism as an aid for finding reads of uninitialised memory, and costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property that torch's types lack
     return Trainer(
         max_steps=steps,
         max_epochs=-1,

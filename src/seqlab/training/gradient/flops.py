@@ -49,7 +49,7 @@ MOVES = {
 }
 
 
-class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+class Counter(TorchDispatchMode):
     """Adds up the floating-point operations of the products that are run under it, in `total`.
 
     torch's own counter passes over what it has no formula for. This one raises UserError where that reads a matrix of
@@ -57,7 +57,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore
     """
 
     def __init__(self, parameters: Iterable[Tensor]):
-        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own has no types
         self.total = 0
         # Held, so that no other tensor comes to lie where one of them lay.
         self.weights = {address(p): p for p in parameters if p.ndim >= 2}
@@ -116,6 +116,6 @@ def train_flops(
             tuning.set_step(model, first, steps)
         copy = deepcopy(model).cpu()
         with Counter(copy.parameters()) as counter:
-            loss(copy, batch).total.backward()  # type: ignore[no-untyped-call, unused-ignore]
+            loss(copy, batch).total.backward()
         total += counter.total * number
-    return round(total * positions.mean() / length)
+    return round(total * float(positions.mean()) / length)

@@ -69,7 +69,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """Two optimisers that step, are scheduled, saved and resumed as one; torch's Muon takes matrices alone."""
 
     def __init__(self, muon: Muon, adam: AdamW):
-        self.parts = (muon, adam)
+        self.parts: tuple[torch.optim.Optimizer, torch.optim.Optimizer] = (muon, adam)
         self.first = len(muon.param_groups)
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         self.link()

@@ -133,7 +133,7 @@ class Stack:
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], parts: list[Tensor]) -> tuple[Tensor, ...]:
             x, mask, scored, *labels = parts
             loss = self.task_loss(
-                Called(self.skeleton, parameters | buffers),  # type: ignore[arg-type, unused-ignore]
+                Called(self.skeleton, parameters | buffers),
                 TensorBatch(x, mask, scored, labels[0] if labels else None),
             )
             number = (labels[0] != IGNORED).sum().float() if self.task_loss.labelled else loss.number
@@ -170,7 +170,7 @@ class Stack:
         """
         for part in self.parameters.values():
             part.grad = None
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        loss.backward()
         norms = clip([part.grad for part in self.parameters.values() if part.grad is not None], most)
         for i, twin in enumerate(self.twins):
             for name, parameter in twin.named_parameters():
@@ -237,7 +237,8 @@ def side_by_side(batches: Sequence[TensorBatch]) -> TensorBatch:
         over = () if steps is None else (0, steps - part.shape[1])
         return F.pad(part, (*after, *over, 0, rows - len(part)), value=value)
 
-    x, mask, scored = (torch.stack([filled(batch[i], steps) for batch in batches]) for i in range(3))  # type: ignore[arg-type]
+    columns = zip(*((batch.x, batch.mask, batch.scored) for batch in batches), strict=True)
+    x, mask, scored = (torch.stack([filled(part, steps) for part in parts]) for parts in columns)
     labels = [batch.labels for batch in batches if batch.labels is not None]
     return TensorBatch(
         x, mask, scored, torch.stack([filled(part, None, IGNORED) for part in labels]) if labels else None
@@ -256,7 +257,7 @@ def merged(optimizers: Sequence[AdamW | MuonAdamW]) -> AdamW | MuonAdamW:
 def clip(gradients: Sequence[Tensor], most: float) -> Tensor:
     """Scale each model's gradients (N, ...) so that their norm over all parameters is `most` at most; norms before."""
     norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
-    norm = torch.linalg.vector_norm(norms, dim=0)
+    norm: Tensor = torch.linalg.vector_norm(norms, dim=0)
     scale = (most / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
     for gradient in gradients:
         gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))

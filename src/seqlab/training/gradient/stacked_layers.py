@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from seqlab.families.gradient.autograd import applied
+
 
 def by_step(flat: Tensor, steps: int) -> Tensor:
     """(N, T B, G) -> (T, N, B, G), contiguous."""
-    return flat.unflatten(1, (steps, -1)).transpose(0, 1).contiguous()
+    parts: Tensor = flat.unflatten(1, (steps, -1)).transpose(0, 1).contiguous()
+    return parts
 
 
 def by_model(parts: Tensor) -> Tensor:
@@ -182,7 +185,7 @@ class SideBySide(torch.autograd.Function):
 
 def called(layers: type[torch.autograd.Function], *arguments: Tensor) -> tuple[Tensor, ...]:
     """Outputs (T, B, H) and the state after, which for one part is the last output."""
-    outputs, *after = SideBySide.apply(layers, *arguments)
+    outputs, *after = applied(SideBySide, layers, *arguments)
     return outputs, outputs[-1], *after
 
 

@@ -1,0 +1,26 @@
+"""What a `torch.autograd.Function` of our own needs of torch, with the types that torch leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch
+from torch.autograd import Function
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def custom_fwd(forward: Method) -> Method:
+    """A forward pass that the CPU's autocast leaves to choose its own types."""
+    return cast(Method, torch.amp.custom_fwd(forward, device_type="cpu"))
+
+
+def custom_bwd(backward: Method) -> Method:
+    """A backward pass under the autocast of its forward pass."""
+    return cast(Method, torch.amp.custom_bwd(backward, device_type="cpu"))
+
+
+def applied(function: type[Function], *arguments: Any) -> Any:
+    """The function's outputs, as autograd records them."""
+    return function.apply(*arguments)
