@@ -25,8 +25,9 @@ from typing import Any
 import torch
 import yaml
 
-from seqlab.data.pairs import Pairs, TextPairs
+from seqlab.data.pairs import Pairs
 from seqlab.data.sequences import Sequences
+from seqlab.data.text_pairs import TextPairs
 from seqlab.data.vocabulary import END, PAD, START, TO_KOREAN, Vocabulary
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Seq2Seq, Translator

@@ -8,7 +8,7 @@ import ctranslate2
 import pytest
 from test_translator import train, write
 
-from seqlab.data.pairs import TextPairs
+from seqlab.data.text_pairs import TextPairs
 from seqlab.errors import UserError
 from seqlab.families.seq2seq import Translator
 from seqlab.serving.ctranslate2 import export, translate

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab.data.pairs import TESTS, TextPairs
+from seqlab.data.text_pairs import TESTS, TextPairs
 from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, translation
 from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.scores import Scores

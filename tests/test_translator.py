@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqlab.data import vocabulary
-from seqlab.data.pairs import Denoising, Pairs, TextPairs, noised
+from seqlab.data.pairs import Denoising, Pairs, noised
 from seqlab.data.sequences import Sequences
+from seqlab.data.text_pairs import TextPairs
 from seqlab.data.vocabulary import END, FIRST_PIECE, MASK, TO_ENGLISH, TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
 from seqlab.families import loading, saved

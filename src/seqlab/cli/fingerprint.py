@@ -160,7 +160,8 @@ def used(family: Family) -> list[Path]:
 
 
 def prepares(domain: Domain) -> list[Path]:
-    return [stage_of("prepare"), schema.definition(domain.prepare.target, "").file]
+    subwords = [schema.ROOT / "data/vocabulary.py"] if domain.kind == "pairs" else []
+    return [stage_of("prepare"), schema.definition(domain.prepare.target, "").file, *subwords]
 
 
 def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> list[Path]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from seqlab.data.prepared import Meta
 from seqlab.data.sequences import Batch, Sequences
-from seqlab.data.vocabulary import MASK, read_pairs
+from seqlab.data.vocabulary import MASK
 from seqlab.errors import UserError
 from seqlab.settings import Noise
 
@@ -122,40 +120,3 @@ def noised(x: np.ndarray, mask: np.ndarray, noise: Noise, rng: np.random.Generat
     order = np.argsort(np.where(inner, places, steps + np.where(steps >= lengths - 1, noise.shuffled + 1, -1)), axis=1)
     moved = np.take_along_axis(np.where(covered & inner, MASK, x), order, axis=1)
     return np.where(mask, moved, 0)
-
-
-# The test sets of a domain of pairs, each a task of its own, and the files that hold them.
-TESTS = {"in_domain": "test", "held_out": "held_out", "everyday": "everyday"}
-
-
-def tests_of(meta: Meta) -> dict[str, str]:
-    """Those that a domain's data have: a user's own pairs hold out no product."""
-    return {table: file for table, file in TESTS.items() if file in meta.counts}
-
-
-@dataclass(frozen=True)
-class TextPairs:
-    """A test set as texts: E sources, one or more references of each, and where each comes from."""
-
-    sources: list[str]
-    references: list[list[str]]
-    origins: list[str]
-
-    @classmethod
-    def load(cls, path: Path) -> TextPairs:
-        """Raises UserError when the file is missing or a line is no pair."""
-        rows = read_pairs(path)
-        if not rows:
-            raise UserError(f"{path}: it is empty, expected at least one pair")
-        sources, references, origins = ([row[name] for row in rows] for name in ("source", "references", "origin"))
-        return cls(sources, references, origins)
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def subset(self, indices: np.ndarray) -> TextPairs:
-        return TextPairs(
-            [self.sources[i] for i in indices],
-            [self.references[i] for i in indices],
-            [self.origins[i] for i in indices],
-        )

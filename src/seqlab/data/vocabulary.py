@@ -11,12 +11,13 @@ import json
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seqlab.artifacts import write_text
 from seqlab.data.sequences import Sequences
+from seqlab.data.text_pairs import read_pairs
 from seqlab.errors import UserError
 
 if TYPE_CHECKING:
@@ -148,24 +149,3 @@ def build(folder: Path, size: int) -> None:
 
 def _held_out(line: str) -> bool:
     return int.from_bytes(hashlib.sha256(line.encode()).digest()[:8], "big") < HELD_OUT_SHARE * 2**64
-
-
-def read_pairs(path: Path) -> list[dict[str, Any]]:
-    """Lines of {"source", "references", ...}. Raises UserError naming the line that is something else."""
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; run the prepare stage") from None
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            whole = isinstance(row["source"], str) and row["references"] and all(map(str.strip, row["references"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path.name}, line {number}: {error}; expected a source and its references") from None
-        if not whole or not row["source"].strip():
-            raise UserError(f"{path.name}, line {number}: an empty side; expected a source and its references")
-        rows.append(row)
-    return rows

@@ -7,19 +7,15 @@
 * class: majority; and what is left of a sequence when its order is removed, as the textbook uses it: of text, a bag of
   words with logistic regression; of vectors, moments of each channel with logistic regression, and summary statistics
   of each channel with boosted trees; of other symbols, their shares with logistic regression
-* translation: each word on its own, in the order of the source
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.data.pairs import TextPairs
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation.metrics import Forecaster
@@ -256,34 +252,6 @@ def _positive(deviation: np.ndarray) -> np.ndarray:
     """A constant channel has density only with some width: a thousandth of the standardised unit."""
     widened: np.ndarray = np.maximum(deviation, 1e-3)
     return widened
-
-
-# Translation
-
-
-class WordForWord:
-    """Each English word becomes the Korean word that it goes with most often, by Dice's coefficient, of those in the
-    training pairs (Dice 1945; Smadja, McKeown and Hatzivassiloglou 1996); a word never seen is copied."""
-
-    WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
-
-    def __init__(self, train: TextPairs):
-        ours: Counter[str] = Counter()
-        theirs: Counter[str] = Counter()
-        together: dict[str, Counter[str]] = {}
-        for source, references in zip(train.sources, train.references, strict=True):
-            left, right = sorted(set(self.WORD.findall(source.lower()))), sorted(set(references[0].split()))
-            ours.update(left)
-            theirs.update(right)
-            for word in left:
-                together.setdefault(word, Counter()).update(right)
-        self.lexicon = {
-            word: min(found, key=lambda other: (-2 * found[other] / (ours[word] + theirs[other]), other))
-            for word, found in together.items()
-        }
-
-    def translate(self, sources: Sequence[str]) -> list[str]:
-        return [" ".join(self.lexicon.get(w.lower(), w) for w in self.WORD.findall(source)) for source in sources]
 
 
 # Classes

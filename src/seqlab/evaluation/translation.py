@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from seqlab.data.pairs import TextPairs
+from seqlab.data.text_pairs import TextPairs
 from seqlab.evaluation.metrics import BLEU, CHRF, metric_of
 from seqlab.evaluation.scores import Ratio, Scores, Statistics
 

@@ -19,7 +19,7 @@ from seqlab.evaluation.settings import Evaluation
 from seqlab.settings import named
 
 if TYPE_CHECKING:
-    from seqlab.data.pairs import TextPairs
+    from seqlab.data.text_pairs import TextPairs
 
     Examples = TypeVar("Examples", Sequences, TextPairs)
 

@@ -20,7 +20,7 @@ from seqlab.data.domains.base import split_of
 from seqlab.data.prepared import Meta
 from seqlab.data.readers import Dialect, read_lines, read_table
 from seqlab.errors import UserError
-from seqlab.settings import Count, Natural, ProperFraction
+from seqlab.settings import Count, Natural, ProperFraction, named
 
 # The training side, and the three test sets beside the validation split.
 SETS = ("train", "valid", "test", "held_out", "everyday")
@@ -85,8 +85,6 @@ class Translation:
 
         A line of pairs is {"source", "references", "origin", "group"}.
         """
-        from seqlab.data import vocabulary
-
         removed: Counter[str] = Counter()
         sets = self.sets(raw, removed)
         names = [name for name in SETS if name != "held_out" or self.held_out is not None]
@@ -102,7 +100,8 @@ class Translation:
         train = sets["train"]
         _write_lines(out / "monolingual/en.txt", dict.fromkeys(row["source"] for row in train))
         _write_lines(out / "monolingual/ko.txt", dict.fromkeys(text for row in train for text in row["references"]))
-        vocabulary.build(out, size=self.vocabulary_size)
+        # By name: who takes the sentences alone does not depend on how they are cut into subwords.
+        named("seqlab.data.vocabulary.build")(out, size=self.vocabulary_size)
         origins = {name: dict(Counter(row["origin"] for row in sets[name])) for name in names}
         meta = Meta(
             kind="pairs",

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from seqlab.data.pairs import TextPairs
 from seqlab.data.prepared import TARGET, TEXTS
 from seqlab.data.sequences import Sequences
+from seqlab.data.text_pairs import TextPairs
 from seqlab.evaluation.judge import TOKENS
 from seqlab.evaluation.scores import Ratio, Scores
 from seqlab.tasks.judging import Judged, JudgedTask, Shown, Test

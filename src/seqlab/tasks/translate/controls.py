@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
-from seqlab.data.pairs import TextPairs, tests_of
+from seqlab.data.text_pairs import TextPairs, tests_of
 from seqlab.evaluation import translation
-from seqlab.evaluation.controls import WordForWord
 from seqlab.evaluation.scores import Scores
 from seqlab.tasks.judging import Test
 
@@ -29,3 +30,28 @@ def controls(test: Test) -> Mapping[str, Scores]:
         references = [" / ".join(references) for references in pairs.references]
         found["copy"] |= Scores(texts={f"{table}:references": references, f"{table}:signatures": signatures})
     return found
+
+
+class WordForWord:
+    """Each English word becomes the Korean word that it goes with most often, by Dice's coefficient, of those in the
+    training pairs (Dice 1945; Smadja, McKeown and Hatzivassiloglou 1996); a word never seen is copied."""
+
+    WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+
+    def __init__(self, train: TextPairs):
+        ours: Counter[str] = Counter()
+        theirs: Counter[str] = Counter()
+        together: dict[str, Counter[str]] = {}
+        for source, references in zip(train.sources, train.references, strict=True):
+            left, right = sorted(set(self.WORD.findall(source.lower()))), sorted(set(references[0].split()))
+            ours.update(left)
+            theirs.update(right)
+            for word in left:
+                together.setdefault(word, Counter()).update(right)
+        self.lexicon = {
+            word: min(found, key=lambda other: (-2 * found[other] / (ours[word] + theirs[other]), other))
+            for word, found in together.items()
+        }
+
+    def translate(self, sources: Sequence[str]) -> list[str]:
+        return [" ".join(self.lexicon.get(w.lower(), w) for w in self.WORD.findall(source)) for source in sources]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from seqlab.data.pairs import TextPairs, tests_of
+from seqlab.data.text_pairs import TextPairs, tests_of
 from seqlab.evaluation import translation
 from seqlab.evaluation.scores import Scores
 from seqlab.tasks.judging import Judged, JudgedTask, Shown, Test

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seqlab.data.pairs import TESTS
+from seqlab.data.text_pairs import TESTS
 from seqlab.evaluation import leaderboard, metrics, pictures, translation
 from seqlab.evaluation.leaderboard import CONTROL, Entry, Row, system_name
 from seqlab.evaluation.metrics import label_of
