@@ -149,3 +149,11 @@ def test_comments_and_docstrings_are_no_part_of_a_fingerprint_and_a_message_is(t
     text = "\n".join(lines)
     assert essence(text) == essence(text.replace("Words.", "Other words.").replace("# words", "# others"))
     assert essence(text) != essence(text.replace("message", "other"))
+    # What follows a docstring on its line, and what lies within a string, is code.
+    assert essence('"""한 줄"""; x = 1\n') != essence('"""한 줄"""; x = 2\n')
+    assert essence('"""한 줄"""; x = 1\n') == essence('"""Words."""; x = 1\n')
+    for one, other in (("a\\n\\nb", "a\\nb"), ("a  \\nb", "a\\nb"), ("\\n  a", "\\n a")):
+        assert essence(f'x = """{one}"""\n'.replace("\\n", "\n")) != essence(
+            f'x = """{other}"""\n'.replace("\\n", "\n")
+        )
+    assert essence("x = 1\n\n\ny = 2   \n") == essence("x = 1  # words\ny = 2\n")

@@ -32,7 +32,7 @@ from seqlab.evaluation.metrics import EXPLODED
 from seqlab.families import bundle, loading
 from seqlab.families.base import Use
 from seqlab.families.bundle import Bundle
-from seqlab.settings import Decoding, TrainerSettings
+from seqlab.settings import Decoding, TrainerSettings, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,9 +61,8 @@ def load(where: str | Path) -> Model:
     part is missing.
     """
     if str(where).startswith(REGISTRY):
-        from seqlab.serving.registry import download  # imports mlflow
-
-        return Model(bundle.read(download(str(where))))
+        # By name: who opens a folder needs no MLflow.
+        return Model(bundle.read(named("seqlab.serving.registry.download")(str(where))))
     folder = Path(where)
     return Model(of_workspace(folder) if bundle.in_workspace(folder) else bundle.read(folder))
 

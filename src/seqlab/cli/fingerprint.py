@@ -14,7 +14,7 @@ import hashlib
 import io
 import re
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -75,25 +75,35 @@ def essence(file: Path) -> bytes:
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         return text.encode()
-    lines = text.split("\n")
+    # As bytes, in which a syntax tree counts columns.
+    rows = text.split("\n")
+    lines = [row.encode() for row in rows]
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
+            lines[row - 1] = rows[row - 1][:column].encode()
+    inside: set[int] = set()  # rows that begin within a string, where blanks and empty lines are its own
     for node in ast.walk(parsed(file)):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
-            first = body[0]
-            # A body of a docstring alone needs some statement: it keeps its place, without its words.
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                lines[first.lineno - 1] = lines[first.lineno - 1][: first.col_offset] + "..."
-                for row in range(first.lineno, first.end_lineno or first.lineno):
-                    lines[row] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip()).encode()
+        if isinstance(node, (ast.Constant, ast.JoinedStr)):
+            inside.update(range(node.lineno, node.end_lineno or node.lineno))
+    for words in docstrings(file):
+        first, last = words.lineno - 1, (words.end_lineno or words.lineno) - 1
+        # A body of a docstring alone needs some statement: it keeps its place, without its words.
+        rest = lines[last][words.end_col_offset :]
+        lines[first] = lines[first][: words.col_offset] + b"..." + rest
+        lines[first + 1 : last + 1] = [b""] * (last - first)
+        inside.difference_update(range(first + 1, last + 1))
+    # A string may go on below an empty line: such a row is kept as it is, and so is the blank before it.
+    kept = (line if row + 1 in inside or row in inside else line.rstrip() for row, line in enumerate(lines))
+    return b"\n".join(line for row, line in enumerate(kept) if line or row in inside)
+
+
+def docstrings(file: Path) -> Iterator[ast.Constant]:
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
+            words = node.body[0].value if isinstance(node.body[0], ast.Expr) else None
+            if isinstance(words, ast.Constant) and isinstance(words.value, str):
+                yield words
 
 
 @cache

@@ -114,7 +114,9 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
         lines = [line for path in new for line in path.read_text(encoding="utf-8").splitlines()]
         if not lines:
             raise
-        raise UserError(f"{len(lines)} jobs of the sweep failed, the others ran: {'; '.join(lines)}") from error
+        raise UserError(
+            f"of the sweep's jobs these failed ({len(lines)}), any other ran: {'; '.join(lines)}"
+        ) from error
     except hydra_errors() as error:
         from seqlab.cli.composing import explained
 

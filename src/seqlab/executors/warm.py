@@ -49,6 +49,13 @@ LIGHT = (
 MODULES = {
     "closed_form": (*LIGHT, "seqlab.families.closed_form.bayes", "seqlab.training.closed_form.train"),
     "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.families.seq2seq", "seqlab.training.gradient.train"),
+    # Whose members may be of either kind.
+    "mixture": (
+        *LIGHT,
+        "seqlab.families.closed_form.bayes",
+        "seqlab.families.gradient",
+        "seqlab.training.mixture.train",
+    ),
     "rules": (*LIGHT, "spacy", "kiwipiepy", "seqlab.training.rules.train"),
 }
 
@@ -117,7 +124,8 @@ def fit_of_stage() -> str | None:
         tree = yaml.load(Path("params.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         trainer = tree["trainer"]
         if trainer["accelerator"] == "cpu" and trainer["devices"] * trainer["num_nodes"] == 1:
-            return "gradient" if "optimizer" in tree["families"][parts[1]] else "closed_form"
+            family = tree["families"][parts[1]]
+            return "gradient" if "optimizer" in family else "mixture" if "members" in family else "closed_form"
     return None
 
 
