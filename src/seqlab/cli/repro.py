@@ -170,13 +170,16 @@ def selected(experiment: Experiment, graph: Any, only: dict[str, str]) -> set[st
 def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
     """What tells stages from each other, by their names in dvc.yaml."""
     found: dict[str, dict[str, str]] = {}
-    for domain in experiment.domains:
+    for name, domain in experiment.domains.items():
         for verb in ("acquire", "prepare", "controls", "draw"):
-            found[f"{verb}@{domain}"] = {"stage": verb, "domain": domain}
+            found[f"{verb}@{name}"] = {"stage": verb, "domain": name}
+        for archive in domain.archives:  # of a domain with a user's own files
+            for group in ("packages", "files"):
+                found[f"{group}@{name}-{archive}"] = {"stage": "acquire", "domain": name}
     for cell in experiment.cells():
         own = {"domain": cell.domain, "family": cell.family, "seed": str(cell.seed)}
         found[f"pretrain@{cell.domain}-{cell.family}-s{cell.seed}"] = {"stage": "pretrain", **own}
-        for verb in ("scratch", "finetune", "evaluate"):
+        for verb in ("scratch", "finetune", "mixture", "evaluate"):
             found[f"{verb}@{cell}"] = {"stage": verb, **own, "strategy": cell.strategy}
     for family in experiment.diagnosed():
         found[f"diagnose@{family}"] = {"stage": "diagnose", "family": family}

@@ -14,7 +14,7 @@ import numpy as np
 
 from seqlab.evaluation import significance
 from seqlab.evaluation.leaderboard import Cost, Entry, Row
-from seqlab.evaluation.metrics import features_of, label_of, metric_of
+from seqlab.evaluation.metrics import features_of, label_of, metric_of, names_of
 from seqlab.evaluation.significance import ALPHA
 from seqlab.evaluation.transfer import Point
 
@@ -158,9 +158,10 @@ def _error(best: Row, rival: Row, cells: Sequence[Entry]) -> float:
 
 
 def _features(row: Row, cells: Sequence[Entry]) -> np.ndarray:
-    """(seeds, examples, D)."""
+    """(seeds, examples, D). A system has an entry a model, and each holds the scores of that model's tables alone."""
     own = [c for c in cells if (c.domain, c.family, c.strategy) == (row.domain, row.family, row.strategy)]
-    return np.stack([features_of(cell.scores, row.task, row.metric)[1] for cell in own])
+    having = [c.scores for c in own if (row.task, row.metric) in names_of(c.scores)]
+    return np.stack([features_of(scores, row.task, row.metric)[1] for scores in having])
 
 
 def _cost(row: Row, costs: Mapping[tuple[str, str, str, str], Cost]) -> Cost | None:

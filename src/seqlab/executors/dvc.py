@@ -53,7 +53,7 @@ class Pipeline:
     def reproduced(self, name: str, force: bool) -> dict[str, Any]:
         """Do what `dvc repro --single-item` does; what dvc.lock shall say of it, nothing where it says so already.
 
-        Raises SystemExit with DVC's words when the command fails.
+        Raises SystemExit with DVC's words when the command fails, or naming a file that it needs and that is not there.
         """
         from dvc.exceptions import DvcException
         from dvc.stage.serialize import to_lockfile
@@ -64,6 +64,8 @@ class Pipeline:
                 done = stage.reproduce(force=force)
         except DvcException as error:
             sys.exit(str(error))
+        except FileNotFoundError as error:  # which DVC lets through where it looks for an earlier result
+            sys.exit(f"{error.filename}: missing; {name} reads it")
         entry: dict[str, Any] = to_lockfile(stage) if done else {}
         return entry
 
