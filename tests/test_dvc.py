@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dvc.dependency import param
-from dvc.lock import Lock
+from dvc.exceptions import DvcException
+from dvc.lock import Lock, LockError
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 from dvc_objects.fs import LocalFileSystem
 
+from seqlab.cli.failing import errors_in_one_line
 from seqlab.executors import dvc
+from seqlab.executors.local import start
+from seqlab.scratch import replacing
 
 VALUES = """
 steps: 1.0
@@ -32,13 +46,19 @@ KEYS = [
 ]
 
 
-@pytest.fixture
-def readers(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """DVC's own reader of values, and the one that parses a file once."""
+@pytest.fixture(autouse=True)
+def own_reader(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """DVC's own reader of values, which is put back after a test that replaced it."""
     own = param.read_param_file
-    monkeypatch.setattr(param, "read_param_file", own)  # so that it is put back
+    monkeypatch.setattr(param, "read_param_file", own)
+    return own
+
+
+@pytest.fixture
+def readers(own_reader: Any) -> tuple[Any, Any]:
+    """DVC's own reader of values, and the one that parses a file once."""
     dvc.read_once(LocalFileSystem())
-    return own, param.read_param_file
+    return own_reader, param.read_param_file
 
 
 def test_values_are_those_that_dvc_reads(tmp_path: Path, readers: tuple[Any, Any]) -> None:
@@ -87,3 +107,178 @@ def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: py
     with wanted:
         assert wanted.is_locked
     assert pauses == [dvc.POLLING] * 3
+
+
+# ------------------------------------------------------------------------------------------- what is private to DVC
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (PipelineStage.reproduce, ["self", "interactive", "**kwargs"]),  # which hold force
+        (PipelineStage.status, ["self", "check_updates", "filter_info"]),
+        (to_lockfile, ["stage", "**kwargs"]),
+        (param.read_param_file, ["fs", "path", "key_paths", "flatten", "**load_kwargs"]),
+        (param.load_path, ["fs_path", "fs", "**kwargs"]),
+        (dump_yaml, ["path", "data", "fs", "**kwargs"]),
+        (parse_yaml_for_update, ["text", "path"]),
+        (Lock.lock, ["self"]),
+        (Lock._do_lock, ["self"]),
+    ],
+    ids=lambda one: getattr(one, "__qualname__", ""),
+)
+def test_dvcs_functions_take_what_they_did(function: Callable[..., Any], names: list[str]) -> None:
+    found = inspect.signature(function).parameters.values()
+    stars = {inspect.Parameter.VAR_KEYWORD: "**", inspect.Parameter.VAR_POSITIONAL: "*"}
+    assert [f"{stars.get(one.kind, '')}{one.name}" for one in found] == names
+
+
+def test_dvcs_functions_use_what_is_replaced() -> None:
+    assert "_wait_for_lock" in inspect.signature(Repo).parameters
+    # By name from their modules, so that a replacement is what DVC itself calls.
+    for function, name in (
+        (param.ParamsDependency.read_params, "read_param_file"),
+        (Lock.lock, "_do_lock"),
+        (Lock.__enter__, "lock"),
+        (inspect.unwrap(PipelineStage.reproduce), "run"),
+    ):
+        assert name in function.__code__.co_names
+    assert issubclass(LockError, DvcException)
+
+
+# What YAML writes in more ways than one, and what it would take for something else.
+STAGES = """
+stages:
+  compose: {cmd: cp values.yaml made.yaml, deps: [values.yaml], outs: [made.yaml]}
+  each:
+    foreach: {first: 1, second: 2}
+    do:
+      cmd: mkdir -p out/${key} && cp made.yaml "out/${key}/a b.yaml"
+      params: [values.yaml: [rate, none, empty, list, tree, words]]
+      deps: [made.yaml]
+      outs: ["out/${key}"]
+  last: {cmd: cat out/*/* > last.txt, deps: [out/first, out/second], outs: [last.txt: {cache: false}]}
+"""
+PARAMETERS = {"rate": 0.001, "none": None, "empty": {}, "list": [1, 2.0, "1e3", "yes", "\u00e9\u6587"]} | {
+    "tree": {"a": {"b": [True, "a: b #c"]}},
+    "words": "several " * 30,
+}
+
+
+def workspace(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(STAGES)
+    (folder / "values.yaml").write_text(yaml.safe_dump(PARAMETERS, allow_unicode=True))
+    Repo.init(str(folder), no_scm=True).close()
+    return folder
+
+
+def by_executor() -> list[str]:
+    """Bring all up to date as an executor does, in DVC's order; the stages that ran."""
+    ran = []
+    with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
+        for name in ("compose", "each@first", "each@second", "last"):
+            if entry := pipeline.reproduced(name, False):
+                lock.add(entry)
+                ran.append(name)
+    return ran
+
+
+def by_dvc() -> list[str]:
+    with Repo() as repo:
+        return [stage.addressing for stage in repo.reproduce()]
+
+
+def test_the_lock_file_has_the_bytes_that_dvc_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {workspace(tmp_path / run.__name__): run for run in (by_dvc, by_executor)}
+    for values in (PARAMETERS, PARAMETERS | {"list": ["other"]}, PARAMETERS):
+        found = {}
+        for folder, run in folders.items():
+            monkeypatch.chdir(folder)
+            (folder / "values.yaml").write_text(yaml.safe_dump(values, allow_unicode=True))
+            found[run] = run(), (folder / "dvc.lock").read_bytes()
+        assert found[by_executor] == found[by_dvc]
+    with Repo(tmp_path / "by_executor") as repo:
+        assert not repo.status()
+
+
+def test_dvcs_graph_is_of_what_stands_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    with dvc.opened() as pipeline:
+        assert isinstance(pipeline.repo.lock, Lock)
+        both = {"each@first", "each@second"}
+        each = dict.fromkeys(both, {"compose"})
+        assert pipeline.before == {"compose": set(), **each, "last": both}
+        assert pipeline.command("compose") == "cp values.yaml made.yaml"
+        assert pipeline.dirty("compose")
+        [entry] = pipeline.reproduced("compose", False).values()
+        assert entry["cmd"] == "cp values.yaml made.yaml"
+
+
+# --------------------------------------------------------------------------------------------- whatever goes wrong
+
+
+def test_whenever_a_writer_is_killed_the_lock_file_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    path, states = Path(dvc.LOCK_FILE), []
+    with Repo() as repo:
+
+        def write(word: str) -> None:
+            lock = dvc.LockFile(repo)
+            lock.add({f"stage@{i}": {"cmd": word, "outs": [{"path": word, "size": i}]} for i in range(100)})
+            lock.write()
+
+        for word in ("old", "new"):
+            write(word)
+            states.append(path.read_bytes())
+
+        def for_ever() -> None:
+            for word in itertools.cycle(("old", "new")):
+                write(word)
+
+        for moment in range(12):
+            child = start(for_ever)
+            time.sleep(0.02 + 0.007 * moment)
+            os.kill(child.process.pid, signal.SIGKILL)
+            child.process.join()
+            assert path.read_bytes() in states
+        # Neither DVC's lock nor a file that was not finished stays behind.
+        write("old")
+        assert path.read_bytes() == states[0]
+        with replacing(path) as made:
+            made.write_bytes(states[1])
+    assert not list(Path(".seqlab").rglob("dvc.lock"))
+    assert not [one for one in Path().iterdir() if one.name.startswith(".dvc.lock")]
+
+
+WHOLE = "schema: '2.0'\nstages:\n  compose:\n    cmd: cp\n"
+CONFLICT = f"schema: '2.0'\n<<<<<<< HEAD\n{WHOLE[14:]}=======\nstages: {{}}\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (CONFLICT, "line 2: a merge conflict"),
+        ("", "no stages"),
+        (WHOLE[:31], "no stages"),
+        (WHOLE + "    outs: [{path: a", "line 5: damaged, not YAML"),
+        (b"\x00\xff\x13" * 50, "damaged"),
+        ("- a list", "no stages"),
+        ("stages: {compose: 3}", ""),
+        (WHOLE + WHOLE[14:], ""),
+    ],
+    ids=["conflict", "empty", "cut", "cut in a value", "binary", "list", "no stage", "twice"],
+)
+def test_a_damaged_lock_file_is_one_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | bytes, said: str
+) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    data = content if isinstance(content, bytes) else content.encode()
+    Path(dvc.LOCK_FILE).write_bytes(data)
+    with pytest.raises(SystemExit) as ended:
+        errors_in_one_line(lambda: dvc.opened().__enter__())
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "dvc.lock" in line
+    assert said in line
+    assert Path(dvc.LOCK_FILE).read_bytes() == data
