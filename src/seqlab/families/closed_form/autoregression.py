@@ -655,7 +655,7 @@ def _information(moments: np.ndarray, channels: int, lags: list[int]) -> dict[in
 
 
 def chi2_survival(value: float, freedom: int) -> float:
-    """P(X > value) of a chi-squared X with an even number of degrees of freedom: a Poisson sum, so that SciPy, a
-    quarter of a second to import, is not needed."""
+    """P(X > value) of a chi-squared X with an even number of degrees of freedom: a Poisson sum. SciPy, which has
+    it for any number, takes 0.35 s to import: a quarter of all that a stage in closed form waits for its imports."""
     mean = max(value / 2, np.finfo(float).tiny)
     return min(1.0, sum(math.exp(k * math.log(mean) - math.lgamma(k + 1) - mean) for k in range(freedom // 2)))
