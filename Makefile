@@ -7,7 +7,7 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test test-fast test-gpu check ui lock licences clean
+.PHONY: repro test test-fast test-gpu check api ui lock licences clean
 .DEFAULT_GOAL := repro
 
 repro: $(VENV)/.installed
@@ -25,6 +25,10 @@ test-gpu: $(VENV)/.installed
 
 check: $(VENV)/.installed
 	@ruff check . && ruff format --check . && mypy
+
+# Pages of the Python API, from docstrings, to outputs/api.
+api: $(VENV)/.installed
+	@python docs/api.py
 
 ui: $(VENV)/.installed
 	@seqlab ui

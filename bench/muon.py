@@ -16,7 +16,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from seqlab.training.gradient.optim import BatchedMuon
+from seqlab.training.gradient.muon import BatchedMuon
 
 # Shapes of a block's matrices, and how many blocks there are.
 MODELS = {

@@ -62,14 +62,14 @@ def one_task(task: str, tables: dict[str, list[dict[str, str]]]) -> str:
 
 
 def cell(table: list[dict[str, str]], family: str) -> str:
-    """`full (scratch)`; bold if one of them leads the table; a dagger unless one significantly beats the control."""
+    """`full (scratch)`; the one that leads the table in bold; a dagger unless one significantly beats the control."""
     own = {row["strategy"]: row for row in table if row["family"] == family and row["control"] != "true"}
     if not own:
         return "–"
-    values = [f"{float(own[name]['value']):.3f}" for name in ("full", "scratch") if name in own]
-    text = values[0] + (f" ({values[1]})" if len(values) > 1 else "")
-    if any(row["best"] == "true" for row in own.values()):
-        text = f"**{text}**"
+    values = {name: f"{float(own[name]['value']):.3f}" for name in ("full", "scratch") if name in own}
+    if "scratch" in values:
+        values["scratch"] = f"({values['scratch']})"
+    text = " ".join(f"**{v}**" if own[name]["best"] == "true" else v for name, v in values.items())
     return text if any(row["beats_control"] == "true" for row in own.values()) else f"{text} †"
 
 

@@ -26,10 +26,9 @@ from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.data.units import Units
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import bundle, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
-from seqlab.serving import bundle
 from seqlab.settings import TrainerSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "family"
@@ -358,13 +357,18 @@ def test_positions_are_labelled(systems: Any, monkeypatch: pytest.MonkeyPatch) -
             wild = np.where(x[..., 0] > 0, 0.9, 0.2)
             return np.log(np.stack([1 - wild, wild], axis=-1))
 
+        def labels(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            return np.ones(mask.shape, np.int64)
+
     parts = bundle.read(folder)
     parts.models["label"] = parts.models["next_step"]
     monkeypatch.setattr("seqlab.api.opened", lambda *_: Labels())
     model = seqlab.Model(parts)
     data = [np.array([[30.0, 20, 20]] * 3), np.array([[1.0, 20, 20]])]
     table = model.label(data)
-    assert table["label"].tolist() == ["wild"] * 3 + ["calm"]
+    # What is likeliest together is what the model says, and not what is likeliest one by one.
+    assert table["label"].tolist() == ["wild"] * 4
+    np.testing.assert_allclose(table["wild"], [0.9, 0.9, 0.9, 0.2])
     assert table[["id", "step"]].to_numpy().tolist() == [[0, 1], [0, 2], [0, 3], [1, 1]]
 
 
@@ -373,7 +377,7 @@ def test_a_text_beyond_what_training_saw_is_cut_and_said(systems: Any, caplog: p
     longest = model.units.longest
     long, short = "ab " * 30, "ab"
     found = model.classify([long, short])
-    assert f"1 of 2 texts were cut to the {longest} bytes" in caplog.text
+    assert f"1 of 2 texts were cut to the {longest} symbols" in caplog.text
     np.testing.assert_allclose(
         found.loc[0, CLASSES].astype(float), model.classify([long[:longest]]).loc[0, CLASSES].astype(float)
     )

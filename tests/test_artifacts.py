@@ -17,9 +17,9 @@ from hypothesis.extra import numpy as hnp
 
 from seqlab import artifacts
 from seqlab import scratch as scratch_module
-from seqlab.artifacts import read_json, read_tensors, replacing, seed_of, sha256, write_json, write_tensors, write_text
+from seqlab.artifacts import read_json, read_tensors, seed_of, sha256, write_json, write_tensors, write_text
 from seqlab.errors import UserError
-from seqlab.scratch import exchange
+from seqlab.scratch import exchange, replacing
 
 full_disk = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which is always full")
 
@@ -134,7 +134,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_name(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from seqlab.artifacts import replacing
+from seqlab.scratch import replacing
 with replacing(Path(sys.argv[1])) as made:
     made.mkdir()
     (made / "a").write_text("half")
@@ -168,7 +168,7 @@ def test_a_killed_writer_leaves_the_old_folder(tmp_path: Path, workspace: str | 
 HOLDING = """
 import sys, time
 from pathlib import Path
-from seqlab.artifacts import replacing
+from seqlab.scratch import replacing
 with replacing(Path(sys.argv[1])) as made:
     made.write_text(sys.argv[2])
     print(made, flush=True)
@@ -217,7 +217,7 @@ REPLACING = """
 import sys
 from itertools import count
 from pathlib import Path
-from seqlab.artifacts import replacing
+from seqlab.scratch import replacing
 path = Path(sys.argv[1])
 for number in count():
     with replacing(path) as made:

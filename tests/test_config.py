@@ -88,7 +88,7 @@ def test_a_sweep_of_wrong_values_names_each_before_torch(no_heavy_imports: Path,
 
 @pytest.mark.parametrize(("verb", "needs"), [("acquire", DOMAIN), ("finetune", CELL)])
 def test_only_what_trains_needs_a_family(tmp_path: Path, verb: str, needs: tuple[str, ...]) -> None:
-    tree, _ = compose("cell", ["domain=translation", *(["family=rnn"] if "family" in needs else ["~family"])])
+    tree = compose("cell", ["domain=translation", *(["family=rnn"] if "family" in needs else ["~family"])])
     choices = {"domain": "translation", "family": "rnn", "strategy": "full"}
     work = from_overrides(verb, tree, choices, tmp_path, needs, Workspace(ROOT))
     assert isinstance(work, CellWork) == ("family" in needs)
@@ -142,7 +142,7 @@ def test_a_wrong_yaml_fails_before_torch_in_one_line(
 
 @pytest.mark.parametrize(("suite", "arms"), [("default", 2), ("quick", 2)])
 def test_the_suite_holds_translation_beside_the_other_domains(suite: str, arms: int) -> None:
-    tree, _ = compose("config", [f"suite={suite}"])
+    tree = compose("config", [f"suite={suite}"])
     found = config.experiment(tree)
     translators = {name for name, family in found.families.items() if "translate" in family.tasks}
     assert translators == {"rule_based", "seq2seq_rnn", "seq2seq_attention", "seq2seq_transformer"}
@@ -170,7 +170,7 @@ def test_every_family_yaml_fits_its_constructor(name: str) -> None:
 @pytest.mark.parametrize("name", DOMAINS)
 def test_every_domain_yaml_is_typed(name: str) -> None:
     # Composed as a stage does: one yaml may extend another.
-    domain = config.domain(name, compose("cell", [f"domain={name}", "family=markov"])[0]["domain"])
+    domain = config.domain(name, compose("cell", [f"domain={name}", "family=markov"])["domain"])
     assert all(archive.licence for archive in domain.archives.values())
 
 

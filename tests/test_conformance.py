@@ -21,7 +21,7 @@ from seqlab import config, schema
 from seqlab.artifacts import read_tensors, write_tensors
 from seqlab.data.sequences import Sequences, Space
 from seqlab.families.base import Classifier, Predictor
-from seqlab.families.gradient import TorchPredictor
+from seqlab.families.gradient.predictor import TorchPredictor
 from seqlab.families.saved import Recipe
 
 CONF = Path(__file__).parents[1] / "conf" / "family"

@@ -16,7 +16,7 @@ import torch
 from test_training import BUDGET, rnn, run, symbols, transformer, weights
 
 from seqlab.data.sequences import Space
-from seqlab.training.gradient import callbacks
+from seqlab.training.gradient import checkpoints
 from seqlab.training.gradient.fit import FitReport
 
 SPACE = Space("symbols", 9)
@@ -148,7 +148,7 @@ def test_it_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch:
         events.append(("rename", self.name))
         return rename(self, target)
 
-    monkeypatch.setattr(callbacks, "flush", lambda path: events.append(("flush", path.name)))
+    monkeypatch.setattr(checkpoints, "flush", lambda path: events.append(("flush", path.name)))
     monkeypatch.setattr(Path, "replace", replaced)
     with pytest.raises(Killed):
         train(tmp_path / "training", kill_at=3)

@@ -27,7 +27,7 @@ from seqlab.training.resume import Checkpoint
 CARD = torch.device("cuda", 0)
 CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
 # Who else may name torch.cuda: the state of its generators, which asks first whether one is in use.
-GENERATORS = "seqlab/training/gradient/callbacks.py"
+GENERATORS = "seqlab/training/gradient/checkpoints.py"
 
 
 class Card:

@@ -208,6 +208,7 @@ def test_a_prepared_domain_is_whole(recipe: Callable[..., base.DomainRecipe], tm
     for task in found.meta.tasks:
         for split in ("train", "valid", "test"):
             part = trained_task(task).data(found, split, Budget(steps=1, tokens=1, evaluations=1))
+            assert isinstance(part, Sequences)
             assert part.values.shape[1] == found.meta.size
             assert part.values.dtype == np.float32
             assert np.isfinite(part.values).all()

@@ -20,8 +20,8 @@ from torch import Tensor
 from seqlab import config
 from seqlab.data.pairs import Pairs
 from seqlab.data.sequences import Data, Sequences, Space
-from seqlab.families.gradient import TorchPredictor
 from seqlab.families.gradient import device as devices
+from seqlab.families.gradient.predictor import TorchPredictor
 from seqlab.families.seq2seq import Hypothesis, beam_search
 from seqlab.settings import Adapters, Budget, Hiding, Objective, Strategy, TrainerSettings
 from seqlab.training.gradient.fit import FitReport, fit
@@ -108,7 +108,7 @@ def train(model: Any, kind: str, task: str, name: str, folder: Path, settings: T
         seed=3,
         checkpoint=Checkpoint(folder, 1e9),
         log=lambda *_: None,
-        tuning=None if kind == "pairs" else tuning_of(model, strategy, model.adapts),
+        tuning=tuning_of(model, strategy, model.adapts) if strategy.grouped else None,
     )
     assert cost.peak_memory_mb > 0
     assert cost.product_share > 0

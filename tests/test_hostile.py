@@ -34,7 +34,7 @@ from numpy.lib import format as npy
 from test_packages import deb_bytes, link, own, tar_bytes, zip_bytes
 
 from seqlab import schema
-from seqlab.artifacts import read_array, read_json, read_tensors, read_yaml, write_json
+from seqlab.artifacts import read_array, read_json, read_tensors, write_json
 from seqlab.data import packages
 from seqlab.data.domains.motion import read_pickled
 from seqlab.data.domains.speech import read_wav
@@ -49,6 +49,7 @@ from seqlab.families.saved import Recipe
 from seqlab.naming import check_interpolations, checked_name, checked_target
 from seqlab.settings import TrainerSettings
 from seqlab.tracking import spool
+from seqlab.yaml_files import read_yaml
 
 USE = Use(TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None))
 Read = Callable[[], Any]
@@ -623,6 +624,8 @@ LINES = {
     "a time that is text": json.dumps(GOOD | {"time": "now"}),
     "an address that is a list": json.dumps(GOOD | {"uri": ["os.system"]}),
     "an artifact of another place": '{"event": "artifact", "time": 2, "files": "../../../secret", "to": ""}',
+    "a system that is text": '{"event": "system", "time": 2, "system": "rnn", "values": {}}',
+    "an experiment that is a list": '{"event": "experiment", "time": 2, "experiment": ["strings"]}',
     "a model of another place": '{"event": "model", "time": 2, "files": "/etc", "name": "evil"}',
 }
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from seqlab import config
+from seqlab import config, schema
 from seqlab.data.packages import acquire
 from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import SPLITS
@@ -61,7 +61,7 @@ def prepared(found: Proposal, folder: Path) -> Prepared:
         acquire(config.Archive(name=name, **own), raw[name], folder / "cache")
     out = folder / "out"
     out.mkdir(parents=True)
-    config.component(tree["prepare"], "prepare").build().prepare(raw, out)
+    schema.component(tree["prepare"], "prepare").build().prepare(raw, out)
     return Prepared.open(out)
 
 

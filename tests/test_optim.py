@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from seqlab.training.gradient.optim import BatchedMuon, orthogonalised
+from seqlab.training.gradient.muon import BatchedMuon, orthogonalised
 
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 

@@ -53,9 +53,9 @@ def shipped(group: str, name: str) -> dict[str, Any]:
     """One yaml of conf/, composed where it is built on others."""
     tree: dict[str, Any] = yaml.safe_load((ROOT / f"conf/{group}/{name}.yaml").read_text(encoding="utf-8"))
     if group == "suite":
-        tree = compose("config", [f"suite={name}"])[0]["suite"]
+        tree = compose("config", [f"suite={name}"])["suite"]
     elif "defaults" in tree:
-        tree = compose("cell", ["family=rnn", "domain=strings", f"{group}={name}"])[0][group]
+        tree = compose("cell", ["family=rnn", "domain=strings", f"{group}={name}"])[group]
     return tree
 
 

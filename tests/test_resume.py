@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from seqlab.errors import UserError
-from seqlab.training.gradient.callbacks import get_generators, set_generators
+from seqlab.training.gradient.checkpoints import get_generators, set_generators
 from seqlab.training.resume import finish, writing
 
 # One fresh interpreter pays for the imports, and forks a process for each training.

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.data.sequences import FULL_ENOUGH, OPTIONAL, WASTE, Sequences, buckets
+from seqlab.data.sequences import FULL_ENOUGH, OPTIONAL, POSITIONAL, WASTE, Sequences, buckets
 from seqlab.data.writing import SequenceWriter
 from seqlab.errors import UserError
 
@@ -28,6 +28,7 @@ def made(lengths: list[int], channels: int | None, seed: int, extras: bool = Tru
     optional: dict[str, np.ndarray] = {}
     if extras:
         optional["labels"] = rng.integers(0, 4, len(lengths))
+        optional["marks"] = rng.integers(1, 5, sum(lengths)).astype(np.uint8)
         optional["first"] = np.array([rng.integers(0, n + 1) for n in lengths])
         if channels is not None:
             optional["centre"] = rng.standard_normal((len(lengths), channels)).astype(np.float32)
@@ -66,6 +67,13 @@ def test_a_batch_equals_padding_by_hand(
     else:
         assert batch.labels is not None
         assert batch.labels.tolist() == sequences.labels[chosen].tolist()
+    if sequences.marks is None:
+        assert batch.marks is None
+    else:
+        assert batch.marks is not None
+        for row, i in enumerate(chosen):
+            own = sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]]
+            assert batch.marks[row].tolist() == own.tolist() + [0] * (width - lengths[i])
 
 
 @given(LENGTHS, CHANNELS, SEEDS, st.data())
@@ -83,6 +91,10 @@ def test_a_subset_is_its_sequences_with_all_they_carry(
         assert (getattr(part, name) is None) == (whole is None)
         if whole is not None:
             np.testing.assert_array_equal(getattr(part, name), whole[chosen])
+    assert part.marks is not None
+    assert sequences.marks is not None
+    marks = [sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] for i in chosen]
+    assert part.marks.tolist() == np.concatenate([np.empty(0), *marks]).tolist()
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 120), st.none() | SEEDS)
@@ -146,7 +158,7 @@ def test_saved_files_are_numpys_and_come_back(
     sequences = made(lengths, channels, seed)
     sequences.save(folder)
     found = Sequences.load(folder)
-    for name in ("values", "offsets", *OPTIONAL):
+    for name in ("values", "offsets", *OPTIONAL, *POSITIONAL):
         part = getattr(sequences, name)
         if part is None:
             assert not (folder / f"{name}.npy").exists()

@@ -32,7 +32,8 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.data.subsets import share, within
 from seqlab.errors import UserError
 from seqlab.families import saved
-from seqlab.families.gradient import GradientFamily, TorchPredictor
+from seqlab.families.gradient import GradientFamily
+from seqlab.families.gradient.predictor import TorchPredictor
 from seqlab.families.rnn import RNN
 from seqlab.families.transformer import Transformer
 from seqlab.settings import Adapters, Budget, Distillation, Family, Hiding, Objective, PseudoLabels, Slanted, Strategy
@@ -44,7 +45,7 @@ from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.distil import SoftTargets, soft_loss, teaching
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.optim import build_optimizer, slanted_factor
-from seqlab.training.gradient.tuning import LowRank, attach, merge, tuning_of
+from seqlab.training.gradient.tuning import LowRank, attach, tuning_of
 from seqlab.training.pseudo_labels import joined, pseudo_labelled
 from seqlab.training.resume import Checkpoint
 from seqlab.training.task import trained_task
@@ -184,7 +185,7 @@ def test_merged_weights_are_the_base_and_the_scaled_product(tmp_path: Path) -> N
         products[place] = 3.0 * part.b.detach() @ part.a.detach()
         assert products[place].any()
     adapted = model.log_prob(x, mask)
-    merge(model)
+    tuning.merge(model)
     merged = model.state_dict()
     assert merged.keys() == base.keys()
     for name, part in merged.items():

@@ -123,11 +123,12 @@ import numpy as np
 from seqlab.data.sequences import Sequences
 from seqlab.evaluation import scores
 from seqlab.families import saved
+from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
-from seqlab.tracking import Run, Tracking
-from seqlab.training.closed_form.train import train as closed_form
-from seqlab.training.gradient.train import train as gradient
 from seqlab.settings import Budget, Optimizer, Strategy, TrainerSettings
+from seqlab.tracking import Run, Tracking
+from seqlab.training import job
+from seqlab.training.resume import Checkpoint
 
 folder = Path(sys.argv[1])
 draw = np.random.default_rng(0)
@@ -135,26 +136,27 @@ for name, count in (("train", 40), ("valid", 10), ("test", 10)):
     rows = [draw.integers(0, 9, draw.integers(5, 30)).astype(np.uint8) for _ in range(count)]
     Sequences.from_arrays(rows).save(folder / name)
 train, valid, test = (Sequences.load(folder / name) for name in ("train", "valid", "test"))
-trainer = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None, checkpoint_seconds=1e9)
+trainer = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
 rnn = dict(hidden_size=8, layers=1, dropout=0.0, truncation=None, density="gaussian")
 markov = dict(concentrations=[1.0], prior_weights=[0.0])
 tracking = Tracking(uri=f"sqlite:///{folder}/mlflow.db", prefix="seqlab", system_interval=60.0, results=[])
-for recipe, fit in (
-    (Recipe("seqlab.families.rnn.RNN", rnn, "gradient", "symbols", 9, None), gradient),
-    (Recipe("seqlab.families.markov.Markov", markov, "closed_form", "symbols", 9, None), closed_form),
+for recipe in (
+    Recipe("seqlab.families.rnn.RNN", rnn, "gradient", "symbols", 9, None),
+    Recipe("seqlab.families.markov.Markov", markov, "closed_form", "symbols", 9, None),
 ):
     about = dict(experiment="none", name=recipe.fit, tags={}, params=recipe.parameters)
     with Run(folder / "tracking", tracking, **about) as run:
-        trained = fit(
-            recipe, "next_step", train, valid, start=None, teacher=None, strategy=Strategy("scratch", 1.0),
+        trained = job.run(job.Job(
+            recipe=recipe, task="next_step", train=train, valid=valid, prepared=folder, members={}, start=None,
+            teacher=None, objective=None, strategy=Strategy("scratch", 1.0),
             budget=Budget(steps=3, tokens=200, evaluations=1),
             optimizer=Optimizer(
                 learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=1.0, warmup=0.2, floor=0.1
             ),
-            trainer=trainer, seed=5, checkpoint=folder / "checkpoint", log=lambda *_: None,
-        )
+            trainer=trainer, seed=5, checkpoint=Checkpoint(folder / "checkpoint", 1e9), log=lambda *_: None,
+        ))
         saved.save(folder / recipe.fit, recipe, trained.tensors)
-        model = saved.load(folder / recipe.fit, trainer)
+        model = saved.load(folder / recipe.fit, Use(trainer))
         batch = test.longest()
         loss = -model.log_prob(batch.x, batch.mask).sum(1)
         ratio = scores.Ratio(np.arange(1), loss, np.ones(1))

@@ -14,9 +14,9 @@ from seqlab.data.prepared import TARGET, Meta, Prepared
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation.scores import Scores
-from seqlab.families.gradient import TorchPredictor
+from seqlab.evaluation.settings import SequenceEvaluation
+from seqlab.families.gradient.predictor import TorchPredictor
 from seqlab.families.transformer import SLOTS, Transformer, attend, weights
-from seqlab.settings import SequenceEvaluation
 from seqlab.tasks import judging
 from seqlab.tasks.judging import Shown
 from seqlab.tasks.next_step.draw import draw

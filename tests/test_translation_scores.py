@@ -14,8 +14,9 @@ from seqlab.data.pairs import TESTS, TextPairs
 from seqlab.evaluation import leaderboard, metrics, order, scores, transfer, translation
 from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.scores import Scores
+from seqlab.evaluation.settings import PairEvaluation
 from seqlab.evaluation.transfer import Spent
-from seqlab.settings import Decoding, PairEvaluation
+from seqlab.settings import Decoding
 from seqlab.tasks.translate import report
 
 WORDS = ["나는", "이", "영화를", "사랑한다", ".", "그는", "은행에서", "일한다", "OK", "(예)", "a"]

@@ -29,10 +29,9 @@ from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences, buckets
 from seqlab.errors import UserError
 from seqlab.evaluation.metrics import EXPLODED
-from seqlab.families import saved
+from seqlab.families import bundle, saved
 from seqlab.families.base import Use
-from seqlab.serving import bundle
-from seqlab.serving.bundle import Bundle
+from seqlab.families.bundle import Bundle
 from seqlab.settings import Decoding, TrainerSettings
 
 if TYPE_CHECKING:
@@ -264,8 +263,8 @@ class Model:
             pieces = [self._pieces(text) for text in texts.values()]
             if cut := sum(len(row) > 1 for row in pieces):
                 log.warning(
-                    "%s: %d of %d texts were cut to the %d symbols that training saw",
-                    question, cut, len(pieces), self.units.longest,
+                    "%s: %d of %d texts were cut to the %d %s that training saw",
+                    question, cut, len(pieces), self.units.longest, "characters" if self.units.alphabet else "bytes",
                 )  # fmt: skip
             return list(texts), [row[0] for row in pieces]
         sequences = self._vectors(data, id, time)

@@ -2,67 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqlab.errors import UserError
-from seqlab.scratch import exchange, scratch
+from seqlab.scratch import replacing
 
 LONGEST_TEXT = 1 << 28
 """Bytes of a file that is read as a whole: the largest, a lexicon, has a hundredth of them."""
-DEEPEST = 100
-"""Levels of nested YAML."""
-MERGE_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that takes the name `path` only when the block ends well.
-
-    The block may make it a file or a folder; it lies where nothing depends on it (see `seqlab.scratch`). Raises
-    UserError when the disk is full; whatever stood under `path` is then untouched.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with scratch(path) as place:
-            made, old = place / "new" / path.name, place / "old"
-            made.parent.mkdir()
-            yield made
-            if path.is_dir() and exchange(made, path):
-                return  # what it was goes with the scratch folder
-            try:
-                if path.is_dir():
-                    # Two calls where the system has no single one: the old folder comes back if need be.
-                    os.replace(path, old)
-                os.replace(made, path)
-            except BaseException:  # an interrupt between the two calls included
-                if old.exists() and not path.exists():
-                    os.replace(old, path)
-                raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{path}: not written, the disk is full ({error.strerror}); nothing earlier was lost"
-            ) from None
-        raise
-
-
-def flush(path: Path) -> None:
-    """Have a file, or what a folder says of its names, on the disk before anything that follows (fsync)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,56 +39,6 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not JSON: {error}") from None
     except RecursionError:
         raise UserError(f"{path}: not JSON that can be read: it is too deeply nested") from None
-
-
-def read_yaml(path: Path) -> Any:
-    """Plain values of a YAML file: no tags that build objects, and no aliases that multiply.
-
-    Raises UserError naming the line when the file is missing, is not YAML or holds the marks of a merge; and when its
-    values are more, or deeper, than the file is worth.
-    """
-    import yaml
-
-    check_file(path, LONGEST_TEXT)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        text = path.read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.startswith(MERGE_MARKS):
-                raise UserError(f"{path}, line {number}: {line.split()[0]} of an unfinished merge; choose one side")
-        if not _shallow(text, loader):  # libyaml descends without a look at the stack, which ends the process
-            raise UserError(f"{path}: not YAML that can be read: it is nested more than {DEEPEST} deep")
-        found = yaml.load(text, Loader=loader)
-    except ValueError as error:  # of UTF-8, or of a date
-        raise UserError(f"{path}: not YAML: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    # An alias is one object at many places: whoever walks the tree meets it as often as it is named.
-    waiting, met = [found], 0
-    while waiting:
-        part = waiting.pop()
-        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-        met += 1
-        if met > len(text):
-            raise UserError(f"{path}: its aliases stand for more values than the file has letters")
-    return found
-
-
-def _shallow(text: str, loader: Any) -> bool:
-    """Whether YAML is nested at most DEEPEST deep: seen from its signs where they are few, else from its events."""
-    import yaml
-
-    signs = (
-        text.count("[") + text.count("{") + max((len(s) - len(s.lstrip(" -?")) for s in text.splitlines()), default=0)
-    )
-    if signs <= DEEPEST:
-        return True
-    depth = 0
-    for event in yaml.parse(text, Loader=loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            return False
-    return True
 
 
 def check_file(path: Path, most: int) -> None:

@@ -15,31 +15,28 @@ from typing import Annotated, Any
 from annotated_types import Len
 
 from seqlab import schema
-from seqlab.artifacts import read_yaml
 from seqlab.cells import Cell
 from seqlab.data.archive import Archive
+from seqlab.diagnostics.settings import Diagnostics
 from seqlab.errors import UserError
-from seqlab.execution import Execution
+from seqlab.evaluation.settings import Evaluation, PairEvaluation, SequenceEvaluation
+from seqlab.execution import Execution, Tracking
 from seqlab.naming import checked_name
 from seqlab.settings import (
     Component,
     Count,
-    Diagnostics,
-    Evaluation,
     Family,
     Fraction,
     Natural,
     Objective,
     Optimizer,
-    PairEvaluation,
     Positive,
-    SequenceEvaluation,
     SourceBudget,
     Strategy,
     TaskBudget,
     TrainerSettings,
 )
-from seqlab.tracking import Tracking
+from seqlab.yaml_files import read_yaml
 
 FAMILIES = "seqlab.families."
 RECIPES = "seqlab.data.domains."

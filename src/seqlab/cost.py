@@ -10,6 +10,8 @@ from functools import cache
 
 import numpy as np
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 EDGE, PRODUCTS = 512, 8  # of the square matrices whose product is timed, and how often
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 
 class UserError(Exception):
     """Bad input: the message names the file, row or key, what was found and what was expected. One line, status 2."""

@@ -11,6 +11,8 @@ from typing import Any, get_type_hints
 
 from seqlab.errors import UserError
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 SRC = Path(__file__).resolve().parents[1]
 PLAIN = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 # Keys and values of another section are no more than a reference to it; whatever else has a colon calls something.
@@ -37,7 +39,8 @@ def checked_target(target: object, where: str, under: Sequence[str] = ("seqlab",
         raise UserError(f"{where}: {target!r}: there is no module {module}")
     body = ast.parse(path.read_text(encoding="utf-8")).body
     if not any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name for node in body):
-        raise UserError(f"{where}: {target!r}: {path.relative_to(SRC)} defines no {name!r}")
+        classes = ", ".join(node.name for node in body if isinstance(node, ast.ClassDef)) or "none"
+        raise UserError(f"{where}: {target!r}: {path.relative_to(SRC)} defines no {name!r}; its classes: {classes}")
     return path
 
 

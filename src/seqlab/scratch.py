@@ -18,6 +18,10 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from seqlab.errors import UserError
+
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 WORKSPACE = (".dvc", ".seqlab")  # folders by which one is known
 TEMPORARY = (".seqlab", "tmp")
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -117,3 +121,44 @@ def _flock(descriptor: int, how: int) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
             raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that takes the name `path` only when the block ends well.
+
+    The block may make it a file or a folder; it lies where nothing depends on it (see `seqlab.scratch`). Raises
+    UserError when the disk is full; whatever stood under `path` is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with scratch(path) as place:
+            made, old = place / "new" / path.name, place / "old"
+            made.parent.mkdir()
+            yield made
+            if path.is_dir() and exchange(made, path):
+                return  # what it was goes with the scratch folder
+            try:
+                if path.is_dir():
+                    # Two calls where the system has no single one: the old folder comes back if need be.
+                    os.replace(path, old)
+                os.replace(made, path)
+            except BaseException:  # an interrupt between the two calls included
+                if old.exists() and not path.exists():
+                    os.replace(old, path)
+                raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{path}: not written, the disk is full ({error.strerror}); nothing earlier was lost"
+            ) from None
+        raise
+
+
+def flush(path: Path) -> None:
+    """Have a file, or what a folder says of its names, on the disk before anything that follows (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, SupportsFloat
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 
 class Watch(Protocol):
     def metrics(self, values: Mapping[str, SupportsFloat], step: int | None = None) -> None:

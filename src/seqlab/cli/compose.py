@@ -46,9 +46,9 @@ def composed(workspace: Workspace, arguments: list[str]) -> Experiment:
         tree = experimental(read_params(params), overrides)
     else:
         overrides = [] if arguments == [RESET] else arguments or before.get("overrides", [])
-        tree = compose("config", overrides)[0]
+        tree = compose("config", overrides)
         # What changes nothing is not worth remembering: `suite=default` is a reset.
-        if overrides and tree == compose("config", [])[0]:
+        if overrides and tree == compose("config", []):
             overrides = []
     checked = experiment(tree)
     after = {"overrides": overrides, **layout(checked, workspace.home)}
@@ -86,7 +86,7 @@ def experimental(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """What DVC composed from conf/ for an experiment, with the workspace's remembered overrides below its own."""
     if not overrides:
         return tree
-    return merged(compose("config", overrides)[0], changes(compose("config", [])[0], tree))
+    return merged(compose("config", overrides), changes(compose("config", []), tree))
 
 
 def write_changed(path: Path, text: str) -> None:

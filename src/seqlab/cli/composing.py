@@ -12,25 +12,33 @@ from seqlab.errors import UserError
 from seqlab.naming import check_interpolations
 
 
-def compose(name: str, overrides: list[str]) -> tuple[dict[str, Any], str]:
-    """conf/NAME.yaml with overrides, resolved: as a tree and as YAML. Raises UserError naming the key that is wrong."""
+def compose(name: str, overrides: list[str]) -> dict[str, Any]:
+    """conf/NAME.yaml with overrides, resolved. Raises UserError naming the key that is wrong."""
+    return composed(name, overrides)[0]
+
+
+def composed(name: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """As `compose`, and which yaml each group was given."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Hydra's notes on version_base are for its own developers
         try:
             with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-                found = hydra_compose(name, overrides)
+                found = hydra_compose(name, overrides, return_hydra_config=True)
+            choices = dict(found.hydra.runtime.choices)
+            with open_dict(found):
+                del found.hydra
             check_interpolations(OmegaConf.to_container(found, resolve=False))
             OmegaConf.resolve(found)
             tree: Any = OmegaConf.to_container(found, throw_on_missing=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(explained(error, name, overrides)) from None
-    return tree, OmegaConf.to_yaml(found)
+    return tree, choices
 
 
 def parsed(overrides: list[str]) -> list[Any]:
@@ -97,7 +105,7 @@ def unknown_key(key: str, name: str, overrides: list[str]) -> str:
 
     kept = [word for word in overrides if re.split(r"[=@]", word.lstrip("+~"))[0] != key]
     try:
-        known = list(flat(compose(name, kept)[0])) if kept != overrides else []
+        known = list(flat(compose(name, kept))) if kept != overrides else []
     except UserError:
         known = []
     group = key.rpartition(".")[0]

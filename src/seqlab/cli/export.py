@@ -11,9 +11,9 @@ from pathlib import Path
 from seqlab.cli.places import ROOT
 from seqlab.cli.translate import chosen, model_of
 from seqlab.errors import UserError
+from seqlab.evaluation.settings import PairEvaluation
 from seqlab.families import saved
 from seqlab.families.base import Use
-from seqlab.settings import PairEvaluation
 
 INT8 = "--int8"
 

@@ -17,7 +17,7 @@ import tokenize
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from seqlab import config, schema
 from seqlab.cells import Cell
@@ -46,17 +46,27 @@ def closure(*files: Path) -> set[Path]:
     data that lie beside a module and that it names.
 
     A package that does nothing but describe itself (its __init__ holds a docstring and constants) is left out, and so
-    is seqlab's own, which holds the version and finds the API by name.
+    is seqlab's own, which holds the version and finds the API by name. So is a module that says that it changes no bit
+    of a result (errors, temporaries, signals, measured cost), with what it alone imports.
     """
     found: set[Path] = set()
     waiting = list(files)
     while waiting:
         file = waiting.pop()
-        if file not in found:
+        if file not in found and not changes_no_bit(file):
             found.add(file)
             waiting += imported(file) if file.suffix == ".py" else ()
     described = schema.ROOT / "__init__.py"
     return {file for file in found if file != described and not (file.name == "__init__.py" and only_words(file))}
+
+
+@cache
+def changes_no_bit(file: Path) -> bool:
+    """Whether a module states so, by a constant of that name."""
+    if file.suffix != ".py":
+        return False
+    stated = (n for n in parsed(file).body if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name))
+    return any(cast(ast.Name, n.targets[0]).id == "CHANGES_NO_BIT" for n in stated)
 
 
 @cache
@@ -153,12 +163,14 @@ def prepares(domain: Domain) -> list[Path]:
 def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> list[Path]:
     parts = ("train", "loss") if family.fit == "gradient" else ("train",)
     around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks]
+    muon = family.optimizer is not None and family.optimizer.matrix_learning_rate is not None
     return [
         stage_of(verb),
         *family_files(family, domain.kind),
         schema.ROOT / f"training/{family.fit}/train.py",
         *task_parts(tasks, *parts),
         *(file for file in around if file.is_file()),
+        *([schema.ROOT / "training/gradient/muon.py"] if muon else ()),
     ]
 
 
@@ -170,6 +182,8 @@ def finetunes(domain: Domain, family: Family, strategy: Strategy, members: Itera
     tasks = config.tasks_of(domain, family)
     files = trains("finetune", domain, family, tasks)
     files += [file for member in members for file in (*family_files(member, domain.kind), *used(member))]
+    if strategy.grouped and family.fit == "gradient":
+        files.append(schema.ROOT / "training/gradient/tuning.py")
     if strategy.distillation is not None:
         files += [schema.ROOT / "training/gradient/distil.py", *used(family), *task_parts(tasks, "distil")]
     if strategy.pseudo_labels is not None:

@@ -72,8 +72,8 @@ def own_files_of(cells: dict[str, Any]) -> list[str]:
 
 def workspace_of(overrides: Sequence[str]) -> Workspace:
     """The checkout for the suite that conf/ names, a workspace of its own for every other suite."""
-    own = compose("config", [])[0]["suite"]["name"]
-    asked = compose("config", list(overrides))[0]["suite"]["name"] if overrides and overrides != ["--reset"] else own
+    own = compose("config", [])["suite"]["name"]
+    asked = compose("config", list(overrides))["suite"]["name"] if overrides and overrides != ["--reset"] else own
     return Workspace(ROOT) if asked == own else Workspace.of(asked)
 
 

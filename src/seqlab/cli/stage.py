@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from seqlab import config
-from seqlab.cli.composing import alternatives, compose
+from seqlab.cli.composing import alternatives, compose, composed
 from seqlab.cli.failing import errors_in_one_line, one_line
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.verbs import VERBS, Verb
@@ -52,8 +53,7 @@ def run_checked(verb: Verb, work: Work) -> None:
 
     Raises UserError where its values changed meanwhile: what DVC then noted would be of other values.
     """
-    pin(work.trainer.threads)
-    verb.run(work)
+    handle(verb, work)
     now = config.read_params(work.workspace.home / "params.yaml")
     changed = [
         key for key, part in work.tree.items() if key in ("suite", "trainer", "objective") and now.get(key) != part
@@ -63,28 +63,28 @@ def run_checked(verb: Verb, work: Work) -> None:
 
 
 def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
-    """Hydra's own main, with every override checked first, before anything heavy is imported.
+    """One cell of one's own: composed once, checked once, before anything heavy is imported.
 
-    Of a sweep every job runs, whatever becomes of the others, and those that failed are listed at the end.
+    Hydra's own main for its flags and for sweeps, of which every job runs, whatever becomes of the others, and those
+    that failed are listed at the end.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
-    shows = any(word.split("=")[0] in SHOWING for word in arguments)
+    workspace = Workspace(ROOT)
     overrides = [word for word in arguments if ("=" in word and not word.startswith("-")) or word.startswith("~")]
     hidden = [] if "family" in found.needs else ["~family"]  # conf/cell.yaml asks for one
-    workspace = Workspace(ROOT)
-    sweeps = any(word in ("-m", "--multirun") for word in arguments)
-    if not shows:
+    if arguments == overrides and not any(word.lstrip("+~").startswith("hydra") for word in overrides):
+        tree, names = composed("cell", [*overrides, *hidden])
+        out = Path(time.strftime(f"outputs/{verb}/%Y-%m-%d/%H-%M-%S"))
+        handle(found, from_overrides(verb, tree, names, out, found.needs, workspace))
+        return
+    if not any(word.split("=")[0] in SHOWING for word in arguments):
+        # Of a sweep: before the first job begins, every value of it.
         for chosen in alternatives([*overrides, *hidden]):
-            tree = compose("cell", chosen)[0]
-            try:
-                from_overrides(verb, tree, choices_of(chosen), Path(), found.needs, workspace)
-            except UserError:
-                if not sweeps:
-                    raise
+            compose("cell", chosen)
 
     def task(chosen: DictConfig) -> float | None:
         check_interpolations(OmegaConf.to_container(chosen, resolve=False))
@@ -93,9 +93,7 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
         out = Path(os.path.relpath(hydra_config.runtime.output_dir))
         try:
             names = dict(hydra_config.runtime.choices)
-            work = from_overrides(verb, tree, names, out, found.needs, workspace)
-            pin(work.trainer.threads)
-            return found.run(work)
+            return handle(found, from_overrides(verb, tree, names, out, found.needs, workspace))
         except UserError as error:
             if hydra_config.mode == RunMode.MULTIRUN:
                 print(one_line(error), file=sys.stderr)
@@ -121,6 +119,12 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
         from seqlab.cli.composing import explained
 
         raise UserError(explained(error, "cell", overrides)) from None
+
+
+def handle(verb: Verb, work: Work) -> float | None:
+    """Run it in the threads that the configuration says."""
+    pin(work.trainer.threads)
+    return verb.run(work)
 
 
 def hydra_errors() -> tuple[type[Exception], ...]:

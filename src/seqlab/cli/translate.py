@@ -24,9 +24,9 @@ from seqlab.cli.places import PIPELINE, ROOT, Workspace
 from seqlab.cli.stage import choices_of
 from seqlab.cli.work import CELL, CellWork, from_overrides
 from seqlab.errors import UserError
+from seqlab.evaluation.settings import PairEvaluation
 from seqlab.families import saved
 from seqlab.families.base import Use
-from seqlab.settings import PairEvaluation
 
 EXPLAIN = "--explain"
 
@@ -72,7 +72,7 @@ def chosen(overrides: list[str]) -> CellWork:
     """The cell of these overrides, as a stage that evaluates it would see it."""
     if not any(word.startswith("domain=") for word in overrides):
         overrides = ["domain=translation", *overrides]
-    tree, _ = compose("cell", overrides)
+    tree = compose("cell", overrides)
     work = from_overrides("evaluate", tree, choices_of(overrides), Path("outputs"), CELL, Workspace(ROOT))
     assert isinstance(work, CellWork)
     return work

@@ -390,7 +390,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
     """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units."""
     from seqlab.data.prepared import Prepared
     from seqlab.evaluation.leaderboard import OUTSIDE
-    from seqlab.serving import bundle
+    from seqlab.families import bundle
     from seqlab.tracking import comparison
 
     headlines = {name: domain.evaluate.headline for name, domain in work.experiment.domains.items()}

@@ -19,9 +19,8 @@ from seqlab.cells import Cell, split_arm
 from seqlab.cli.places import PIPELINE, Places, Workspace
 from seqlab.config import Domain, Experiment
 from seqlab.errors import UserError
-from seqlab.execution import Execution
+from seqlab.execution import Execution, Tracking
 from seqlab.settings import Family, Fraction, Natural, Objective, Positive, Strategy, TrainerSettings
-from seqlab.tracking import Tracking
 
 # What tells one execution of a stage from others, in the order of a label: strings/rnn/full/0.
 DOMAIN, ARCHIVE, SOURCE, CELL, FAMILY, SUITE = (

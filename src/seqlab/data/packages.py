@@ -27,9 +27,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any, ClassVar, Self
 
-from seqlab.artifacts import replacing, sha256
+from seqlab.artifacts import sha256
 from seqlab.data.archive import DEBS, TARS, WHEEL, ZIPS, Archive
 from seqlab.errors import UserError
+from seqlab.scratch import replacing
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from seqlab import artifacts
+from seqlab import artifacts, scratch
 from seqlab.errors import UserError
 from seqlab.evaluation import significance
 from seqlab.evaluation.metrics import Metric, features_of, label_of, metric_of, names_of, order_of
@@ -370,7 +370,7 @@ def read_csv(path: Path) -> list[Row]:
 
 def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
     """DOMAIN-TASK-METRIC.json of each headline, the value of every system: `dvc metrics show` makes a line of each."""
-    with artifacts.replacing(folder) as made:
+    with scratch.replacing(folder) as made:
         made.mkdir()
         for domain, metrics in headlines.items():
             for task, metric in metrics.items():
@@ -383,7 +383,7 @@ def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]
 
 def write_plots(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
     """DOMAIN-TASK.csv with the headline metric of each system, best first, for `dvc plots`."""
-    with artifacts.replacing(folder) as made:
+    with scratch.replacing(folder) as made:
         made.mkdir()
         for domain, task, metric in _headline_tables(rows, headlines):
             table = [row for row in rows if row.table == (domain, task, metric)]

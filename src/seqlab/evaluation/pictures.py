@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from seqlab.artifacts import replacing
 from seqlab.evaluation.metrics import BINS, LEVELS, Forecast, confidence_bin, label_of, metric_of
 from seqlab.evaluation.scores import Predictions
+from seqlab.scratch import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

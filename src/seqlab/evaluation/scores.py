@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.artifacts import replacing
 from seqlab.errors import UserError
+from seqlab.scratch import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,8 +20,8 @@ from operator import getitem
 from pathlib import Path
 from typing import Any, cast
 
-from seqlab.artifacts import replacing
 from seqlab.errors import UserError
+from seqlab.scratch import replacing
 
 LOCK_FILE = "dvc.lock"
 POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work

@@ -20,7 +20,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from seqlab.api import ANSWERED_BY, Model
 from seqlab.errors import UserError
-from seqlab.serving import bundle
+from seqlab.families import bundle
 from seqlab.serving.registry import ANSWER, ARTIFACT
 
 TAKES = {"forecast": ("steps", "levels", "samples", "seed"), "generate": ("length", "seed")}

@@ -13,9 +13,9 @@ from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec
 
 from seqlab.api import LEVELS
 from seqlab.errors import UserError
-from seqlab.families.saved import load_recipe
-from seqlab.serving import bundle
-from seqlab.serving.bundle import Bundle
+from seqlab.families import bundle
+from seqlab.families.bundle import Bundle
+from seqlab.families.saved import RECIPE, load_recipe
 from seqlab.serving.requirements import requirements
 
 ARTIFACT, ANSWER = "model", "answer"
@@ -32,7 +32,9 @@ def save(folder: Path, answer: str, out: Path) -> None:
     """
     parts = bundle.read(folder)
     code = Path(__file__).parents[1]
-    targets = [load_recipe(model).target.rpartition(".")[0] for model in parts.models.values()]
+    # A model may be made of others, in folders below its own.
+    models = [path.parent for model in parts.models.values() for path in sorted(model.rglob(RECIPE))]
+    targets = [load_recipe(model).target.rpartition(".")[0] for model in models]
     mlflow.pyfunc.save_model(
         out,
         python_model=str(Path(__file__).with_name("pyfunc.py")),

@@ -14,7 +14,8 @@ OWN = "seqlab"
 def requirements(modules: Iterable[str]) -> list[str]:
     """`package==version` of every package that these modules of seqlab import, at any depth, as it is installed here.
 
-    Of what a type checker alone reads there is none. A package that comes with the language is none either.
+    What a class states in literals, such as the one that serves its kind of space, is followed by its dotted name. Of
+    what a type checker alone reads there is none. A package that comes with the language is none either.
     """
     known = packages_distributions()
     roots = {name.partition(".")[0] for name in _imported(modules)}
@@ -59,3 +60,14 @@ def _imports(file: Path) -> Iterator[str]:
             yield node.module
             if node.module.startswith(OWN):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+                    yield from _stated(statement)
+
+
+def _stated(assignment: ast.Assign | ast.AnnAssign) -> Iterator[str]:
+    """Modules of seqlab that a class finds by name: `used_by` holds one, `on` a class of each kind of space."""
+    for node in ast.walk(assignment.value) if assignment.value is not None else ():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{OWN}."):
+            yield from (node.value, node.value.rpartition(".")[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from seqlab.artifacts import replacing
 from seqlab.data.archive import Archive
 from seqlab.data.packages import acquire as acquire_archive
+from seqlab.scratch import replacing
 
 
 def acquire(archives: Mapping[str, Archive], out: Path, *, downloads: Path) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from seqlab.artifacts import read_json, replacing, write_text
+from seqlab.artifacts import read_json, write_text
 from seqlab.cells import Cell
 from seqlab.evaluation import leaderboard, order, pictures, scores, transfer, verdict
 from seqlab.evaluation.leaderboard import Cost, Entry, Row
 from seqlab.evaluation.order import Worth
+from seqlab.evaluation.settings import Evaluation
 from seqlab.evaluation.transfer import Key, Point, Spent
-from seqlab.settings import Evaluation, Strategy
+from seqlab.scratch import replacing
+from seqlab.settings import Strategy
 from seqlab.tasks.judging import answered
 from seqlab.tasks.reporting import report_of
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from seqlab.artifacts import replacing
 from seqlab.data.prepared import Prepared
 from seqlab.evaluation import scores
 from seqlab.evaluation.leaderboard import OUTSIDE
 from seqlab.evaluation.scores import Scores
-from seqlab.settings import Evaluation
+from seqlab.evaluation.settings import Evaluation
+from seqlab.scratch import replacing
 from seqlab.tasks.judging import Test, controls_of, judged_task, peers_of
 
 

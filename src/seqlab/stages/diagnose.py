@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import torch
 
-from seqlab.artifacts import replacing, seed_of, write_json
+from seqlab.artifacts import seed_of, write_json
 from seqlab.data.sequences import Space
 from seqlab.diagnostics.memory import Remembering, gradient_norms, learn
+from seqlab.diagnostics.settings import Diagnostics
 from seqlab.diagnostics.tasks import Task
-from seqlab.settings import Component, Diagnostics
+from seqlab.scratch import replacing
+from seqlab.settings import Component
 from seqlab.threads import pin
 from seqlab.watch import NOBODY, Watch
 

@@ -6,8 +6,9 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqlab.artifacts import read_json, replacing
+from seqlab.artifacts import read_json
 from seqlab.evaluation import pictures
+from seqlab.scratch import replacing
 
 COLUMNS = ("task", "family", "horizon", "loss", "baseline", "solved", "steps")
 

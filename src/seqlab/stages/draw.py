@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from seqlab.artifacts import read_json, replacing
+from seqlab.artifacts import read_json
 from seqlab.evaluation import pictures, scores
+from seqlab.scratch import replacing
 from seqlab.tasks.judging import Shown, draw_of
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seqlab.artifacts import read_json, replacing, seed_of
+from seqlab.artifacts import read_json, seed_of
 from seqlab.data.prepared import Prepared
 from seqlab.evaluation import metrics, scores
 from seqlab.evaluation.scores import Scores
+from seqlab.evaluation.settings import Evaluation
 from seqlab.families import saved
 from seqlab.families.base import Use
-from seqlab.settings import Evaluation, TrainerSettings
+from seqlab.scratch import replacing
+from seqlab.settings import TrainerSettings
 from seqlab.tasks.judging import Test, judged_task
 from seqlab.threads import pin
 from seqlab.watch import NOBODY, Watch

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
-from seqlab.artifacts import replacing
 from seqlab.data.prepared import Prepared
+from seqlab.data.sequences import Data
 from seqlab.data.subsets import arranged, share, within
 from seqlab.errors import UserError
-from seqlab.families import saved
-from seqlab.families.base import Use
+from seqlab.scratch import replacing
 from seqlab.settings import Family, Strategy, TaskBudget, TrainerSettings, named
 from seqlab.stages.fitting import Fitting
 from seqlab.training.resume import Checkpoint
@@ -105,10 +103,7 @@ def tasks_of(fitting: Fitting, budgets: Mapping[str, TaskBudget], strategy: Stra
 
 
 def tune(fitting: Fitting, task: str, fraction: float, **how: Any) -> None:
-    """Train one task on a share of the target, and again with pseudo-labels where the strategy has rounds.
-
-    Every round begins anew, so that an early mistake is not handed on, and the best one on validation is kept.
-    """
+    """Train one task on a share of the target, and again with pseudo-labels where the strategy has rounds."""
     of, seed, strategy = trained_task(task), fitting.seed, how["strategy"]
     whole, valid = (
         within(of.data(fitting.prepared, split, how["budget"]), fitting.positions, seed) for split in ("train", "valid")
@@ -118,33 +113,21 @@ def tune(fitting: Fitting, task: str, fraction: float, **how: Any) -> None:
     labelled, valid = (
         arranged(part, strategy.order, fitting.domain, split) for part, split in ((labelled, "train"), (valid, "valid"))
     )
-    trained = [fitting.train(task, labelled, valid, **how)]
-    settings = strategy.pseudo_labels
-    if settings is None or task != "classify" or rest is None:
-        return
-    rounds: list[dict[str, Any]] = []
-    for number in range(1, settings.rounds + 1):
-        classifier = saved.load(how["out"], Use(fitting.trainer))
+
+    def again(known: Data, name: str) -> Trained:
+        return fitting.train(task, known, valid, name=name, **how)
+
+    trained = fitting.train(task, labelled, valid, **how)
+    if strategy.pseudo_labels is not None and task == "classify" and rest is not None:
         # By name: who has no such labels does not depend on how they are made.
-        pseudo_labelled = named("seqlab.training.pseudo_labels.pseudo_labelled")
-        known, found = pseudo_labelled(classifier, labelled, whole.subset(rest), settings.confidence)
-        rounds.append({"round": number, **found})
-        fitting.watch.metrics({f"pseudo_labels/{key}": v for key, v in found.items() if v is not None}, number)
-        if not found["accepted"]:
-            break
-        trained.append(fitting.train(task, known, valid, name=f"{task}_round{number}", **how))
-    best = fitting.trained[task] = best_of(trained, rounds)
-    saved.save(how["out"], saved.load_recipe(how["out"]), best.tensors)
-
-
-def best_of(trained: list[Trained], rounds: list[dict[str, Any]]) -> Trained:
-    """The training with the lowest validation loss, at the cost of all of them."""
-    best = min(trained, key=lambda one: inf if one.validation is None else one.validation)
-    costs = [one.cost for one in trained]
-    return replace(
-        best,
-        report=best.report | {"pseudo_labels": rounds, "kept_round": trained.index(best)},
-        steps=sum(one.steps for one in trained),
-        flops=None if best.flops is None else sum(one.flops or 0 for one in trained),
-        cost=replace(best.cost, seconds=sum(cost.seconds for cost in costs)),
-    )
+        rounds = named("seqlab.training.pseudo_labels.rounds")
+        fitting.trained[task] = rounds(
+            trained,
+            labelled,
+            whole.subset(rest),
+            strategy.pseudo_labels,
+            how["out"],
+            fitting.trainer,
+            again,
+            fitting.watch,
+        )

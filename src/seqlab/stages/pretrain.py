@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqlab.artifacts import replacing
 from seqlab.data.prepared import Prepared
 from seqlab.data.subsets import within
+from seqlab.scratch import replacing
 from seqlab.settings import Family, Objective, SourceBudget, Strategy, TrainerSettings
 from seqlab.stages.fitting import Fitting
 from seqlab.training.resume import Checkpoint

@@ -15,7 +15,8 @@ from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences
 from seqlab.data.subsets import arranged
 from seqlab.evaluation.scores import Scores
-from seqlab.settings import Evaluation, named
+from seqlab.evaluation.settings import Evaluation
+from seqlab.settings import named
 
 if TYPE_CHECKING:
     from seqlab.data.pairs import TextPairs

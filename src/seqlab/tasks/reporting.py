@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from seqlab.evaluation.leaderboard import Entry, Row
-from seqlab.settings import Evaluation
+from seqlab.evaluation.settings import Evaluation
 
 
 class Report(Protocol):

@@ -6,7 +6,8 @@ the start of the uploader; `upload` is the uploader itself and, with what it reg
 `comparison` is what a comparison of systems sends there.
 """
 
-from seqlab.tracking.journal import Run, Tracking, Unrecorded
+from seqlab.execution import Tracking
+from seqlab.tracking.journal import Run, Unrecorded
 from seqlab.tracking.spool import Kept, announcement, flush, kept, notice, redirect
 from seqlab.tracking.systems import Note, System
 

@@ -25,13 +25,12 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Self, SupportsFloat
 
 from seqlab.errors import Interrupted
-from seqlab.settings import Positive
+from seqlab.execution import Tracking
 from seqlab.tracking.names import KIND, NOTE, STAGE
 from seqlab.tracking.spool import absolute_uri, announcement, ensure_uploader, home, identity
 from seqlab.tracking.systems import Note, System
@@ -41,20 +40,6 @@ log = logging.getLogger(__name__)
 
 _continued: set[str] = set()
 """Runs of `mlflow run` that a run of this process has taken up already."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tracking:
-    """conf/tracking/*.yaml."""
-
-    uri: str
-    """Where MLflow keeps runs; a relative SQLite path starts at the repository."""
-    prefix: str
-    """Experiments are called PREFIX/DOMAIN."""
-    system_interval: Positive
-    """Seconds between two samples of system metrics."""
-    results: list[str]
-    """Files that running rewrites; they do not make the working tree dirty."""
 
 
 class Run:

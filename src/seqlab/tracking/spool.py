@@ -153,7 +153,11 @@ def _is_event(value: Any) -> bool:
         return isinstance(value.get("uri"), str) and isinstance(value.get("name"), str)
     if value.get("event") in ("artifact", "model"):
         return isinstance(value.get("files"), str) and FILES.fullmatch(value["files"]) is not None
-    return value.get("event") in ("metrics", "tags", "end")
+    if value.get("event") == "system":
+        return isinstance(value.get("system"), dict)
+    if value.get("event") == "experiment":
+        return isinstance(value.get("experiment"), str)
+    return value.get("event") in ("metrics", "tags", "note", "end")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 
 from seqlab.errors import Interrupted
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 SIGNALS = (
     signal.SIGINT,
     signal.SIGTERM,

@@ -2,17 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqlab.data.sequences import OPTIONAL, POSITIONAL, Sequences
+from seqlab.families import saved
+from seqlab.families.base import Use
+from seqlab.settings import PseudoLabels, TrainerSettings
+from seqlab.training.trained import Trained
+from seqlab.watch import Watch
 
 if TYPE_CHECKING:
     from seqlab.families.base import Classifier
 
 TOKENS = 1 << 14  # positions in a batch
+
+
+def rounds(
+    trained: Trained,
+    labelled: Sequences,
+    unlabelled: Sequences,
+    settings: PseudoLabels,
+    out: Path,
+    trainer: TrainerSettings,
+    again: Callable[[Sequences, str], Trained],
+    watch: Watch,
+) -> Trained:
+    """Train again and again on what the last model labels; the best on validation is kept, also under `out`.
+
+    Every round begins anew, so that an early mistake is not handed on. trained: on `labelled` alone, its model under
+    `out`. again: trains a round of this name on these data, to `out`.
+    """
+    found, reports = [trained], list[dict[str, Any]]()
+    for number in range(1, settings.rounds + 1):
+        classifier = saved.load(out, Use(trainer))
+        known, report = pseudo_labelled(classifier, labelled, unlabelled, settings.confidence)
+        reports.append({"round": number, **report})
+        watch.metrics({f"pseudo_labels/{key}": v for key, v in report.items() if v is not None}, number)
+        if not report["accepted"]:
+            break
+        found.append(again(known, f"classify_round{number}"))
+    best = best_of(found, reports)
+    saved.save(out, saved.load_recipe(out), best.tensors)
+    return best
+
+
+def best_of(trained: list[Trained], rounds: list[dict[str, Any]]) -> Trained:
+    """The training with the lowest validation loss, at the cost of all of them."""
+    best = min(trained, key=lambda one: inf if one.validation is None else one.validation)
+    costs = [one.cost for one in trained]
+    return replace(
+        best,
+        report=best.report | {"pseudo_labels": rounds, "kept_round": trained.index(best)},
+        steps=sum(one.steps for one in trained),
+        flops=None if best.flops is None else sum(one.flops or 0 for one in trained),
+        cost=replace(best.cost, seconds=sum(cost.seconds for cost in costs)),
+    )
 
 
 def pseudo_labelled(

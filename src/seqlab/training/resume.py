@@ -18,6 +18,8 @@ from pathlib import Path
 
 from seqlab.errors import UserError
 
+CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

@@ -73,6 +73,10 @@ class Labeller:
         self.load_state(dict(tensors))
         return self
 
+    def flops(self, train: Sequences) -> float | None:
+        """As the family counts them, of the pairs."""
+        return self.model.flops(self.paired(train))
+
     @property
     def parameters(self) -> int:
         return self.model.parameters

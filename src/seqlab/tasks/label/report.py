@@ -8,7 +8,7 @@ from pathlib import Path
 from seqlab.evaluation import metrics, pictures
 from seqlab.evaluation.leaderboard import Entry, Row, system_name
 from seqlab.evaluation.metrics import label_of
-from seqlab.settings import Evaluation
+from seqlab.evaluation.settings import Evaluation
 from seqlab.tasks.label.judge import LABEL, group_names
 
 SIGHT = (

@@ -9,7 +9,7 @@ from seqlab.data.pairs import TESTS
 from seqlab.evaluation import leaderboard, metrics, pictures, translation
 from seqlab.evaluation.leaderboard import CONTROL, Entry, Row, system_name
 from seqlab.evaluation.metrics import label_of
-from seqlab.settings import PairEvaluation
+from seqlab.evaluation.settings import PairEvaluation
 
 # What must be known of a test set to read its scores.
 CAVEATS = {

@@ -91,6 +91,8 @@ def own_prior(recipe: Recipe, path: Path) -> Any:
         # Tensors of other data load, and fail where they are used.
         if hasattr(prior, "log_prob"):
             prior.log_prob(one, np.ones((1, 2), bool))
+        elif hasattr(prior, "label_log_prob"):
+            prior.label_log_prob(one, np.ones((1, 2), bool))
         else:
             prior.forecast(one, np.ones((1, 2), bool), 1, 1, 0)
     except (KeyError, IndexError, ValueError):

@@ -24,11 +24,12 @@ from seqlab.families.gradient import device as devices
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.threads import pin
 from seqlab.training.gradient.batches import Stream, validation_batches
-from seqlab.training.gradient.callbacks import Checkpoints, Progressing, Validation, usable
+from seqlab.training.gradient.checkpoints import Checkpoints, usable
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.loss import LossFunction, TaskLoss
 from seqlab.training.gradient.module import Module
-from seqlab.training.gradient.tuning import Tuning
+from seqlab.training.gradient.progress import Progressing
+from seqlab.training.gradient.validation import Validation
 from seqlab.training.interruption import noted
 from seqlab.training.job import Log
 from seqlab.training.resume import Checkpoint, writing
@@ -36,6 +37,7 @@ from seqlab.training.resume import Checkpoint, writing
 if TYPE_CHECKING:
     from seqlab.families.gradient import GradientFamily
     from seqlab.families.seq2seq import Seq2Seq
+    from seqlab.training.gradient.tuning import Tuning
 
 # All validations of a training together read at most this share of the positions that it trains on.
 VALIDATION_SHARE = 0.5

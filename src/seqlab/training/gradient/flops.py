@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 from seqlab.errors import UserError
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.loss import LossFunction
-from seqlab.training.gradient.tuning import Tuning
+
+if TYPE_CHECKING:
+    from seqlab.training.gradient.tuning import Tuning
 
 aten = torch.ops.aten
 

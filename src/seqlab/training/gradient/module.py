@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,7 +12,9 @@ from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.gradient.loss import Loss, LossFunction
 from seqlab.training.gradient.optim import build_optimizer, build_schedule
-from seqlab.training.gradient.tuning import Tuning
+
+if TYPE_CHECKING:
+    from seqlab.training.gradient.tuning import Tuning
 
 
 class Module(LightningModule):

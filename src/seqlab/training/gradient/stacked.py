@@ -27,7 +27,8 @@ from seqlab.families.gradient import device as devices
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import Stream, TensorBatch, validation_batches
 from seqlab.training.gradient.loss import loss_of
-from seqlab.training.gradient.optim import MuonAdamW, build_optimizer, build_schedule
+from seqlab.training.gradient.muon import MuonAdamW
+from seqlab.training.gradient.optim import build_optimizer, build_schedule
 from seqlab.training.gradient.stacked_layers import LAYERS
 
 VALIDATION_SHARE = 0.5  # as of `fit`

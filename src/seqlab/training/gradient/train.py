@@ -16,7 +16,6 @@ from seqlab.threads import pin
 from seqlab.training.gradient.fit import fit
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.transfer import begin
-from seqlab.training.gradient.tuning import merge, tuning_of
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 
@@ -37,10 +36,15 @@ def train(job: Job) -> Trained:
     optimizer, loaded = begin(model, job.strategy, tensors, job.optimizer)
     loss, training_loss = loss_of(job.task, job.objective), None
     loss.attach(model)
-    tuning = tuning_of(model, job.strategy, model.adapts)
+    # By name, here and below: who trains all parameters alike, or has no teacher, does not depend on what groups or
+    # teaches.
+    tuning = (
+        named("seqlab.training.gradient.tuning.tuning_of")(model, job.strategy, model.adapts)
+        if job.strategy.grouped
+        else None
+    )
     if (distillation := job.strategy.distillation) is not None:
         assert job.teacher is not None  # which the configuration requires
-        # By name, so that who has no teacher does not depend on how one teaches.
         teaching = named("seqlab.training.gradient.distil.teaching")(
             job.task, saved.load(job.teacher, Use(job.trainer, distillation.decoding)), distillation
         )
@@ -59,9 +63,10 @@ def train(job: Job) -> Trained:
         tuning=tuning,
         training_loss=training_loss,
     )
-    changed = [p for p in model.parameters() if p.requires_grad]
-    details = {"trained_parameters": sum(part.numel() for part in changed)} if tuning is not None else {}
-    merge(model)
+    details = {}
+    if tuning is not None:
+        details["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        tuning.merge(model)
     return Trained(
         tensors={name: part.numpy() for name, part in model.state_dict().items()},
         report=asdict(report) | details | ({"transfer": asdict(loaded)} if loaded else {}),

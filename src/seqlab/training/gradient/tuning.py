@@ -51,20 +51,24 @@ class Tuning:
             for part in model.modules():
                 part.train(any(parameter.requires_grad for parameter in part.parameters()))
 
+    def merge(self, model: nn.Module) -> None:
+        """Put every adapter's product into its matrix: the tensors are those of the family's own layout again."""
+        for part in list(model.modules()):
+            if parametrize.is_parametrized(part):
+                parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+
     def phases(self, steps: int) -> list[tuple[int, int]]:
         """First step of each phase, in which the same groups are trained, and the phase's number of steps."""
         firsts = sorted({0, *(first for first, _ in self.first_steps(steps) if first < steps)})
         return [(first, after - first) for first, after in zip(firsts, [*firsts[1:], steps], strict=True)]
 
 
-def tuning_of(model: GradientFamily, strategy: Strategy, adapted: Sequence[str]) -> Tuning | None:
-    """What the strategy asks of this model, or None where every parameter is trained alike from the first step.
+def tuning_of(model: GradientFamily, strategy: Strategy, adapted: Sequence[str]) -> Tuning:
+    """What a strategy that is `grouped` asks of this model.
 
     With adapters, `attach` puts them on the linear maps called `adapted`. The top group is the head of a classifier,
     whose output end has no part in the loss and is left alone.
     """
-    if not strategy.grouped:
-        return None
     layers = dict(model.layer_groups())
     unused = layers.pop("output") if model.head is not None else []
     depth = max(1, len(layers) - 1)
@@ -104,10 +108,3 @@ def attach(model: nn.Module, names: Sequence[str], settings: Adapters) -> list[n
     for part, adapter in zip(found, adapters, strict=True):
         parametrize.register_parametrization(part, "weight", adapter)
     return [parameter for adapter in adapters for parameter in adapter.parameters()]
-
-
-def merge(model: nn.Module) -> None:
-    """Put every adapter's product into its matrix, so that the tensors are those of the family's own layout again."""
-    for part in list(model.modules()):
-        if parametrize.is_parametrized(part):
-            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
