@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from test_comparison import CELLS, COSTS, HEADLINES
+from test_leaderboard import read
 
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, pictures
@@ -46,7 +47,7 @@ PICTURES = os.environ.get("SEQLAB_PICTURES")
 
 def committed() -> tuple[list[Row], comparison.Headlines]:
     """The rows of the committed leaderboard, and its headline metrics, those of the next step first."""
-    rows = leaderboard.read_csv(REPORTS / "leaderboard.csv")
+    rows = read(REPORTS / "leaderboard.csv")
     tables = sorted(
         (path.stem.split("-", 2) for path in (REPORTS / "metrics").glob("*.json")), key=lambda t: t[1][::-1]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_significance import paired_bootstrap
 
 from seqlab.evaluation import leaderboard, metrics, significance
 from seqlab.evaluation.leaderboard import CONTROL, Cost, Entry
@@ -71,7 +72,7 @@ def test_a_detectable_difference_is_found_four_times_in_five() -> None:
     for trial in range(trials):
         gap = np.stack([rng.normal(shift, 0.1 * 2**0.5, size), np.ones(size)], axis=1)
         none = gap * [0, 1]
-        hits += significance.paired_bootstrap(gap, none, metrics.metric_of(METRIC).reduce, 500, trial).p < 0.05
+        hits += paired_bootstrap(gap, none, metrics.metric_of(METRIC).reduce, 500, trial).p < 0.05
     assert hits / trials == pytest.approx(0.8, abs=0.08)
 
 

@@ -350,24 +350,6 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     artifacts.write_text(path, csv_text(COLUMNS, [[field(getattr(row, name)) for name in COLUMNS] for row in rows]))
 
 
-def read_csv(path: Path) -> list[Row]:
-    """Raises UserError when the file is missing, lacks a column, or a field is not what its column holds."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            records = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; run the compare stage") from None
-    rows = []
-    for line, record in enumerate(records, start=2):
-        try:
-            rows.append(Row(**{column.name: _parsed(record[column.name], str(column.type)) for column in fields(Row)}))
-        except KeyError as error:
-            raise UserError(f"{path}: no column {error}; expected {', '.join(COLUMNS)}") from None
-        except ValueError as error:
-            raise UserError(f"{path}, line {line}: {error}") from None
-    return rows
-
-
 def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
     """DOMAIN-TASK-METRIC.json of each headline, the value of every system: `dvc metrics show` makes a line of each."""
     with scratch.replacing(folder) as made:
@@ -424,15 +406,6 @@ def field(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:.8g}" if isinstance(value, float) else str(value)
-
-
-def _parsed(text: str, kind: str) -> Any:
-    if text == "" and kind.endswith("| None"):
-        return None
-    kind = kind.removesuffix(" | None")
-    if kind == "bool" and text not in ("true", "false"):
-        raise ValueError(f"found {text!r}, expected true or false")
-    return text == "true" if kind == "bool" else {"str": str, "int": int, "float": float}[kind](text)
 
 
 # For people

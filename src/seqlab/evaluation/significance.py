@@ -187,27 +187,6 @@ def examples_needed(difference: float, error: float, examples: int, power: float
     return float(high)
 
 
-def paired_bootstrap(
-    first: np.ndarray,
-    second: np.ndarray,
-    reduce: Callable[[np.ndarray], np.ndarray],
-    replicates: int,
-    seed: int,
-) -> Comparison:
-    """reduce(sums of first) - reduce(sums of second), averaged over seeds; an exact test of up to EXACT examples.
-
-    first, second: features (E, D) of the same examples, or (S, E, D) of the same S seeds; reduce: (..., D) -> (...).
-    """
-    both = np.stack([np.reshape(part, (-1, *part.shape[-2:])) for part in (first, second)])
-    systems, seeds, examples, width = both.shape
-    sums = resampled_sums(both.transpose(2, 0, 1, 3).reshape(examples, -1), replicates, seed)
-    weights = seed_weights(range(seeds), replicates, seed)
-    drawn = (reduce(sums.reshape(replicates, systems, seeds, width)) * weights[:, None]).sum(2)
-    point = reduce(both.sum(2)).mean(1)
-    left_out = leave_one_out(both.transpose(2, 0, 1, 3), reduce).mean(2)
-    return compared(float(point[0] - point[1]), drawn[:, 0] - drawn[:, 1], left_out[:, 0] - left_out[:, 1])
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values, in the given order; Holm (1979)."""
     p = np.asarray(p_values, np.float64)
