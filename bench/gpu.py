@@ -37,10 +37,12 @@ from seqlab.families.gradient import device as devices
 from seqlab.families.transformer import Transformer
 from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import Stream, TensorBatch
-from seqlab.training.gradient.fit import build_trainer, fit, quiet_lightning
+from seqlab.training.gradient.fit import build_trainer, fit
 from seqlab.training.gradient.loss import loss_of
+from seqlab.training.gradient.measured import peak_memory_mb, product_rate
 from seqlab.training.gradient.module import Module
 from seqlab.training.gradient.optim import build_optimizer
+from seqlab.training.gradient.progress import quiet_lightning
 from seqlab.training.resume import Checkpoint
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
@@ -251,7 +253,7 @@ def large(size: Large, settings: TrainerSettings, device: torch.device, peak: fl
         seconds, before = run()
         print(
             f"| {name} | {optimizer} | {loop} | {'yes' if compiled else 'no'} | {size.positions / seconds:,.0f} "
-            f"| {size.flops(weights) / seconds / peak:.1%} | {devices.peak_memory_mb(device):,.0f} | {before:.1f} |",
+            f"| {size.flops(weights) / seconds / peak:.1%} | {peak_memory_mb(device):,.0f} | {before:.1f} |",
             flush=True,
         )
 
@@ -305,8 +307,8 @@ def main() -> None:
     size = Large(768, 12, 12, 32, 1024) if on_card else Large(64, 2, 4, 4, 32)
     steps = arguments.steps or (30 if on_card else 3)
     name = torch.cuda.get_device_name(device) if on_card else "one CPU core"
-    peak = devices.product_rate(device, torch.bfloat16)
-    single = devices.product_rate(device, torch.float32)
+    peak = product_rate(device, torch.bfloat16)
+    single = product_rate(device, torch.float32)
     print(f"{name}, torch {torch.__version__}: bfloat16 product {peak / 1e12:.3g} TFLOP/s, float32 {single / 1e12:.3g}")
     parts = arguments.part or ["default", "large", "muon"]
     if "default" in parts:

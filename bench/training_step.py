@@ -35,11 +35,11 @@ from seqlab.data.sequences import Sequences, Space  # noqa: E402
 from seqlab.settings import Optimizer, TrainerSettings  # noqa: E402
 from seqlab.training.gradient.batches import Stream, validation_batches  # noqa: E402
 from seqlab.training.gradient.checkpoints import Checkpoints  # noqa: E402
-from seqlab.training.gradient.fit import build_trainer, quiet_lightning  # noqa: E402
+from seqlab.training.gradient.fit import build_trainer  # noqa: E402
 from seqlab.training.gradient.loss import loss_of  # noqa: E402
 from seqlab.training.gradient.module import Module  # noqa: E402
 from seqlab.training.gradient.optim import build_optimizer, build_schedule  # noqa: E402
-from seqlab.training.gradient.progress import Progressing  # noqa: E402
+from seqlab.training.gradient.progress import Progressing, quiet_lightning  # noqa: E402
 from seqlab.training.gradient.validation import Validation  # noqa: E402
 from seqlab.training.interruption import Request  # noqa: E402
 

@@ -26,7 +26,7 @@ from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.data.units import Units
 from seqlab.errors import UserError
-from seqlab.families import bundle, saved
+from seqlab.families import bundle, loading, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import TrainerSettings
@@ -122,7 +122,7 @@ def trained(name: str, prepared: Prepared, folder: Path) -> Path:
 
 
 def direct(folder: Path, task: str) -> Any:
-    return saved.load(folder / task, Use(TrainerSettings(**TRAINER)))
+    return loading.load(folder / task, Use(TrainerSettings(**TRAINER)))
 
 
 @pytest.fixture(scope="module")

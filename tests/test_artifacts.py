@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from seqlab import artifacts
 from seqlab import scratch as scratch_module
 from seqlab.artifacts import read_json, read_tensors, seed_of, sha256, write_json, write_tensors, write_text
 from seqlab.errors import UserError
@@ -123,8 +122,8 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_name(
             raise error
         rename(source, target)
 
-    monkeypatch.setattr(artifacts, "exchange", lambda *_: False)
-    monkeypatch.setattr(artifacts.os, "replace", refuse)
+    monkeypatch.setattr(scratch_module, "exchange", lambda *_: False)
+    monkeypatch.setattr(scratch_module.os, "replace", refuse)
     with pytest.raises(type(error)), replacing(path) as made:
         fill(made, "new")
     assert names(tmp_path) == ["model"]
@@ -251,7 +250,7 @@ def test_a_folder_is_whole_at_every_moment_at_which_its_writer_is_killed(tmp_pat
 
 def test_folders_are_exchanged_in_one_step_or_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model"
-    monkeypatch.setattr(artifacts, "exchange", lambda *_: False)
+    monkeypatch.setattr(scratch_module, "exchange", lambda *_: False)
     fill(path, "old")
     with replacing(path) as made:
         fill(made, "new")

@@ -34,7 +34,17 @@ def test_a_closure_follows_imports_at_any_depth_and_in_functions() -> None:
     recurrent = names(
         stage_of("finetune"), *(SEQLAB / f"{file}.py" for file in ("families/rnn", "training/gradient/train"))
     )
-    assert {"finetune", "fitting", "job", "saved", "rnn", "recurrence", "sequences", "validation", "checkpoints"} <= recurrent
+    assert {
+        "finetune",
+        "fitting",
+        "job",
+        "saved",
+        "rnn",
+        "recurrence",
+        "sequences",
+        "validation",
+        "checkpoints",
+    } <= recurrent
     # Neither what a sibling needs, nor what judges, draws and compares, nor what only starts and tracks it.
     assert not recurrent & {"transformer", "markov", "ngram", "metrics", "leaderboard", "pictures", "upload"}
     assert not recurrent & {"config", "execution", "schema", "compose", "work", "verbs", "warm", "journal"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from seqlab.families.gradient.ends import Predictive, VectorEnds
+from seqlab.families.gradient.vector_ends import Predictive, VectorEnds
 
 MATRIX = torch.tensor([[1.0, 0, 0], [0.7, 1, 0], [-0.4, 1.3, 1]])
 LOCATION, SCALE = torch.tensor([0.5, -1, 2]), torch.tensor([0.3, 2, 1.1])

@@ -43,7 +43,7 @@ from seqlab.data.readers import LONGEST_LINE, read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation import scores
-from seqlab.families import saved
+from seqlab.families import loading, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.naming import check_interpolations, checked_name, checked_target
@@ -118,7 +118,7 @@ RECIPE = Recipe(
 def model(place: Path, **changes: Any) -> Read:
     saved.save(place, RECIPE, {name: part.numpy() for name, part in RECIPE.build().state_dict().items()})
     write_json(place / saved.RECIPE, asdict(RECIPE) | changes)
-    return lambda: saved.load(place, USE)
+    return lambda: loading.load(place, USE)
 
 
 def json_of(text: str | bytes) -> Case:
@@ -193,7 +193,7 @@ def model_whose_lexicon_is_a_list(place: Path) -> Read:
     parameters = {"style": "plain", "pairs": 10, "iterations": 1, "probability": 0.3, "prior_weight": 1.0}
     recipe = Recipe("seqlab.families.rule_based.RuleBased", parameters, "rules", "pairs", 400, None)
     saved.save(place, recipe, {}, {"lexicon.json": b'{"induced": ["os.system"], "chosen": {}, "habits": {}}'})
-    return lambda: saved.load(place, USE)
+    return lambda: loading.load(place, USE)
 
 
 # Tensors

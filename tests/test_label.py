@@ -27,7 +27,7 @@ from seqlab.data.prepared import ALPHABET, SOURCE, TARGET, Prepared
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, metrics
-from seqlab.families import bundle, saved
+from seqlab.families import bundle, loading, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import Component, Family, Objective, Strategy
@@ -200,7 +200,7 @@ def test_a_saved_model_answers_as_before(name: str, tmp_path: Path) -> None:
         model = fitted(name, 0, 4, 2, True)
         tensors = model.state()
     saved.save(tmp_path, made, tensors)
-    again = saved.load(tmp_path, Use(TRAINER))
+    again = loading.load(tmp_path, Use(TRAINER))
     for ask in ("labels", "label_log_prob"):
         np.testing.assert_array_equal(
             getattr(again, ask)(batch.x, batch.mask), getattr(model, ask)(batch.x, batch.mask)
@@ -568,7 +568,7 @@ def test_a_loaded_system_labels_texts(lab: Path) -> None:
     test = Prepared.open(lab / "data/prepared/spacing").split(TARGET, "test")
     texts = [json.loads(line)["source"] for line in (lab / "data/prepared/spacing/texts.jsonl").open()][:3]
     table = api.Model(parts).label([" ".join(one) for one in texts])
-    model = saved.load(lab / "models/spacing/ar/full/0/label", Use(TRAINER))
+    model = loading.load(lab / "models/spacing/ar/full/0/label", Use(TRAINER))
     batch = test.batch(np.arange(3))
     expected = model.labels(batch.x, batch.mask)[batch.mask]
     assert table["label"].tolist() == [["inside", "begins"][k] for k in expected]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -19,6 +19,7 @@ NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
     seed=st.integers(0, 2**31),
     absent=st.integers(0, 5),
 )
+@example(shapes=[(33, 65), (1, 1), (1, 1)], seed=170, absent=0)
 def test_a_step_is_that_of_torch(shapes: list[tuple[int, int]], seed: int, absent: int) -> None:
     """In a process that has both, for several steps; a matrix without a gradient stays."""
     draw = torch.Generator().manual_seed(seed)
@@ -39,7 +40,10 @@ def test_a_step_is_that_of_torch(shapes: list[tuple[int, int]], seed: int, absen
         # Both round to bfloat16, of which a product of another library may round the last bit otherwise.
         largest = 3 * 0.02 * 0.2 * max(ours.shape) ** 0.5
         torch.testing.assert_close(ours, theirs, rtol=0, atol=largest * 2**-7)
-        assert torch.equal(ours, before) == (i == absent)
+        if i == absent:
+            assert torch.equal(ours, before)
+        elif ours.numel() > 1:  # of a single number, steps and decay can cancel, as they do in the example
+            assert not torch.equal(ours, before)
     assert all("momentum_buffer" in state for state in optimizers[0].state_dict()["state"].values())
 
 

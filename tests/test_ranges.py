@@ -17,7 +17,9 @@ from pydantic import BaseModel
 
 from seqlab import config, schema, settings
 from seqlab.cli.composing import compose
+from seqlab.diagnostics.settings import Diagnostics
 from seqlab.errors import UserError
+from seqlab.evaluation.settings import PairEvaluation, SequenceEvaluation
 from seqlab.execution import Execution
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +45,7 @@ CHECKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "execution": config.execution,
     "tracking": config.tracking,
     "suite": suite,
-    "diagnostics": lambda tree: schema.check(settings.Diagnostics, tree, "diagnostics"),
+    "diagnostics": lambda tree: schema.check(Diagnostics, tree, "diagnostics"),
 }
 SHIPPED = [(group, name) for group in CHECKS for name in files(group)]
 
@@ -133,7 +135,7 @@ def test_every_number_of_a_constructor_has_a_range(target: str) -> None:
         config.Suite, config.Part, Execution, settings.Budget, settings.SourceBudget, settings.TaskBudget,
         settings.Noise, settings.Optimizer, settings.Hiding, settings.Slanted, settings.Adapters, settings.Decoding,
         settings.Distillation, settings.PseudoLabels, settings.Strategy, settings.TrainerSettings,
-        settings.SequenceEvaluation, settings.PairEvaluation, settings.Diagnostics,
+        SequenceEvaluation, PairEvaluation, Diagnostics,
     ],
 )  # fmt: skip
 def test_every_number_of_a_section_has_a_range(kind: type[Any]) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.data.sequences import Space
-from seqlab.families.gradient import SymbolEnds, VectorEnds
+from seqlab.families.gradient import SymbolEnds
+from seqlab.families.gradient.vector_ends import VectorEnds
 from seqlab.families.gru import GRU, GRULayer
 from seqlab.families.lstm import LSTM
 from seqlab.families.rnn import RNN

@@ -122,7 +122,7 @@ from pathlib import Path
 import numpy as np
 from seqlab.data.sequences import Sequences
 from seqlab.evaluation import scores
-from seqlab.families import saved
+from seqlab.families import loading, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import Budget, Optimizer, Strategy, TrainerSettings
@@ -156,7 +156,7 @@ for recipe in (
             trainer=trainer, seed=5, checkpoint=Checkpoint(folder / "checkpoint", 1e9), log=lambda *_: None,
         ))
         saved.save(folder / recipe.fit, recipe, trained.tensors)
-        model = saved.load(folder / recipe.fit, Use(trainer))
+        model = loading.load(folder / recipe.fit, Use(trainer))
         batch = test.longest()
         loss = -model.log_prob(batch.x, batch.mask).sum(1)
         ratio = scores.Ratio(np.arange(1), loss, np.ones(1))

@@ -29,11 +29,11 @@ from seqlab.families.transformer import Transformer
 from seqlab.settings import Budget, Optimizer, Strategy, TrainerSettings
 from seqlab.training.closed_form import train as closed_form
 from seqlab.training.gradient.batches import Stream, TensorBatch, validation_batches
+from seqlab.training.gradient.carry import lag_one
 from seqlab.training.gradient.fit import FitReport, fit
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer, build_schedule, learning_rate_factor
 from seqlab.training.gradient.progress import amount, clock
-from seqlab.training.gradient.train import lag_one
 from seqlab.training.job import Job
 from seqlab.training.resume import Checkpoint
 

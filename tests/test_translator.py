@@ -23,7 +23,7 @@ from seqlab.data.pairs import Denoising, Pairs, TextPairs, noised
 from seqlab.data.sequences import Sequences
 from seqlab.data.vocabulary import END, FIRST_PIECE, MASK, TO_ENGLISH, TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import loading, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Translator
@@ -229,7 +229,7 @@ def train(prepared: Path, folder: Path, name: str) -> Translator:
     resume.finish(folder / "checkpoint")
     saved.save(folder, recipe, {k: v.numpy() for k, v in model.state_dict().items()})
     (folder / "tokenizer.json").write_bytes((prepared / "tokenizer.json").read_bytes())
-    return saved.load(folder, Use(TRAINER, DECODING))
+    return loading.load(folder, Use(TRAINER, DECODING))
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def translator(folder: Path) -> Translator:
-    return saved.load(folder, Use(TRAINER, DECODING))
+    return loading.load(folder, Use(TRAINER, DECODING))
 
 
 def test_it_learns_to_translate(prepared: Path, translator: Translator) -> None:

@@ -29,7 +29,7 @@ from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences, buckets
 from seqlab.errors import UserError
 from seqlab.evaluation.metrics import EXPLODED
-from seqlab.families import bundle, saved
+from seqlab.families import bundle, loading
 from seqlab.families.base import Use
 from seqlab.families.bundle import Bundle
 from seqlab.settings import Decoding, TrainerSettings
@@ -321,7 +321,7 @@ def opened(parts: Bundle, task: str) -> Any:
     """The model of a task, computing as it was trained, on whatever device there is here."""
     trainer = TrainerSettings(**parts.trainer | {"accelerator": "auto"})
     decoding = None if parts.decoding is None else Decoding(**parts.decoding)
-    return saved.load(parts.models[task], Use(trainer, decoding))
+    return loading.load(parts.models[task], Use(trainer, decoding))
 
 
 def sequences(data: Any, channels: int, id: str | None, time: str | None) -> list[One]:

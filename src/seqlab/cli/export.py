@@ -12,7 +12,7 @@ from seqlab.cli.places import ROOT
 from seqlab.cli.translate import chosen, model_of
 from seqlab.errors import UserError
 from seqlab.evaluation.settings import PairEvaluation
-from seqlab.families import saved
+from seqlab.families import loading
 from seqlab.families.base import Use
 
 INT8 = "--int8"
@@ -31,7 +31,7 @@ def export(arguments: list[str]) -> None:
     work = chosen([word for word in arguments if "=" in word])
     if not isinstance(work.domain.evaluate, PairEvaluation):
         raise UserError(f"domain {work.domain.name}: nothing to translate; expected a domain of pairs")
-    system = saved.load(model_of(work), Use(work.trainer, work.domain.evaluate.decoding))
+    system = loading.load(model_of(work), Use(work.trainer, work.domain.evaluate.decoding))
     try:
         from seqlab.serving import ctranslate2
     except ImportError:

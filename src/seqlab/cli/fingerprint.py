@@ -146,7 +146,10 @@ def family_files(family: Family, kind: str) -> list[Path]:
     """The file of a family's class, and of what serves its kind of space where that is another class."""
     target = family.component.target
     served = (schema.stated(target, "on") or {}).get(kind)
-    return [schema.definition(one, "").file for one in (target, served) if one is not None]
+    files = [schema.definition(one, "").file for one in (target, served) if one is not None]
+    if family.fit == "gradient" and kind == "vectors":
+        files.append(schema.ROOT / "families/gradient/vector_ends.py")
+    return files
 
 
 def used(family: Family) -> list[Path]:
@@ -163,14 +166,17 @@ def prepares(domain: Domain) -> list[Path]:
 def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> list[Path]:
     parts = ("train", "loss") if family.fit == "gradient" else ("train",)
     around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks]
-    muon = family.optimizer is not None and family.optimizer.matrix_learning_rate is not None
+    asked = {
+        "carry": family.fit == "gradient" and domain.kind == "vectors",
+        "muon": family.optimizer is not None and family.optimizer.matrix_learning_rate is not None,
+    }
     return [
         stage_of(verb),
         *family_files(family, domain.kind),
         schema.ROOT / f"training/{family.fit}/train.py",
         *task_parts(tasks, *parts),
         *(file for file in around if file.is_file()),
-        *([schema.ROOT / "training/gradient/muon.py"] if muon else ()),
+        *(schema.ROOT / f"training/gradient/{name}.py" for name, needed in asked.items() if needed),
     ]
 
 
@@ -185,7 +191,8 @@ def finetunes(domain: Domain, family: Family, strategy: Strategy, members: Itera
     if strategy.grouped and family.fit == "gradient":
         files.append(schema.ROOT / "training/gradient/tuning.py")
     if strategy.distillation is not None:
-        files += [schema.ROOT / "training/gradient/distil.py", *used(family), *task_parts(tasks, "distil")]
+        files += [schema.ROOT / f"{name}.py" for name in ("families/loading", "training/gradient/distil")]
+        files += [*used(family), *task_parts(tasks, "distil")]
     if strategy.pseudo_labels is not None:
         files += [schema.ROOT / "training/pseudo_labels.py", *used(family)]
     return files + ordering(strategy)

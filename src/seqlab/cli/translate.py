@@ -25,7 +25,7 @@ from seqlab.cli.stage import choices_of
 from seqlab.cli.work import CELL, CellWork, from_overrides
 from seqlab.errors import UserError
 from seqlab.evaluation.settings import PairEvaluation
-from seqlab.families import saved
+from seqlab.families import loading
 from seqlab.families.base import Use
 
 EXPLAIN = "--explain"
@@ -52,7 +52,7 @@ def translate(arguments: list[str]) -> None:
     folder = model_of(work)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no trained model; run the pipeline, or name a folder with model=")
-    system = saved.load(folder, Use(work.trainer, settings.decoding))
+    system = loading.load(folder, Use(work.trainer, settings.decoding))
     explain = EXPLAIN in arguments
     if explain and not hasattr(system, "explain"):
         raise UserError(f"{EXPLAIN}: family {work.family.name} has no steps to show; rule_based has")

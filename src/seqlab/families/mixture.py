@@ -17,7 +17,7 @@ from annotated_types import Len
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import loading
 from seqlab.families.base import Predictor
 from seqlab.settings import Count, Counts, NonNegative, Positive
 
@@ -71,7 +71,7 @@ class Mixture:
     def opened(self, tensors: Mapping[str, np.ndarray], folder: Path, use: Any) -> Self:
         """The mixture with what was saved, its members from the folder beside its weights."""
         self.load_state(dict(tensors))
-        return self.joined({name: saved.load(folder / MEMBERS / name, use) for name in self.members})
+        return self.joined({name: loading.load(folder / MEMBERS / name, use) for name in self.members})
 
     def fit(self, valid: Sequences) -> dict[str, Any]:
         """Estimate the weights from the scored positions of `valid`. Returns a JSON-able report."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import numpy as np
 from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
-from seqlab.families.base import Use
-from seqlab.naming import checked_parameters, checked_target
+from seqlab.naming import checked_target
 from seqlab.settings import named
 
 TENSORS = ".safetensors"
@@ -93,34 +91,6 @@ def load_recipe(folder: Path) -> Recipe:
     return recipe
 
 
-def check_family(recipe: Recipe, where: str) -> None:
-    """Import the class that a loaded recipe names. Raises UserError when it is no family, or does not take this."""
-    family = recipe.family()
-    fitted_by = getattr(family, "fitted_by", None)
-    if fitted_by is None:
-        raise UserError(f"{where}: target: {recipe.target!r} is no family")
-    if fitted_by != recipe.fit:
-        raise UserError(f"{where}: fit: found {recipe.fit!r:.80}, expected {fitted_by!r}, as {recipe.target} is fitted")
-    checked_parameters(family, recipe.parameters, f"{where}: parameters")
-
-
 def tensors_of(path: Path) -> dict[str, np.ndarray]:
     """Those of a model's folder, or of a user's own safetensors file."""
     return read_tensors(path if path.suffix == TENSORS else path / WEIGHTS)
-
-
-def load(folder: Path, use: Use) -> Any:
-    """The fitted model as a Predictor, as a Classifier where the recipe has classes, or as a Translator.
-
-    Raises UserError when a file is missing or its tensors do not fit the recipe.
-    """
-    recipe = load_recipe(folder)
-    check_family(recipe, str(folder / RECIPE))
-    tensors = read_tensors(folder / WEIGHTS)
-    sizes: AbstractContextManager[None] = nullcontext()
-    if recipe.fit == "gradient":
-        # By name: what is not fitted by steps needs no torch.
-        sizes = named("seqlab.families.gradient.sizes.bounded")(tensors, str(folder / RECIPE))
-    with sizes:
-        model = recipe.build()
-    return model.opened(tensors, folder, use)

@@ -12,7 +12,7 @@ from seqlab.data.prepared import Prepared
 from seqlab.evaluation import metrics, scores
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.settings import Evaluation
-from seqlab.families import saved
+from seqlab.families import loading
 from seqlab.families.base import Use
 from seqlab.scratch import replacing
 from seqlab.settings import TrainerSettings
@@ -74,7 +74,7 @@ def evaluate(
             if trained is None:
                 continue
             if trained not in loaded:
-                loaded[trained] = saved.load(model / trained, Use(trainer, decoding))
+                loaded[trained] = loading.load(model / trained, Use(trainer, decoding))
             judged = task.judge(loaded[trained], test)
             found |= judged.scores
             speeds |= judged.speeds

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.data.sequences import OPTIONAL, POSITIONAL, Sequences
-from seqlab.families import saved
+from seqlab.families import loading, saved
 from seqlab.families.base import Use
 from seqlab.settings import PseudoLabels, TrainerSettings
 from seqlab.training.trained import Trained
@@ -40,7 +40,7 @@ def rounds(
     """
     found, reports = [trained], list[dict[str, Any]]()
     for number in range(1, settings.rounds + 1):
-        classifier = saved.load(out, Use(trainer))
+        classifier = loading.load(out, Use(trainer))
         known, report = pseudo_labelled(classifier, labelled, unlabelled, settings.confidence)
         reports.append({"round": number, **report})
         watch.metrics({f"pseudo_labels/{key}": v for key, v in report.items() if v is not None}, number)

@@ -1,6 +1,6 @@
 """What all gradient families share: ends, the model around a causal body, and recurrence."""
 
-from seqlab.families.gradient.ends import Density, SymbolEnds, VectorEnds
+from seqlab.families.gradient.ends import Density, SymbolEnds
 from seqlab.families.gradient.model import GradientFamily, State
 from seqlab.families.gradient.recurrence import Recurrent
 
@@ -10,5 +10,4 @@ __all__ = [
     "Recurrent",
     "State",
     "SymbolEnds",
-    "VectorEnds",
 ]

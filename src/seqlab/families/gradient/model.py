@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
 from seqlab.families.base import Use
-from seqlab.families.gradient.ends import Density, SymbolEnds, VectorEnds, lagged
+from seqlab.families.gradient.ends import Density, SymbolEnds, lagged
 from seqlab.settings import named
+
+if TYPE_CHECKING:
+    from seqlab.families.gradient.vector_ends import VectorEnds
 
 # What a body remembers of B prefixes: tensors with a row for each, or for each group of branches of one prefix.
 State = tuple[Tensor, ...]
@@ -46,7 +49,11 @@ class GradientFamily(nn.Module, ABC):
     def __init__(self, space: Space, classes: int | None, *, width: int, density: Density):
         super().__init__()
         self.space, self.width = space, width
-        self.ends = SymbolEnds(space.size, width) if space.symbols else VectorEnds(space.size, width, density)
+        if space.symbols:
+            self.ends = SymbolEnds(space.size, width)
+        else:
+            # By name: what reads symbols does not depend on densities of vectors.
+            self.ends = named("seqlab.families.gradient.vector_ends.VectorEnds")(space.size, width, density)
         self.head = None
         if classes is not None:
             self.with_classes(classes)
@@ -126,7 +133,7 @@ class GradientFamily(nn.Module, ABC):
 
     def moments(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x_t given x_<t, each (B, T, C) float32, 0 on padding. Vectors only."""
-        if not isinstance(self.ends, VectorEnds):
+        if isinstance(self.ends, SymbolEnds):
             raise TypeError(f"{type(self).__name__} on {self.space.kind} has no moments")
         h = self.encode(x[:, :-1])[:, : x.shape[1]]
         mean, deviation = self.ends.moments(h, x)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqlab.families.gradient.ends import VectorEnds, lagged
+from seqlab.families.gradient.ends import lagged
 from seqlab.families.gradient.model import GradientFamily
+from seqlab.families.gradient.vector_ends import VectorEnds
 from seqlab.settings import Hiding
 from seqlab.training.gradient import loss
 from seqlab.training.gradient.batches import TensorBatch

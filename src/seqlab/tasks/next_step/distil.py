@@ -6,8 +6,9 @@ from typing import cast
 
 from torch.nn import functional as F
 
-from seqlab.families.gradient.ends import SymbolEnds, VectorEnds, lagged
+from seqlab.families.gradient.ends import SymbolEnds, lagged
 from seqlab.families.gradient.model import GradientFamily
+from seqlab.families.gradient.vector_ends import VectorEnds
 from seqlab.training.gradient import distil
 from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.gradient.loss import Loss

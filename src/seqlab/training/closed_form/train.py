@@ -12,7 +12,7 @@ import numpy as np
 from seqlab.cost import Cost, peak_memory_mb, product_rate
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import loading, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
 from seqlab.settings import TrainerSettings
@@ -77,7 +77,7 @@ def pretrained_prior(recipe: Recipe, folder: Path, trainer: TrainerSettings) -> 
     if found.around != recipe.around:
         ours, theirs = (one.around or "the family itself" for one in (recipe, found))
         raise UserError(f"{folder}: it holds {theirs}, expected {ours}: a prior in closed form is of the same task")
-    return saved.load(folder, Use(trainer))
+    return loading.load(folder, Use(trainer))
 
 
 def own_prior(recipe: Recipe, path: Path) -> Any:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
@@ -27,8 +23,9 @@ from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.checkpoints import Checkpoints, usable
 from seqlab.training.gradient.flops import train_flops
 from seqlab.training.gradient.loss import LossFunction, TaskLoss
+from seqlab.training.gradient.measured import peak_memory_mb, product_rate
 from seqlab.training.gradient.module import Module
-from seqlab.training.gradient.progress import Progressing
+from seqlab.training.gradient.progress import Progressing, quiet_lightning
 from seqlab.training.gradient.validation import Validation
 from seqlab.training.interruption import noted
 from seqlab.training.job import Log
@@ -130,8 +127,8 @@ def fit(
         curves=validation.curves,
     )
     seconds = checkpoints.spent - validation.seconds
-    memory = devices.peak_memory_mb(device)  # before a product is timed, which takes some itself
-    rate = devices.product_rate(device, torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32)
+    memory = peak_memory_mb(device)  # before a product is timed, which takes some itself
+    rate = product_rate(device, torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32)
     cost = Cost(
         seconds=checkpoints.spent,
         sequences_per_second=sequences / seconds,
@@ -176,20 +173,3 @@ def check(loss: TaskLoss, train: Data, valid: Data, budget: Budget, settings: Tr
         if loss.labelled and data.labels is None:
             raise UserError(f"{name} set: it has no labels, expected a class for each sequence")
     devices.check(settings)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and notices to itself, but not its warnings, save two."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Batches are gathered from memory: a worker process would only add its transport.
-            warnings.filterwarnings("ignore", ".*does not have many workers.*", category=PossibleUserWarning)
-            # Lightning's own use of a name that torch deprecates.
-            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", category=FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)

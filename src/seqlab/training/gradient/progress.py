@@ -1,11 +1,16 @@
-"""How far a training is, for the one who waits for it."""
+"""What a training says to the one who waits for it: how far it is, and none of Lightning's notices."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -75,3 +80,20 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advertisements and notices to itself, but not its warnings, save two."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Batches are gathered from memory: a worker process would only add its transport.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*", category=PossibleUserWarning)
+            # Lightning's own use of a name that torch deprecates.
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

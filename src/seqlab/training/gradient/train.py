@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import numpy as np
 import torch
 
-from seqlab.data.sequences import Sequences
 from seqlab.families import saved
 from seqlab.families.base import Use
-from seqlab.families.gradient.ends import VectorEnds
 from seqlab.settings import named
 from seqlab.threads import pin
 from seqlab.training.gradient.fit import fit
@@ -18,8 +15,6 @@ from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.transfer import begin
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
-
-TOKENS = 1 << 16  # positions in a batch while the training split is read for its lag-one coefficients
 
 
 def train(job: Job) -> Trained:
@@ -29,15 +24,14 @@ def train(job: Job) -> Trained:
     torch.manual_seed(job.seed)
     model = job.recipe.build()
     data = job.train
-    if isinstance(data, Sequences) and isinstance(model.ends, VectorEnds):
-        with torch.no_grad():
-            model.ends.carry.copy_(torch.from_numpy(lag_one(data)))
+    if job.recipe.kind == "vectors":
+        # By name, here and below: who has no vectors, trains all parameters alike or has no teacher does not depend on
+        # how these are dealt with.
+        named("seqlab.training.gradient.carry.set_carry")(model.ends, data)
     tensors = None if job.start is None else saved.tensors_of(job.start)
     optimizer, loaded = begin(model, job.strategy, tensors, job.optimizer)
     loss, training_loss = loss_of(job.task, job.objective), None
     loss.attach(model)
-    # By name, here and below: who trains all parameters alike, or has no teacher, does not depend on what groups or
-    # teaches.
     tuning = (
         named("seqlab.training.gradient.tuning.tuning_of")(model, job.strategy, model.adapts)
         if job.strategy.grouped
@@ -46,7 +40,9 @@ def train(job: Job) -> Trained:
     if (distillation := job.strategy.distillation) is not None:
         assert job.teacher is not None  # which the configuration requires
         teaching = named("seqlab.training.gradient.distil.teaching")(
-            job.task, saved.load(job.teacher, Use(job.trainer, distillation.decoding)), distillation
+            job.task,
+            named("seqlab.families.loading.load")(job.teacher, Use(job.trainer, distillation.decoding)),
+            distillation,
         )
         data, training_loss = teaching.data(data, job.seed), teaching.loss()
     report, cost = fit(
@@ -76,14 +72,3 @@ def train(job: Job) -> Trained:
         flops=float(report.flops),
         cost=cost,
     )
-
-
-def lag_one(sequences: Sequences) -> np.ndarray:
-    """(C,) least-squares coefficients of each channel's value on the one before, no constant; within [-1, 1]."""
-    products, squares = np.zeros((2, sequences.values.shape[1]))
-    for _, batch in sequences.batches(TOKENS):
-        # Padding is zero and adds nothing to the products; squares need the value to be followed by another.
-        before, after = batch.x[:, :-1].astype(np.float64), batch.x[:, 1:]
-        products += (before * after).sum((0, 1))
-        squares += (before**2 * batch.mask[:, 1:, None]).sum((0, 1))
-    return np.clip(products / np.where(squares > 0, squares, 1), -1, 1)

@@ -7,7 +7,7 @@ import time
 from seqlab.cost import Cost, peak_memory_mb
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import loading
 from seqlab.families.base import Use
 from seqlab.families.mixture import member_files
 from seqlab.training.job import Job
@@ -24,7 +24,7 @@ def train(job: Job) -> Trained:
             raise UserError(f"member {name}: {folder} is missing; train it on the same target first")
     assert isinstance(job.valid, Sequences)
     model = job.recipe.build().joined(
-        {name: saved.load(folder, Use(job.trainer)) for name, folder in job.members.items()}
+        {name: loading.load(folder, Use(job.trainer)) for name, folder in job.members.items()}
     )
     began = time.perf_counter()
     report = model.fit(job.valid)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seqlab.cost import Cost, peak_memory_mb
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import loading
 from seqlab.families.base import Use
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
@@ -24,7 +24,7 @@ def train(job: Job) -> Trained:
     if job.strategy.init == "pretrained":
         if job.start is None:
             raise UserError("strategy.init: 'pretrained' needs a model of the source; run the pretrain stage first")
-        prior = saved.load(job.start, Use(job.trainer))
+        prior = loading.load(job.start, Use(job.trainer))
     model = job.recipe.build()
     began = time.perf_counter()
     model.fit(job.prepared, prior)
