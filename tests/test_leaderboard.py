@@ -12,7 +12,7 @@ import pytest
 from seqlab.artifacts import read_json
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, metrics, pictures
-from seqlab.evaluation.leaderboard import COLUMNS, Cost, Entry, Row
+from seqlab.evaluation.leaderboard import COLUMNS, Entry, MeanCost, Row
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST, LEVELS, Forecast
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 
@@ -218,14 +218,14 @@ def test_metrics_plots_and_costs(tmp_path: Path) -> None:
         lines = list(csv.DictReader(file))
     assert lines[0]["system"] == "rnn · full"
     assert float(lines[0]["mase@4"]) == pytest.approx(row("rnn", "full", "mase@4").value)
-    costs = {("series", CLASSIFY, "rnn", "full"): Cost(1.5, 2e5, 300.0)}
+    costs = {("series", CLASSIFY, "rnn", "full"): MeanCost(1.5, 2e5, 300.0)}
     assert leaderboard.read_costs(tmp_path / "cost.csv") == {}
     leaderboard.write_costs(costs, tmp_path / "cost.csv")
     assert leaderboard.read_costs(tmp_path / "cost.csv") == costs
 
 
 def test_markdown_says_what_is_significant() -> None:
-    costs = {("series", CLASSIFY, "rnn", "full"): Cost(1.5, 2e5, 321.0)}
+    costs = {("series", CLASSIFY, "rnn", "full"): MeanCost(1.5, 2e5, 321.0)}
     text = leaderboard.markdown(ROWS, HEADLINES, costs)
     classes, forecasts = text.split("### ")[1:]
     assert "| 1.5 | 200,000 | 321 |" in classes

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from seqlab.evaluation import significance
-from seqlab.evaluation.significance import Comparison, diebold_mariano, holm, interval, p_value
+from seqlab.evaluation.significance import PairedDifference, diebold_mariano, holm, interval, p_value
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def paired_bootstrap(
     reduce: Callable[[np.ndarray], np.ndarray],
     replicates: int,
     seed: int,
-) -> Comparison:
+) -> PairedDifference:
     """reduce(sums of first) - reduce(sums of second), averaged over seeds; an exact test of up to EXACT examples.
 
     first, second: features (E, D) of the same examples, or (S, E, D) of the same S seeds; reduce: (..., D) -> (...).

@@ -27,7 +27,7 @@ from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, pictures
 from seqlab.evaluation.leaderboard import Row
 from seqlab.tracking import Run, System, Tracking, comparison, journal, names, spool, ui
-from seqlab.tracking.comparison import Comparison
+from seqlab.tracking.comparison import Leaderboard
 from seqlab.tracking.ui import Pages
 
 pytest.importorskip("mlflow")
@@ -123,7 +123,7 @@ def fill(uri: str) -> None:
         with Run(ROOT, settings, experiment="series", name=name, tags={"seed": seed}, params={}, system=system) as run:
             for step in range(5):
                 run.metrics({"train/loss": 1 / (step + 1)}, step=step)
-    made = Comparison(
+    made = Leaderboard(
         suite="default",
         rows=ROWS,
         headlines=HEADLINE,

@@ -7,15 +7,15 @@ import pytest
 from test_significance import paired_bootstrap
 
 from seqlab.evaluation import leaderboard, metrics, significance
-from seqlab.evaluation.leaderboard import CONTROL, Cost, Entry
+from seqlab.evaluation.leaderboard import CONTROL, Entry, MeanCost
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 from seqlab.evaluation.transfer import Point
 from seqlab.evaluation.verdict import Verdict, sentences, verdict
 
 METRIC = "mase@4"
-COSTS = {("series", FORECAST, "gru", "scratch"): Cost(120.0, 1e4, 512.0),
-         ("series", FORECAST, "ar", "scratch"): Cost(0.05, 1e6, 180.0)}  # fmt: skip
+COSTS = {("series", FORECAST, "gru", "scratch"): MeanCost(120.0, 1e4, 512.0),
+         ("series", FORECAST, "ar", "scratch"): MeanCost(0.05, 1e6, 180.0)}  # fmt: skip
 
 
 def cells(examples: int, errors: dict[str, float], noise: float = 0.1) -> list[Entry]:

@@ -35,7 +35,7 @@ EXACT = 12  # examples up to which all 2^n sign flips are tried
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """A difference, its interval and the two-sided p-value of "there is none".
 
     low, high: infinite where no interval of 95% is bounded. least: the least p that any data of this size could give.
@@ -89,11 +89,11 @@ def p_value(differences: np.ndarray) -> float:
     return min(1.0, float(2 * (tail + 1) / (len(differences) + 1)))
 
 
-def compared(difference: float, replicates: np.ndarray, left_out: np.ndarray) -> Comparison:
+def compared(difference: float, replicates: np.ndarray, left_out: np.ndarray) -> PairedDifference:
     """A difference with the replicates (B,) of it, and what it is without each example (E,); empty where E > EXACT."""
     if len(left_out):
         return sign_flips(pseudo_values(difference, left_out))
-    return Comparison(difference, *interval(replicates), p_value(replicates), 2 / (len(replicates) + 1))
+    return PairedDifference(difference, *interval(replicates), p_value(replicates), 2 / (len(replicates) + 1))
 
 
 def least_p(examples: int, hypotheses: int = 1) -> float:
@@ -129,7 +129,7 @@ def pseudo_values(value: float, left_out: np.ndarray) -> np.ndarray:
     return np.asarray(size * value - (size - 1) * left_out)
 
 
-def sign_flips(differences: np.ndarray) -> Comparison:
+def sign_flips(differences: np.ndarray) -> PairedDifference:
     """The exact test that differences (n,), n <= EXACT, lie symmetrically about zero, and its interval of the centre.
 
     With n paired differences there are 2^n sign flips. As many of them reach the observed mean as there are subsets
@@ -145,7 +145,9 @@ def sign_flips(differences: np.ndarray) -> Comparison:
     tail = 1 + min((means <= 0).sum(), (means >= 0).sum())
     k = int(ALPHA / 2 * flips)
     low, high = (means[k - 1], means[-k]) if k else (-np.inf, np.inf)
-    return Comparison(float(differences.mean()), float(low), float(high), min(1.0, 2 * tail / flips), least_p(size))
+    return PairedDifference(
+        float(differences.mean()), float(low), float(high), min(1.0, 2 * tail / flips), least_p(size)
+    )
 
 
 def detectable(error: float, examples: int, power: float = 0.8) -> float:
