@@ -17,7 +17,13 @@ from statsmodels.tsa.ar_model import AutoReg, ar_select_order
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.autoregression import Moments, VectorAutoregression, chi2_survival, fit_each, regress
+from seqlab.families.closed_form.autoregression import (
+    LaggedMoments,
+    VectorAutoregression,
+    chi2_survival,
+    fit_each,
+    regress,
+)
 
 
 def simulate(lengths: list[int], channels: int = 1, order: int = 2, seed: int = 0) -> Sequences:
@@ -142,7 +148,7 @@ def test_moments_equal_loops(channels: int, order: int, lengths: list[int], with
     if with_context:
         first = np.array([n // 2 for n in lengths], np.int64)
         sequences = Sequences(sequences.values, sequences.offsets, first=first)
-    moments = Moments.of(sequences, channels, order)
+    moments = LaggedMoments.of(sequences, channels, order)
     assert moments.count == sum(n - (n // 2 if with_context else 0) for n in lengths)
     for k in range(order + 1):
         past, now = windows(sequences, k)

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab.evaluation import leaderboard
-from seqlab.evaluation.leaderboard import Cost, Entry
+from seqlab.evaluation.leaderboard import Entry, MeanCost
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 from seqlab.tracking import comparison, names
-from seqlab.tracking.comparison import Comparison
+from seqlab.tracking.comparison import Leaderboard
 from seqlab.tracking.systems import Note, System
 from seqlab.tracking.views import View, run_address, runs_address
 
@@ -40,7 +40,7 @@ def cell(family: str, strategy: str, seed: int, error: float) -> Entry:
 CELLS = [cell("rnn", "full", seed, 0.8) for seed in (0, 1, 2)]
 CELLS += [cell("ar", "full", 0, 1.3), cell("seasonal_naive", leaderboard.CONTROL, 0, 1.1)]
 SECONDS = {"next_step": 60.0, CLASSIFY: 20.0}
-COSTS = {("series", task, "rnn", "full"): Cost(seconds, 1e4, seconds) for task, seconds in SECONDS.items()}
+COSTS = {("series", task, "rnn", "full"): MeanCost(seconds, 1e4, seconds) for task, seconds in SECONDS.items()}
 COSTLESS = {"cost/train_flops", "cost/parameters"}
 
 
@@ -72,7 +72,7 @@ class Recorded:
 
 @pytest.fixture(scope="module")
 def run() -> Any:
-    made = Comparison(
+    made = Leaderboard(
         suite="default",
         rows=leaderboard.build(CELLS, 100, seed=0),
         headlines=HEADLINES,

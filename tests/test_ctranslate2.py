@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
@@ -29,7 +30,7 @@ def test_float32_output_is_equal(
     trained: tuple[Translator, list[str]], tmp_path: Path, beam: int, penalty: float
 ) -> None:
     translator, texts = trained
-    translator = translator.with_decoding(Decoding(beam, penalty, 1.0, 2.0, 10, 16))
+    translator = replace(translator, decoding=Decoding(beam, penalty, 1.0, 2.0, 10, 16))
     export(translator, tmp_path / "model", "float32")
     engine = ctranslate2.Translator(str(tmp_path / "model"), compute_type="float32", intra_threads=1)
     assert translate(engine, translator, texts) == translator.translate(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_saved_and_loaded_gives_the_same_bits(name: str, tmp_path: Path) -> None
 def test_a_split_without_labels_or_with_a_class_missing_is_refused(name: str) -> None:
     make, data, _ = CASES[name]
     with pytest.raises(UserError, match="training split: no labels"):
-        make().fit(data(9, 0).without_labels(), data(9, 1))
+        make().fit(replace(data(9, 0), labels=None), data(9, 1))
     with pytest.raises(UserError, match="validation split: class 2 has no sequence"):
         make().fit(data(9, 0), data(2, 1))
     with pytest.raises(UserError, match="expected the task classify"):

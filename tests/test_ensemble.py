@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from seqlab.errors import UserError
 from seqlab.evaluation import ensemble, metrics
 from seqlab.evaluation.ensemble import Selection, greedy, select_classes, select_forecasts
-from seqlab.evaluation.leaderboard import Cost
+from seqlab.evaluation.leaderboard import MeanCost
 from seqlab.evaluation.metrics import LEVELS, Forecast
 from seqlab.evaluation.scores import Predictions
 
@@ -180,7 +180,7 @@ def test_other_examples_are_refused() -> None:
 
 
 def test_an_ensemble_costs_what_its_members_cost() -> None:
-    assert ensemble.cost([Cost(10, 100, 50), Cost(30, 20, 400)]) == Cost(40, 40, 400)
+    assert ensemble.cost([MeanCost(10, 100, 50), MeanCost(30, 20, 400)]) == MeanCost(40, 40, 400)
 
 
 @pytest.mark.parametrize("size", [1.0, 2e8])

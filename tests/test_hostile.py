@@ -649,7 +649,7 @@ def test_of_tampered_states_nothing_is_taken(fence: Path, text: str) -> None:
     (folder / "events.jsonl").write_text(json.dumps(GOOD) + "\n")
     (folder / "state.json").write_text(text)
     (fence / "status.json").write_text(text)
-    assert spool.Journal(folder).state() == spool.State(asked=True)
+    assert spool.Journal(folder).state() == spool.Delivery(asked=True)
     assert spool.read_status(fence) == {"unreachable": {}, "refused": {}}
     assert spool.notice(fence) is None
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from seqlab.artifacts import read_json
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, metrics, pictures
-from seqlab.evaluation.leaderboard import COLUMNS, Cost, Entry, Row
+from seqlab.evaluation.leaderboard import COLUMNS, Entry, MeanCost, Row
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST, LEVELS, Forecast
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 
@@ -152,7 +153,7 @@ def test_two_examples_are_too_few_to_tell_and_nine_are_tested_exactly(tmp_path: 
         [best, other], HEADLINES
     )
     leaderboard.write_csv([best, other], tmp_path / "few.csv")
-    assert leaderboard.read_csv(tmp_path / "few.csv")[1].difference_low == -np.inf
+    assert read(tmp_path / "few.csv")[1].difference_low == -np.inf
     pictures.leaderboard([best, other], tmp_path / "few.png")
     best, other = few(9)
     assert other.p_holm == 2 / 2**9
@@ -183,28 +184,29 @@ def test_unequal_examples_and_doubles_are_refused() -> None:
 # Files
 
 
+def read(path: Path) -> list[Row]:
+    """What `write_csv` wrote."""
+    kinds = {"str": str, "int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}
+
+    def value(text: str, kind: str) -> Any:
+        return None if text == "" and kind.endswith(" | None") else kinds[kind.removesuffix(" | None")](text)
+
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            Row(**{one.name: value(row[one.name], str(one.type)) for one in fields(Row)})
+            for row in csv.DictReader(file)
+        ]
+
+
 def test_csv_round_trip(tmp_path: Path) -> None:
     leaderboard.write_csv(ROWS, tmp_path / "a.csv")
-    found = leaderboard.read_csv(tmp_path / "a.csv")
+    found = read(tmp_path / "a.csv")
     leaderboard.write_csv(found, tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     for ours, theirs in zip(found, ROWS, strict=True):
         for column in fields(Row):
             value, expected = getattr(ours, column.name), getattr(theirs, column.name)
             assert value == (pytest.approx(expected, rel=1e-7) if isinstance(expected, float) else expected)
-
-
-def test_broken_csv_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "leaderboard.csv"
-    with pytest.raises(UserError, match="missing"):
-        leaderboard.read_csv(path)
-    leaderboard.write_csv(ROWS[:1], path)
-    path.write_text(path.read_text().replace("false", "maybe", 1))
-    with pytest.raises(UserError, match=r"line 2: found 'maybe', expected true or false"):
-        leaderboard.read_csv(path)
-    path.write_text("domain,task\nseries,forecast\n")
-    with pytest.raises(UserError, match="no column 'family'"):
-        leaderboard.read_csv(path)
 
 
 def test_metrics_plots_and_costs(tmp_path: Path) -> None:
@@ -216,14 +218,14 @@ def test_metrics_plots_and_costs(tmp_path: Path) -> None:
         lines = list(csv.DictReader(file))
     assert lines[0]["system"] == "rnn · full"
     assert float(lines[0]["mase@4"]) == pytest.approx(row("rnn", "full", "mase@4").value)
-    costs = {("series", CLASSIFY, "rnn", "full"): Cost(1.5, 2e5, 300.0)}
+    costs = {("series", CLASSIFY, "rnn", "full"): MeanCost(1.5, 2e5, 300.0)}
     assert leaderboard.read_costs(tmp_path / "cost.csv") == {}
     leaderboard.write_costs(costs, tmp_path / "cost.csv")
     assert leaderboard.read_costs(tmp_path / "cost.csv") == costs
 
 
 def test_markdown_says_what_is_significant() -> None:
-    costs = {("series", CLASSIFY, "rnn", "full"): Cost(1.5, 2e5, 321.0)}
+    costs = {("series", CLASSIFY, "rnn", "full"): MeanCost(1.5, 2e5, 321.0)}
     text = leaderboard.markdown(ROWS, HEADLINES, costs)
     classes, forecasts = text.split("### ")[1:]
     assert "| 1.5 | 200,000 | 321 |" in classes
@@ -270,7 +272,6 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "attention of one head on vectors": lambda path: pictures.attention(np.eye(5)[None, None], None, "test 1", path),
     "lengths": lambda path: pictures.lengths({"1-5": TABLE, "6+": TABLE[:2]}, path),
     "lengths of controls alone": lambda path: pictures.lengths({"1+": [one for one in TABLE if one.control]}, path),
-    "texts": lambda path: pictures.text_samples([("ar", "In $x$ ", "be\nginning\0" * 20), ("rnn", "", "")], path),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from test_significance import paired_bootstrap
 
 from seqlab import config
 from seqlab.data.order import shuffled
@@ -20,7 +21,7 @@ from seqlab.evaluation import controls, metrics, order, pictures
 from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.order import Worth
 from seqlab.evaluation.scores import Ratio, Scores
-from seqlab.evaluation.significance import holm, paired_bootstrap
+from seqlab.evaluation.significance import holm
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADLINES = {"speech": {"next_step": "nll"}, "strings": {"next_step": "bits_per_character"}}

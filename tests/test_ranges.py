@@ -114,7 +114,7 @@ def unbounded(kind: Any, bounded: bool = False) -> Iterator[Any]:
 def test_what_is_unbounded_is_seen() -> None:
     assert list(unbounded(dict[str, list[int] | None])) == [int]
     assert list(unbounded(Annotated[list[float], Len(1)])) == [float]
-    assert not list(unbounded(settings.Counts | None))
+    assert not list(unbounded(settings.CountList | None))
 
 
 TARGETS = sorted(

@@ -163,10 +163,6 @@ def test_a_target_that_describes_its_commands_has_them_described() -> None:
     assert induction.habits(pairs[:4], written())["commands"] == "polite"
 
 
-def test_the_control_keeps_english_order() -> None:
-    assert family().translate_word_for_word(["I love this movie."]) == ["나 사랑하다 이 영화 ."]
-
-
 def test_what_is_not_known_is_kept_and_counted() -> None:
     found = family()
     (text,) = found.translate(["My brother bought a flumph."])

@@ -21,7 +21,7 @@ from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.attention import attend, rotated
 from seqlab.families.saved import Recipe
-from seqlab.families.seq2seq import Memory, Seq2Seq, State, beam_search
+from seqlab.families.seq2seq import DecoderState, Memory, Seq2Seq, beam_search
 from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
 from seqlab.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
@@ -263,14 +263,14 @@ class Toy(Seq2Seq):
         before = torch.cat([torch.zeros_like(inputs[:, :1]), inputs[:, :-1]], 1)
         return self.table[memory[0][:, None], before, inputs]
 
-    def start(self, memory: Memory, beams: int) -> State:
-        return State(
+    def start(self, memory: Memory, beams: int) -> DecoderState:
+        return DecoderState(
             (), (torch.zeros(len(memory[0]) * beams, dtype=torch.int64), memory[0].repeat_interleave(beams)), 0
         )
 
-    def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
+    def step(self, state: DecoderState, inputs: Tensor) -> tuple[DecoderState, Tensor]:
         before, first = state.past
-        return State((), (inputs, first), state.steps + 1), self.table[first, before, inputs]
+        return DecoderState((), (inputs, first), state.steps + 1), self.table[first, before, inputs]
 
     def best(self, source: list[int], longest: int, penalty: float) -> tuple[float, list[int]]:
         """By trying every sequence of at most `longest` symbols."""

@@ -1,6 +1,7 @@
 """The bootstrap's coverage and false alarms on simulated data; Holm and Diebold–Mariano against references."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,11 +12,32 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from seqlab.evaluation import significance
-from seqlab.evaluation.significance import diebold_mariano, holm, interval, p_value, paired_bootstrap
+from seqlab.evaluation.significance import PairedDifference, diebold_mariano, holm, interval, p_value
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
     return sums[..., 0] / sums[..., 1]
+
+
+def paired_bootstrap(
+    first: np.ndarray,
+    second: np.ndarray,
+    reduce: Callable[[np.ndarray], np.ndarray],
+    replicates: int,
+    seed: int,
+) -> PairedDifference:
+    """reduce(sums of first) - reduce(sums of second), averaged over seeds; an exact test of up to EXACT examples.
+
+    first, second: features (E, D) of the same examples, or (S, E, D) of the same S seeds; reduce: (..., D) -> (...).
+    """
+    both = np.stack([np.reshape(part, (-1, *part.shape[-2:])) for part in (first, second)])
+    systems, seeds, examples, width = both.shape
+    sums = significance.resampled_sums(both.transpose(2, 0, 1, 3).reshape(examples, -1), replicates, seed)
+    weights = significance.seed_weights(range(seeds), replicates, seed)
+    drawn = (reduce(sums.reshape(replicates, systems, seeds, width)) * weights[:, None]).sum(2)
+    point = reduce(both.sum(2)).mean(1)
+    left_out = significance.leave_one_out(both.transpose(2, 0, 1, 3), reduce).mean(2)
+    return significance.compared(float(point[0] - point[1]), drawn[:, 0] - drawn[:, 1], left_out[:, 0] - left_out[:, 1])
 
 
 def test_resampled_sums_are_sums_of_drawn_examples() -> None:

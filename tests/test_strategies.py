@@ -462,7 +462,7 @@ def test_a_set_within_some_positions_keeps_about_as_many(count: int, positions: 
 
 
 def test_a_share_follows_from_content_and_seed_and_from_no_order() -> None:
-    data = symbols(50, 0).without_labels()
+    data = replace(symbols(50, 0), labels=None)
     order = np.random.default_rng(0).permutation(50)
     one = {data[i].tobytes() for i in share(data, 0.2, 7)[0]}
     shuffled = data.subset(order)

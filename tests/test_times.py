@@ -14,7 +14,7 @@ from seqlab.data import time
 from seqlab.data.panels import longest_run
 
 
-def spaced(texts: list[str], form: str | None = None) -> tuple[time.Times, np.ndarray, time.Spacing]:
+def spaced(texts: list[str], form: str | None = None) -> tuple[time.Times, np.ndarray, time.CalendarStep]:
     """Times of one series, its counts, and its spacing."""
     times = time.read(texts, form)
     (counts,), spacing = time.spaced(times, [np.argsort(times.instant)])

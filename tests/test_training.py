@@ -414,7 +414,7 @@ def test_impossible_requests(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="validation set: it is empty"):
         run(model, data, empty, tmp_path)
     with pytest.raises(UserError, match="training set: it has no labels"):
-        run(model, data.without_labels(), data, tmp_path, "classify")
+        run(model, replace(data, labels=None), data, tmp_path, "classify")
     with pytest.raises(UserError, match="evaluations: found 0, expected at least 1"):
         run(model, data, data, tmp_path, budget=replace(BUDGET, evaluations=0))
     with pytest.raises(UserError, match="no scored position"):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_significance import paired_bootstrap
 
 from seqlab.evaluation import pictures, transfer
 from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.scores import Ratio, Scores
-from seqlab.evaluation.significance import holm, paired_bootstrap
+from seqlab.evaluation.significance import holm
 from seqlab.evaluation.transfer import Spent, log_weights, reached
 
 HEADLINES = {"speech": {"next_step": "nll"}}

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -264,7 +265,7 @@ def test_attention_finds_the_reversed_word(translator: Translator) -> None:
 )
 def test_any_text_gets_a_translation(translator: Translator, text: str) -> None:
     assert translator.in_register("plain") is translator
-    quick = translator.with_decoding(Decoding(1, 1.0, 1.0, 0.1, 3, 64))
+    quick = replace(translator, decoding=Decoding(1, 1.0, 1.0, 0.1, 3, 64))
     made = quick.translate(["one two", text, "three"])
     assert len(made) == 3
     assert made[0] == quick.translate(["one two"])[0]

@@ -21,12 +21,13 @@ from typing import Any
 
 import pytest
 from test_comparison import CELLS, COSTS, HEADLINES
+from test_leaderboard import read
 
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, pictures
 from seqlab.evaluation.leaderboard import Row
 from seqlab.tracking import Run, System, Tracking, comparison, journal, names, spool, ui
-from seqlab.tracking.comparison import Comparison
+from seqlab.tracking.comparison import Leaderboard
 from seqlab.tracking.ui import Pages
 
 pytest.importorskip("mlflow")
@@ -46,7 +47,7 @@ PICTURES = os.environ.get("SEQLAB_PICTURES")
 
 def committed() -> tuple[list[Row], comparison.Headlines]:
     """The rows of the committed leaderboard, and its headline metrics, those of the next step first."""
-    rows = leaderboard.read_csv(REPORTS / "leaderboard.csv")
+    rows = read(REPORTS / "leaderboard.csv")
     tables = sorted(
         (path.stem.split("-", 2) for path in (REPORTS / "metrics").glob("*.json")), key=lambda t: t[1][::-1]
     )
@@ -122,7 +123,7 @@ def fill(uri: str) -> None:
         with Run(ROOT, settings, experiment="series", name=name, tags={"seed": seed}, params={}, system=system) as run:
             for step in range(5):
                 run.metrics({"train/loss": 1 / (step + 1)}, step=step)
-    made = Comparison(
+    made = Leaderboard(
         suite="default",
         rows=ROWS,
         headlines=HEADLINE,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from test_significance import paired_bootstrap
 
 from seqlab.evaluation import leaderboard, metrics, significance
-from seqlab.evaluation.leaderboard import CONTROL, Cost, Entry
+from seqlab.evaluation.leaderboard import CONTROL, Entry, MeanCost
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 from seqlab.evaluation.transfer import Point
 from seqlab.evaluation.verdict import Verdict, sentences, verdict
 
 METRIC = "mase@4"
-COSTS = {("series", FORECAST, "gru", "scratch"): Cost(120.0, 1e4, 512.0),
-         ("series", FORECAST, "ar", "scratch"): Cost(0.05, 1e6, 180.0)}  # fmt: skip
+COSTS = {("series", FORECAST, "gru", "scratch"): MeanCost(120.0, 1e4, 512.0),
+         ("series", FORECAST, "ar", "scratch"): MeanCost(0.05, 1e6, 180.0)}  # fmt: skip
 
 
 def cells(examples: int, errors: dict[str, float], noise: float = 0.1) -> list[Entry]:
@@ -71,7 +72,7 @@ def test_a_detectable_difference_is_found_four_times_in_five() -> None:
     for trial in range(trials):
         gap = np.stack([rng.normal(shift, 0.1 * 2**0.5, size), np.ones(size)], axis=1)
         none = gap * [0, 1]
-        hits += significance.paired_bootstrap(gap, none, metrics.metric_of(METRIC).reduce, 500, trial).p < 0.05
+        hits += paired_bootstrap(gap, none, metrics.metric_of(METRIC).reduce, 500, trial).p < 0.05
     assert hits / trials == pytest.approx(0.8, abs=0.08)
 
 

@@ -22,9 +22,9 @@ ProperShare = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Gt(0), Le(1)]
 ProperFraction = Annotated[float, Gt(0), Lt(1)]
 # Candidates of which validation chooses one.
-Counts = Annotated[list[Count], Len(1)]
-Positives = Annotated[list[Positive], Len(1)]
-Shares = Annotated[list[Share], Len(1)]
+CountList = Annotated[list[Count], Len(1)]
+PositiveList = Annotated[list[Positive], Len(1)]
+ShareList = Annotated[list[Share], Len(1)]
 
 Register = Literal["plain", "polite"]
 """How Korean speaks to its readers: 한다 or 합니다."""

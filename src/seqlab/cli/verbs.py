@@ -400,7 +400,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
         beside = system.control or system.strategy == OUTSIDE
         return f"seqlab run controls {system.domain}" if beside else f"seqlab run finetune {words}"
 
-    made = comparison.Comparison(
+    made = comparison.Leaderboard(
         suite=work.suite,
         rows=found.rows,
         headlines=headlines,

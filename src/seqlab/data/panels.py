@@ -88,7 +88,7 @@ class Panel:
     texts: list[str]
     mended: Counter[str] = field(default_factory=Counter)
 
-    def counts(self) -> tuple[list[np.ndarray], time.Spacing]:
+    def counts(self) -> tuple[list[np.ndarray], time.CalendarStep]:
         """`time.spaced` of every track, in their order."""
         return time.spaced(self.times, [track.at for track in self.tracks.values()])
 

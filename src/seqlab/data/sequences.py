@@ -7,7 +7,7 @@ whatever the size, and a padded batch is one gather without Python work for each
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -192,9 +192,6 @@ class Sequences:
         arrays = list(arrays)
         offsets = np.concatenate([[0], np.cumsum([len(a) for a in arrays])]).astype(np.int64)
         return cls(np.concatenate(arrays), offsets, **optional)
-
-    def without_labels(self) -> Sequences:
-        return replace(self, labels=None)
 
 
 class Data(Protocol):

@@ -304,7 +304,7 @@ def _by_form(texts: Sequence[str], form: str) -> Times:
 
 
 @dataclass(frozen=True)
-class Spacing:
+class CalendarStep:
     """One step of a calendar.
 
     unit: "number", "second" (step: microseconds), "about" (the same, by an unsteady clock), "day", "business day",
@@ -358,8 +358,8 @@ WORDS = {
 }  # fmt: skip
 
 
-def spaced(times: Times, series: Sequence[np.ndarray]) -> tuple[list[np.ndarray], Spacing]:
-    """For each series the counts (T,) int64 of its times on one calendar for all: one step is `Spacing.step` of them.
+def spaced(times: Times, series: Sequence[np.ndarray]) -> tuple[list[np.ndarray], CalendarStep]:
+    """For each series the counts (T,) int64 of its times on one calendar for all: one step is `step` of them.
 
     series: for each, indices of its times, whose instants rise. Of the calendars on which every series rises, the one
     on which most steps are alike; of equals, the coarsest. An unsteady clock is counted in whole steps.
@@ -377,8 +377,8 @@ def spaced(times: Times, series: Sequence[np.ndarray]) -> tuple[list[np.ndarray]
     assert best is not None  # the last calendar counts instants, which rise
     _, own, unit, step = best
     if unit in ("number", "second") and (_steps(own) % step).any() and (steady := _steadied(own)) is not None:
-        return steady[0], Spacing("number" if unit == "number" else "about", steady[1])
-    return own, Spacing(unit, step, _anchor(times, unit))
+        return steady[0], CalendarStep("number" if unit == "number" else "about", steady[1])
+    return own, CalendarStep(unit, step, _anchor(times, unit))
 
 
 def _steps(counts: Sequence[np.ndarray]) -> np.ndarray:
@@ -463,7 +463,7 @@ def _steadied(counts: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int] | No
     return [size * np.cumsum(np.rint(np.diff(own, prepend=own[:1]) / step)).astype(np.int64) for own in counts], size
 
 
-def following(times: Times, last: int, spacing: Spacing, steps: int) -> pd.Index:
+def following(times: Times, last: int, spacing: CalendarStep, steps: int) -> pd.Index:
     """The `steps` times after the one at index `last`: time stamps by its own clock, or numbers."""
     import pandas as pd
 

@@ -111,7 +111,7 @@ def spread(quantiles: np.ndarray) -> np.ndarray:
 
 
 def validation_forecasts(
-    predictor: Forecaster, domain: judge.Domain, valid: Sequences, settings: judge.Settings, origins: int, name: str
+    predictor: Forecaster, domain: judge.Traits, valid: Sequences, settings: judge.Settings, origins: int, name: str
 ) -> list[Forecast]:
     """Forecasts of `origins` origins within the validation part, as far as it goes, and of an origin before it where
     it is shorter than the longest horizon of the settings.
@@ -132,7 +132,7 @@ def validation_forecasts(
 
 def _forecasts(
     predictor: Forecaster,
-    domain: judge.Domain,
+    domain: judge.Traits,
     series: Sequences,
     settings: judge.Settings,
     horizons: Sequence[int],

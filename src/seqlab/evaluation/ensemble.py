@@ -20,7 +20,7 @@ import numpy as np
 
 from seqlab.artifacts import read_tensors, write_tensors
 from seqlab.errors import UserError
-from seqlab.evaluation.leaderboard import Cost
+from seqlab.evaluation.leaderboard import MeanCost
 from seqlab.evaluation.metrics import LEVELS, Forecast
 from seqlab.evaluation.scores import Predictions
 
@@ -202,11 +202,11 @@ def _normalised(probs: np.ndarray) -> np.ndarray:
 # What they cost, and files
 
 
-def cost(members: Sequence[Cost]) -> Cost:
+def cost(members: Sequence[MeanCost]) -> MeanCost:
     """Of an ensemble: its members are trained one after another."""
     seconds = sum(one.seconds for one in members)
     symbols = sum(one.seconds * one.symbols_per_second for one in members)
-    return Cost(seconds, symbols / seconds if seconds else 0.0, max(one.peak_memory_mb for one in members))
+    return MeanCost(seconds, symbols / seconds if seconds else 0.0, max(one.peak_memory_mb for one in members))
 
 
 def write_forecasts(forecasts: Sequence[Forecast], path: Path) -> None:

@@ -31,7 +31,7 @@ class Settings(Protocol):
     period: int
 
 
-class Domain(Protocol):
+class Traits(Protocol):
     """What judging needs to know of a prepared domain."""
 
     @property
@@ -41,7 +41,7 @@ class Domain(Protocol):
     def transform(self) -> str: ...
 
 
-def next_step(predictor: Predictor, domain: Domain, test: Sequences, name: str) -> tuple[Scores, np.ndarray | None]:
+def next_step(predictor: Predictor, domain: Traits, test: Sequences, name: str) -> tuple[Scores, np.ndarray | None]:
     """Scores of the next step, and for vectors the probability integral transform of what was looked at."""
     if test.symbols:
         characters = metrics.characters_of_bytes() if domain.characters else np.ones(predictor.space.size, np.int64)
@@ -49,7 +49,7 @@ def next_step(predictor: Predictor, domain: Domain, test: Sequences, name: str) 
     return metrics.next_vectors(predictor, test, TOKENS, POSITIONS, DRAWS, seed_of("judge", name))
 
 
-def forecasts(predictor: Forecaster, domain: Domain, test: Sequences, settings: Settings, name: str) -> list[Forecast]:
+def forecasts(predictor: Forecaster, domain: Traits, test: Sequences, settings: Settings, name: str) -> list[Forecast]:
     """Rolling-origin forecasts of every test series."""
     return metrics.rolling_origin(
         predictor,

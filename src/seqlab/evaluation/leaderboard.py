@@ -116,7 +116,7 @@ COLUMNS = tuple(column.name for column in fields(Row))
 
 
 @dataclass(frozen=True)
-class Cost:
+class MeanCost:
     """What one (domain, task, family, strategy) took to train, means over seeds. It differs from run to run."""
 
     seconds: float
@@ -125,7 +125,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class System:
+class Resampled:
     """One row's numbers before it is compared.
 
     replicates: (B,) values of the metric on the resampled examples. left_out: (E,) values without each example, empty
@@ -167,7 +167,7 @@ def build(cells: Sequence[Entry], replicates: int, seed: int) -> list[Row]:
 
 def systems(
     domain: str, task: str, by_metric: Mapping[str, list[Entry]], replicates: int, seed: int
-) -> dict[str, list[System]]:
+) -> dict[str, list[Resampled]]:
     """The systems of each metric of one task. Metrics on the same examples share the draws, and one matrix product."""
     groups: dict[bytes, list[tuple[str, np.ndarray]]] = {}
     for metric, cells in by_metric.items():
@@ -183,7 +183,7 @@ def systems(
             features[:, k] = part
         groups.setdefault(examples.tobytes(), []).append((metric, features))
 
-    tables: dict[str, list[System]] = {}
+    tables: dict[str, list[Resampled]] = {}
     draw_seed = artifacts.seed_of(seed, domain, task)
     for group in groups.values():
         flat = [features.reshape(len(features), -1) for _, features in group]
@@ -200,7 +200,7 @@ def systems(
 
 def _over_seeds(
     cells: Sequence[Entry], points: np.ndarray, values: np.ndarray, left_out: np.ndarray, seed: int
-) -> list[System]:
+) -> list[Resampled]:
     """Join the seeds of each system. points: (cells,); values: (B, cells); left_out: (E or 0, cells)."""
     columns: dict[tuple[str, str], list[int]] = {}
     for k, cell in enumerate(cells):
@@ -213,11 +213,11 @@ def _over_seeds(
         weights = significance.seed_weights(seeds, len(values), seed)
         drawn = (values[:, own] * weights).sum(1)
         without = left_out[:, own].mean(1)
-        systems.append(System(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn, without))
+        systems.append(Resampled(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn, without))
     return systems
 
 
-def _compared(domain: str, task: str, name: str, systems: list[System]) -> list[Row]:
+def _compared(domain: str, task: str, name: str, systems: list[Resampled]) -> list[Row]:
     metric = metric_of(name)
     systems = sorted(systems, key=lambda system: metric.loss(system.value))
     controls = [system for system in systems if system.control]
@@ -276,7 +276,7 @@ def _compared(domain: str, task: str, name: str, systems: list[System]) -> list[
     return rows
 
 
-def _gains(metric: Metric, pairs: list[tuple[System, System]]) -> dict[int, Gain]:
+def _gains(metric: Metric, pairs: list[tuple[Resampled, Resampled]]) -> dict[int, Gain]:
     """How much less each first system loses than its second, Holm-corrected over all pairs; by id of the first."""
     found = [compared(metric, system, reference) for system, reference in pairs]
     adjusted = significance.holm([one.p for one in found])
@@ -286,7 +286,7 @@ def _gains(metric: Metric, pairs: list[tuple[System, System]]) -> dict[int, Gain
     }
 
 
-def compared(metric: Metric, system: System, reference: System) -> significance.Comparison:
+def compared(metric: Metric, system: Resampled, reference: Resampled) -> significance.PairedDifference:
     """How much less `system` loses than `reference`, on the same examples."""
     loss = metric.loss
     return significance.compared(
@@ -326,7 +326,7 @@ def pairs(cells: Sequence[Entry], task: str, metric: str, replicates: int, seed:
     ]
 
 
-def system_name(system: Entry | Row | System) -> str:
+def system_name(system: Entry | Row | Resampled) -> str:
     """A name for people."""
     control = system.strategy == CONTROL
     return system.family.replace("_", " ") if control else f"{system.family} · {system.strategy}"
@@ -348,24 +348,6 @@ def _name(cell: Entry) -> str:
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Eight significant digits, `true` and `false`, empty for None: equal rows give equal bytes."""
     artifacts.write_text(path, csv_text(COLUMNS, [[field(getattr(row, name)) for name in COLUMNS] for row in rows]))
-
-
-def read_csv(path: Path) -> list[Row]:
-    """Raises UserError when the file is missing, lacks a column, or a field is not what its column holds."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            records = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; run the compare stage") from None
-    rows = []
-    for line, record in enumerate(records, start=2):
-        try:
-            rows.append(Row(**{column.name: _parsed(record[column.name], str(column.type)) for column in fields(Row)}))
-        except KeyError as error:
-            raise UserError(f"{path}: no column {error}; expected {', '.join(COLUMNS)}") from None
-        except ValueError as error:
-            raise UserError(f"{path}, line {line}: {error}") from None
-    return rows
 
 
 def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
@@ -393,20 +375,22 @@ def write_plots(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]],
             )
 
 
-def read_costs(path: Path) -> dict[tuple[str, str, str, str], Cost]:
+def read_costs(path: Path) -> dict[tuple[str, str, str, str], MeanCost]:
     """What `write_costs` wrote, or nothing when there is no such file."""
     if not path.exists():
         return {}
     with open(path, encoding="utf-8", newline="") as file:
         return {
-            (r["domain"], r["task"], r["family"], r["strategy"]): Cost(*(float(r[c.name]) for c in fields(Cost)))
+            (r["domain"], r["task"], r["family"], r["strategy"]): MeanCost(
+                *(float(r[c.name]) for c in fields(MeanCost))
+            )
             for r in csv.DictReader(file)
         }
 
 
-def write_costs(costs: Mapping[tuple[str, str, str, str], Cost], path: Path) -> None:
+def write_costs(costs: Mapping[tuple[str, str, str, str], MeanCost], path: Path) -> None:
     """One line a (domain, task, family, strategy). It stands outside everything that is hashed."""
-    names = ("domain", "task", "family", "strategy", *(column.name for column in fields(Cost)))
+    names = ("domain", "task", "family", "strategy", *(column.name for column in fields(MeanCost)))
     lines = [[*key, *(field(getattr(cost, name)) for name in names[4:])] for key, cost in sorted(costs.items())]
     artifacts.write_text(path, csv_text(names, lines))
 
@@ -426,22 +410,13 @@ def field(value: object) -> str:
     return f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
-def _parsed(text: str, kind: str) -> Any:
-    if text == "" and kind.endswith("| None"):
-        return None
-    kind = kind.removesuffix(" | None")
-    if kind == "bool" and text not in ("true", "false"):
-        raise ValueError(f"found {text!r}, expected true or false")
-    return text == "true" if kind == "bool" else {"str": str, "int": int, "float": float}[kind](text)
-
-
 # For people
 
 
 def markdown(
     rows: Sequence[Row],
     headlines: Mapping[str, Mapping[str, str]],
-    costs: Mapping[tuple[str, str, str, str], Cost] | None = None,
+    costs: Mapping[tuple[str, str, str, str], MeanCost] | None = None,
 ) -> str:
     """A table for each domain and task, sorted by its headline metric, with notes.
 
@@ -536,7 +511,7 @@ def _notes(table: list[Row], metric: str) -> list[str]:
     return notes
 
 
-def _cost_fields(cost: Cost) -> list[str]:
+def _cost_fields(cost: MeanCost) -> list[str]:
     return [_short(cost.seconds), _count(cost.symbols_per_second), _short(cost.peak_memory_mb)]
 
 

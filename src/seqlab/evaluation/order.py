@@ -14,7 +14,7 @@ from pathlib import Path
 
 from seqlab.artifacts import write_text
 from seqlab.evaluation import leaderboard, significance
-from seqlab.evaluation.leaderboard import Entry, System, csv_text, field, systems
+from seqlab.evaluation.leaderboard import Entry, Resampled, csv_text, field, systems
 from seqlab.evaluation.metrics import NEXT, label_of, metric_of
 from seqlab.evaluation.significance import ALPHA
 
@@ -70,7 +70,7 @@ def build(
     return found
 
 
-def _compared(domain: str, metric: str, pairs: Sequence[tuple[System, System]]) -> list[Worth]:
+def _compared(domain: str, metric: str, pairs: Sequence[tuple[Resampled, Resampled]]) -> list[Worth]:
     compared = [leaderboard.compared(metric_of(metric), ordered, mixed) for ordered, mixed in pairs]
     adjusted = significance.holm([one.p for one in compared])
     found = [

@@ -36,7 +36,7 @@ import numpy as np
 from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
-from seqlab.evaluation.judge import INVERSE, Domain, Settings
+from seqlab.evaluation.judge import INVERSE, Settings, Traits
 from seqlab.evaluation.leaderboard import OUTSIDE, Entry
 from seqlab.evaluation.metrics import (
     CLASSIFY,
@@ -80,7 +80,7 @@ class Foreign:
 # What there is to predict
 
 
-def history(test: Sequences, domain: Domain) -> pa.Table:
+def history(test: Sequences, domain: Traits) -> pa.Table:
     """All values of the test series in the units of the errors; a forecast may use those up to its cutoff alone."""
     import pyarrow as pa
 
@@ -108,7 +108,7 @@ def cutoffs(test: Sequences, settings: Settings) -> pa.Table:
     return pa.table({"unique_id": names, "cutoff": known, "h": ahead})
 
 
-def _raw(test: Sequences, domain: Domain) -> list[np.ndarray]:
+def _raw(test: Sequences, domain: Traits) -> list[np.ndarray]:
     raw = INVERSE[domain.transform] or np.asarray
     return [raw(series.astype(np.float64)) for series in test]
 
@@ -120,7 +120,7 @@ def _names(series: int, channels: int) -> list[str]:
 # Forecasts
 
 
-def forecasts(path: Path, test: Sequences, domain: Domain, settings: Settings) -> list[Foreign]:
+def forecasts(path: Path, test: Sequences, domain: Traits, settings: Settings) -> list[Foreign]:
     """The systems of a CSV or Parquet table, in the order of its columns.
 
     Raises UserError naming file and row: no column of series, cutoff, step or model; a forecast that is missing, there

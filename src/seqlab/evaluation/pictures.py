@@ -17,7 +17,6 @@ from seqlab.evaluation.scores import Predictions
 from seqlab.scratch import replacing
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from seqlab.evaluation.leaderboard import Row
@@ -508,38 +507,6 @@ def coverage(pits: Mapping[str, np.ndarray], path: Path) -> None:
         right.set_ylabel("density")
         right.set_ylim(bottom=0)
         figure.legend(loc="outside upper center", ncols=min(4, len(pits)))
-
-
-def text_samples(samples: Sequence[tuple[str, str, str]], path: Path) -> None:
-    """A table of generated text: who wrote it, the prompt (grey), what followed. Unprintable characters are boxed."""
-    width = 80
-    blocks = []
-    for name, prompt, text in samples:
-        shown = [(letter if letter.isprintable() else "↵" if letter == "\n" else "□") for letter in prompt + text]
-        cut = [
-            ("".join(shown[k : k + width]), max(0, min(width, len(prompt) - k))) for k in range(0, len(shown), width)
-        ]
-        blocks.append((name, cut or [("", 0)]))
-    lines = sum(len(cut) + 0.6 for _, cut in blocks)
-    with _figure(path, 8.0, 0.1 + 0.2 * lines, layout=None) as figure:
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.set_xlim(0, 1)
-        axes.set_ylim(lines - 0.7, -0.9)
-        y = 0.0
-        for name, cut in blocks:
-            axes.axhline(y - 0.8, color="#dddddd", linewidth=0.6)
-            axes.text(0.02, y, name, weight="bold", va="center")
-            for line, known in cut:
-                _monospaced(axes, line[:known], 0.22, y, GREY)
-                _monospaced(axes, " " * known + line[known:], 0.22, y, "black")
-                y += 1
-            y += 0.6
-
-
-def _monospaced(axes: Axes, text: str, x: float, y: float, colour: str) -> None:
-    # A dollar sign would start mathematics.
-    axes.text(x, y, text, color=colour, family="DejaVu Sans Mono", va="center", parse_math=False)
 
 
 def _better(metric: str) -> str:

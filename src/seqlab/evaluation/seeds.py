@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.evaluation.significance import ALPHA, Comparison
+from seqlab.evaluation.significance import ALPHA, PairedDifference
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def difference(
     first: np.ndarray,
     second: np.ndarray,
     loss: Callable[[np.ndarray], np.ndarray],
-) -> Comparison:
+) -> PairedDifference:
     """loss of second - loss of first: how much less the first loses, paired over examples.
 
     first, second: features (S, E, D) and (S', E, D) of the same examples. With equally many seeds they are paired in
@@ -119,10 +119,10 @@ def _satterthwaite(parts: list[tuple[float, float]], variance: float | None = No
     return max(float(least), float(total**2 / below)) if below else float(least)
 
 
-def _comparison(mean: float, error: float, freedom: float) -> Comparison:
+def _comparison(mean: float, error: float, freedom: float) -> PairedDifference:
     from scipy.special import stdtr, stdtrit
 
     if error == 0:
-        return Comparison(mean, mean, mean, 1.0 if mean == 0 else 0.0, 0.0)
+        return PairedDifference(mean, mean, mean, 1.0 if mean == 0 else 0.0, 0.0)
     reach = float(stdtrit(freedom, 1 - ALPHA / 2)) * error
-    return Comparison(mean, mean - reach, mean + reach, float(2 * stdtr(freedom, -abs(mean) / error)), 0.0)
+    return PairedDifference(mean, mean - reach, mean + reach, float(2 * stdtr(freedom, -abs(mean) / error)), 0.0)

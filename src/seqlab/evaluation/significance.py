@@ -35,7 +35,7 @@ EXACT = 12  # examples up to which all 2^n sign flips are tried
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """A difference, its interval and the two-sided p-value of "there is none".
 
     low, high: infinite where no interval of 95% is bounded. least: the least p that any data of this size could give.
@@ -89,11 +89,11 @@ def p_value(differences: np.ndarray) -> float:
     return min(1.0, float(2 * (tail + 1) / (len(differences) + 1)))
 
 
-def compared(difference: float, replicates: np.ndarray, left_out: np.ndarray) -> Comparison:
+def compared(difference: float, replicates: np.ndarray, left_out: np.ndarray) -> PairedDifference:
     """A difference with the replicates (B,) of it, and what it is without each example (E,); empty where E > EXACT."""
     if len(left_out):
         return sign_flips(pseudo_values(difference, left_out))
-    return Comparison(difference, *interval(replicates), p_value(replicates), 2 / (len(replicates) + 1))
+    return PairedDifference(difference, *interval(replicates), p_value(replicates), 2 / (len(replicates) + 1))
 
 
 def least_p(examples: int, hypotheses: int = 1) -> float:
@@ -129,7 +129,7 @@ def pseudo_values(value: float, left_out: np.ndarray) -> np.ndarray:
     return np.asarray(size * value - (size - 1) * left_out)
 
 
-def sign_flips(differences: np.ndarray) -> Comparison:
+def sign_flips(differences: np.ndarray) -> PairedDifference:
     """The exact test that differences (n,), n <= EXACT, lie symmetrically about zero, and its interval of the centre.
 
     With n paired differences there are 2^n sign flips. As many of them reach the observed mean as there are subsets
@@ -145,7 +145,9 @@ def sign_flips(differences: np.ndarray) -> Comparison:
     tail = 1 + min((means <= 0).sum(), (means >= 0).sum())
     k = int(ALPHA / 2 * flips)
     low, high = (means[k - 1], means[-k]) if k else (-np.inf, np.inf)
-    return Comparison(float(differences.mean()), float(low), float(high), min(1.0, 2 * tail / flips), least_p(size))
+    return PairedDifference(
+        float(differences.mean()), float(low), float(high), min(1.0, 2 * tail / flips), least_p(size)
+    )
 
 
 def detectable(error: float, examples: int, power: float = 0.8) -> float:
@@ -185,27 +187,6 @@ def examples_needed(difference: float, error: float, examples: int, power: float
         enough = detectable(spread / middle**0.5, middle, power) <= abs(difference)
         low, high = (low, middle) if enough else (middle, high)
     return float(high)
-
-
-def paired_bootstrap(
-    first: np.ndarray,
-    second: np.ndarray,
-    reduce: Callable[[np.ndarray], np.ndarray],
-    replicates: int,
-    seed: int,
-) -> Comparison:
-    """reduce(sums of first) - reduce(sums of second), averaged over seeds; an exact test of up to EXACT examples.
-
-    first, second: features (E, D) of the same examples, or (S, E, D) of the same S seeds; reduce: (..., D) -> (...).
-    """
-    both = np.stack([np.reshape(part, (-1, *part.shape[-2:])) for part in (first, second)])
-    systems, seeds, examples, width = both.shape
-    sums = resampled_sums(both.transpose(2, 0, 1, 3).reshape(examples, -1), replicates, seed)
-    weights = seed_weights(range(seeds), replicates, seed)
-    drawn = (reduce(sums.reshape(replicates, systems, seeds, width)) * weights[:, None]).sum(2)
-    point = reduce(both.sum(2)).mean(1)
-    left_out = leave_one_out(both.transpose(2, 0, 1, 3), reduce).mean(2)
-    return compared(float(point[0] - point[1]), drawn[:, 0] - drawn[:, 1], left_out[:, 0] - left_out[:, 1])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from seqlab.artifacts import write_text
 from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import Entry, System, compared, csv_text, field, systems
+from seqlab.evaluation.leaderboard import Entry, Resampled, compared, csv_text, field, systems
 from seqlab.evaluation.metrics import label_of, metric_of, names_of
 from seqlab.evaluation.significance import ALPHA
 
@@ -114,7 +114,7 @@ def build(
                 for cell, share in cells
                 if cell.domain == domain and (task, metric) in names_of(cell.scores)
             ]
-            shares: dict[tuple[str, str], dict[float, System]] = {}
+            shares: dict[tuple[str, str], dict[float, Resampled]] = {}
             # The fraction is part of the system's name, so that all of them share the resampled examples.
             named = [_renamed(cell, share) for cell, share in own]
             for system in systems(domain, task, {metric: named}, replicates, seed).get(metric, []) if named else ():
@@ -131,11 +131,11 @@ def _renamed(cell: Entry, share: float) -> Entry:
 
 def _points(
     table: tuple[str, str, str],
-    shares: Mapping[tuple[str, str], Mapping[float, System]],
+    shares: Mapping[tuple[str, str], Mapping[float, Resampled]],
     controls: Mapping[str, str],
 ) -> list[Point]:
     metric = metric_of(table[2])
-    found: dict[tuple[str, str, float], significance.Comparison] = {}
+    found: dict[tuple[str, str, float], significance.PairedDifference] = {}
     adjusted: dict[tuple[str, str, float], float] = {}
     for share in sorted({share for own in shares.values() for share in own}):
         for (family, strategy), own in shares.items():
@@ -171,7 +171,7 @@ def _points(
 
 def _curves(
     table: tuple[str, str, str],
-    shares: Mapping[tuple[str, str], Mapping[float, System]],
+    shares: Mapping[tuple[str, str], Mapping[float, Resampled]],
     controls: Mapping[str, str],
     trainings: Trainings,
 ) -> list[Curve]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import Cost, Entry, Row
+from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
 from seqlab.evaluation.metrics import features_of, label_of, metric_of, names_of
 from seqlab.evaluation.significance import ALPHA
 from seqlab.evaluation.transfer import Point
@@ -84,7 +84,7 @@ class Verdict:
 def verdict(
     table: Sequence[Row],
     cells: Sequence[Entry],
-    costs: Mapping[tuple[str, str, str, str], Cost],
+    costs: Mapping[tuple[str, str, str, str], MeanCost],
     threads: int,
     points: Sequence[Point] = (),
     not_applicable: Sequence[tuple[str, str]] = (),
@@ -164,7 +164,7 @@ def _features(row: Row, cells: Sequence[Entry]) -> np.ndarray:
     return np.stack([features_of(scores, row.task, row.metric)[1] for scores in having])
 
 
-def _cost(row: Row, costs: Mapping[tuple[str, str, str, str], Cost]) -> Cost | None:
+def _cost(row: Row, costs: Mapping[tuple[str, str, str, str], MeanCost]) -> MeanCost | None:
     return costs.get((row.domain, row.task, row.family, row.strategy))
 
 

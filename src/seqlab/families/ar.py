@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
-from seqlab.settings import Counts, Shares
+from seqlab.settings import CountList, ShareList
 
 
 class AR(ByKind):
@@ -26,10 +26,10 @@ class AR(ByKind):
         self,
         space: Space,
         *,
-        orders: Counts,
-        lags: Counts,
+        orders: CountList,
+        lags: CountList,
         criterion: Literal["valid", "aic", "bic"],
-        prior_weights: Shares,
+        prior_weights: ShareList,
     ):
         own: dict[str, Any] = {"orders": orders} if space.symbols else {"lags": lags, "criterion": criterion}
         super().__init__(space, **own, prior_weights=prior_weights)

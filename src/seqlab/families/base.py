@@ -42,7 +42,7 @@ class Use:
     decoding: Decoding | None = None
 
 
-class Family(Protocol):
+class FamilyClass(Protocol):
     """What every family's class states, as literals that seqlab.config reads from its source, and how it is made."""
 
     fitted_by: str  # the package under training/: "closed_form" | "gradient" | "rules"

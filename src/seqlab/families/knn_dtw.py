@@ -21,7 +21,7 @@ from seqlab.families.closed_form.classifier import (
     sharpness,
     standardised,
 )
-from seqlab.settings import Shares
+from seqlab.settings import ShareList
 
 LEAST_DISTANCE = 1e-12  # squared; an equal sequence is as good as certain
 
@@ -38,7 +38,7 @@ class KnnDtw(DirectClassifier):
     tasks = ("classify",)
     objectives = ()
 
-    def __init__(self, space: Space, classes: int, *, windows: Shares):
+    def __init__(self, space: Space, classes: int, *, windows: ShareList):
         super().__init__(space, classes)
         if not windows or not all(0 <= share <= 1 for share in windows):
             raise UserError(f"windows: {windows}; expected shares from 0 to 1")

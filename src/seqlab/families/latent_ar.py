@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
-from seqlab.settings import Count, Counts, Natural, NonNegative, Positive, Shares
+from seqlab.settings import Count, CountList, Natural, NonNegative, Positive, ShareList
 
 
 class LatentAR(ByKind):
@@ -30,15 +30,15 @@ class LatentAR(ByKind):
         self,
         space: Space,
         *,
-        states: Counts,
+        states: CountList,
         restarts: Count,
         seed: Natural,
         pseudo_count: Positive,
         block: Count,
-        state_sizes: Counts,
+        state_sizes: CountList,
         passes: Count,
         tolerance: NonNegative,
-        prior_weights: Shares,
+        prior_weights: ShareList,
     ):
         own: dict[str, Any] = {"state_sizes": state_sizes}
         if space.symbols:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
-from seqlab.settings import Positives, Shares
+from seqlab.settings import PositiveList, ShareList
 
 
 class Markov(ByKind):
@@ -21,7 +21,7 @@ class Markov(ByKind):
         "vectors": "seqlab.families.closed_form.autoregression.VectorAutoregression",
     }
 
-    def __init__(self, space: Space, *, concentrations: Positives, prior_weights: Shares):
+    def __init__(self, space: Space, *, concentrations: PositiveList, prior_weights: ShareList):
         own: dict[str, Any] = (
             {"concentrations": concentrations} if space.symbols else {"lags": [1], "criterion": "valid"}
         )

@@ -19,7 +19,7 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families import loading
 from seqlab.families.base import Predictor
-from seqlab.settings import Count, Counts, NonNegative, Positive
+from seqlab.settings import Count, CountList, NonNegative, Positive
 
 TOKENS = 1 << 12  # positions a batch: every member's whole distribution at each is held at once
 MEMBERS = "members"  # folder of the members' models, inside the mixture's own
@@ -41,7 +41,7 @@ class Mixture:
         space: Space,
         *,
         members: Annotated[list[str], Len(2)],
-        bins: Counts,
+        bins: CountList,
         concentration: Positive,
         passes: Count,
         tolerance: NonNegative,

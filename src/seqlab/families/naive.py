@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.by_kind import ByKind
-from seqlab.settings import Count, Counts, Positives, Shares
+from seqlab.settings import Count, CountList, PositiveList, ShareList
 
 
 class Naive(ByKind):
@@ -25,10 +25,10 @@ class Naive(ByKind):
         self,
         space: Space,
         *,
-        mixings: Shares,
-        ridges: Positives,
-        prior_weights: Shares,
-        supports: Counts,
+        mixings: ShareList,
+        ridges: PositiveList,
+        prior_weights: ShareList,
+        supports: CountList,
         regressors: Count,
     ):
         if space.symbols:

@@ -15,7 +15,7 @@ from annotated_types import Ge, Len
 from seqlab.data.sequences import Sequences, Space
 from seqlab.families.closed_form.direct import DirectForecaster, Pairs, pairs, usable
 from seqlab.families.closed_form.family import check_source
-from seqlab.settings import Positives, Shares
+from seqlab.settings import PositiveList, ShareList
 
 
 class Linear(NamedTuple):
@@ -89,8 +89,8 @@ class NLinear(DirectForecaster):
         horizons: list[int],
         *,
         windows: Annotated[list[Annotated[int, Ge(3)]], Len(1)],
-        penalties: Positives,
-        prior_weights: Shares,
+        penalties: PositiveList,
+        prior_weights: ShareList,
     ):
         super().__init__(space, period, horizons)
         self.windows, self.penalties, self.prior_weights = sorted(set(windows)), penalties, prior_weights

@@ -134,14 +134,6 @@ class RuleBased:
         """The steps of a translation, for each sentence of it: tokens, analysis, lexicon, order, morphemes, surface."""
         return self._steps([text])[0]
 
-    def translate_word_for_word(self, texts: list[str]) -> list[str]:
-        """The control: each word by the lexicon in its citation form, in English order, without particles."""
-        lexicon = self.lexicon()
-        return [
-            " ".join(part for nodes in sentences for part in _word_for_word(nodes, lexicon))
-            for sentences in parse([_plain(text) for text in texts], lexicon)
-        ]
-
     def lexicon(self) -> Lexicon:
         """The hand-written entries above the induced ones.
 

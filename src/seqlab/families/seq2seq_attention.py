@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
 from seqlab.data.vocabulary import PAD, START
-from seqlab.families.seq2seq import BidirectionalGRU, Memory, Readout, Seq2Seq, State
+from seqlab.families.seq2seq import BidirectionalGRU, DecoderState, Memory, Readout, Seq2Seq
 from seqlab.settings import Count, ProperShare
 
 
@@ -79,16 +79,16 @@ class Seq2SeqAttention(Seq2Seq):
         candidate = torch.tanh(gates[:, 2 * self.width :] + reset * recurrent[:, 2 * self.width :])
         return torch.lerp(candidate, state, update)
 
-    def start(self, memory: Memory, beams: int) -> State:
-        return State(memory, (torch.tanh(self.bridge(memory[3])).repeat_interleave(beams, 0),), 0)
+    def start(self, memory: Memory, beams: int) -> DecoderState:
+        return DecoderState(memory, (torch.tanh(self.bridge(memory[3])).repeat_interleave(beams, 0),), 0)
 
-    def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
+    def step(self, state: DecoderState, inputs: Tensor) -> tuple[DecoderState, Tensor]:
         (before,) = state.past
         embedded = self.embedding(inputs)
         from_symbol = F.linear(embedded, self.cell.weight_ih[:, : self.width], self.cell.bias_ih)
         context = self.attend(state.memory, before.view(len(state.memory[0]), -1, self.width))[0].flatten(0, 1)
         after = self.advance(from_symbol, context, before)
-        return State(state.memory, (after,), state.steps + 1), self.readout(after, embedded, context)
+        return DecoderState(state.memory, (after,), state.steps + 1), self.readout(after, embedded, context)
 
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
         """(B, S), (B, T) -> (B, T, S): where the decoder looked when it wrote each symbol; rows sum to one."""

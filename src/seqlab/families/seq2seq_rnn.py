@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab.data.sequences import Space
-from seqlab.families.seq2seq import BidirectionalGRU, Memory, Readout, Seq2Seq, State
+from seqlab.families.seq2seq import BidirectionalGRU, DecoderState, Memory, Readout, Seq2Seq
 from seqlab.settings import Count, ProperShare
 
 
@@ -52,15 +52,15 @@ class Seq2SeqRNN(Seq2Seq):
         first: Tensor = state.transpose(0, 1).contiguous()
         return first
 
-    def start(self, memory: Memory, beams: int) -> State:
+    def start(self, memory: Memory, beams: int) -> DecoderState:
         summary = memory[0].repeat_interleave(beams, 0)
-        return State((), (self.first(summary).transpose(0, 1), summary), 0)
+        return DecoderState((), (self.first(summary).transpose(0, 1), summary), 0)
 
-    def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
+    def step(self, state: DecoderState, inputs: Tensor) -> tuple[DecoderState, Tensor]:
         """State: (B K, layers, H), and each hypothesis's summary of its source."""
         before, summary = state.past
         embedded = self.embedding(inputs)
         read = torch.cat([embedded, summary], -1)[:, None]
         output, after = self.decoder(read, before.transpose(0, 1).contiguous())
         h = self.readout(output[:, 0], embedded, summary)
-        return State((), (after.transpose(0, 1), summary), state.steps + 1), h
+        return DecoderState((), (after.transpose(0, 1), summary), state.steps + 1), h

@@ -16,7 +16,7 @@ from seqlab.data.sequences import Space
 from seqlab.data.vocabulary import PAD, START
 from seqlab.errors import UserError
 from seqlab.families.attention import attend, rotated, rotation, weights
-from seqlab.families.seq2seq import Memory, Seq2Seq, State
+from seqlab.families.seq2seq import DecoderState, Memory, Seq2Seq
 from seqlab.settings import Count, ProperShare
 
 ROTARY_BASE = 10_000.0  # the longest wavelength of positions is 2 pi times this
@@ -84,12 +84,14 @@ class Seq2SeqTransformer(Seq2Seq):
         out: Tensor = self.decoder_norm(h)
         return out
 
-    def start(self, memory: Memory, beams: int) -> State:
+    def start(self, memory: Memory, beams: int) -> DecoderState:
         empty = memory[0].new_empty(0, len(memory[0]) * beams, self.width)
         # Contiguous, since every step reads it.
-        return State(tuple(part.contiguous() for part in memory), (empty,) * (2 * len(self.decoder)), 0, grows=True)
+        return DecoderState(
+            tuple(part.contiguous() for part in memory), (empty,) * (2 * len(self.decoder)), 0, grows=True
+        )
 
-    def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
+    def step(self, state: DecoderState, inputs: Tensor) -> tuple[DecoderState, Tensor]:
         """State: keys and values of each layer since the start, (t, B K, D) each."""
         *parts, bias = state.memory
         beams = len(inputs) // len(bias)
@@ -109,7 +111,7 @@ class Seq2SeqTransformer(Seq2Seq):
             mixed = attend(q, parts[2 * i].to(q.dtype), parts[2 * i + 1].to(q.dtype), bias)
             h = block.after_source(h, mixed.transpose(1, 2).reshape(len(h), self.heads, 1, -1))
             h = block.after_mlp(h)
-        return State(state.memory, tuple(past), state.steps + 1, grows=True), self.decoder_norm(h)[:, 0]
+        return DecoderState(state.memory, tuple(past), state.steps + 1, grows=True), self.decoder_norm(h)[:, 0]
 
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
         """(B, S), (B, T) -> (B, T, S): the last layer's attention to the source, a mean over heads; rows sum to 1."""

@@ -14,7 +14,7 @@ from annotated_types import Len
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.classifier import DirectClassifier, labels_of, log_loss, log_softmax
-from seqlab.settings import Count, Positives
+from seqlab.settings import Count, PositiveList
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -47,7 +47,7 @@ class TfIdf(DirectClassifier):
         words: Annotated[list[Count], Len(2, 2)],
         characters: Annotated[list[Count], Len(2, 2)],
         rarest: Count,
-        strengths: Positives,
+        strengths: PositiveList,
     ):
         super().__init__(space, classes)
         for name, span in (("words", words), ("characters", characters)):

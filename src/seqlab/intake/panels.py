@@ -128,7 +128,7 @@ class Even:
     why: str
 
 
-def _even(panel: panels.Panel, counts: list[np.ndarray], spacing: time.Spacing) -> Even:
+def _even(panel: panels.Panel, counts: list[np.ndarray], spacing: time.CalendarStep) -> Even:
     """The first way in which nearly all recorded steps lie in a run, from the strictest."""
     recorded = sum(int((~np.isnan(track.values).any(1)).sum()) for track in panel.tracks.values())
     for by, start in (("time", counts), ("rows", [np.arange(len(own)) for own in counts])):

@@ -9,7 +9,7 @@ from pathlib import Path
 from seqlab.artifacts import read_json, write_text
 from seqlab.cells import Cell
 from seqlab.evaluation import leaderboard, order, pictures, scores, transfer, verdict
-from seqlab.evaluation.leaderboard import Cost, Entry, Row
+from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
 from seqlab.evaluation.order import Worth
 from seqlab.evaluation.settings import Evaluation
 from seqlab.evaluation.transfer import Key, Point, Spent
@@ -60,7 +60,7 @@ class Compared:
 
     rows: Sequence[Row]
     entries: Sequence[Entry]
-    costs: Mapping[Key, Cost]
+    costs: Mapping[Key, MeanCost]
     verdicts: Mapping[str, str]
     text: str
 
@@ -112,7 +112,7 @@ def decided(
     comparison: Comparison,
     rows: Sequence[Row],
     entries: Sequence[Entry],
-    costs: Mapping[Key, Cost],
+    costs: Mapping[Key, MeanCost],
     points: Sequence[Point],
 ) -> dict[str, str]:
     """By domain, what each of its headline tables decides."""
@@ -192,7 +192,7 @@ def draw(
             pictures.order(worths, made / "order.png")
 
 
-def read_costs(comparison: Comparison, models: Path, measured: Measured) -> dict[Key, Cost]:
+def read_costs(comparison: Comparison, models: Path, measured: Measured) -> dict[Key, MeanCost]:
     """Means over seeds of what training took, by table; a cell that was restored instead of run keeps its old line."""
     found: dict[Key, list[Mapping[str, float]]] = {}
     for cell in [cell for cell in comparison.cells if cell.fraction == 1.0]:
@@ -201,13 +201,13 @@ def read_costs(comparison: Comparison, models: Path, measured: Measured) -> dict
         for table, model in answered(headline, costs, comparison.judges).items():
             found.setdefault((cell.domain, table, cell.family, cell.strategy), []).append(costs[model])
     return {
-        key: Cost(*(sum(cost[column.name] for cost in costs) / len(costs) for column in fields(Cost)))
+        key: MeanCost(*(sum(cost[column.name] for cost in costs) / len(costs) for column in fields(MeanCost)))
         for key, costs in found.items()
     }
 
 
 def read_seconds(
-    comparison: Comparison, costs: Mapping[Key, Cost], measured: Measured
+    comparison: Comparison, costs: Mapping[Key, MeanCost], measured: Measured
 ) -> dict[Key, tuple[float | None, float | None]]:
     """Seconds on the whole target and of pretraining, means over seeds, of what ran here."""
     found: dict[Key, tuple[float | None, float | None]] = {}

@@ -12,11 +12,9 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from seqlab.evaluation.leaderboard import OUTSIDE
+from seqlab.evaluation.leaderboard import OUTSIDE, Entry, MeanCost, Row
 from seqlab.evaluation.metrics import label_of, metric_of, value_of
-from seqlab.evaluation.scores import Scores
 from seqlab.tracking import names
 from seqlab.tracking.journal import Run
 from seqlab.tracking.systems import Note, System
@@ -38,65 +36,12 @@ COST_COLUMNS = {
 }
 
 
-class Row(Protocol):
-    """A line of the leaderboard, as `evaluation.leaderboard` builds it."""
-
-    @property
-    def domain(self) -> str: ...
-    @property
-    def task(self) -> str: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def strategy(self) -> str: ...
-    @property
-    def control(self) -> bool: ...
-    @property
-    def seeds(self) -> int: ...
-    @property
-    def examples(self) -> int: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def parameters(self) -> float | None: ...
-    @property
-    def train_flops(self) -> float | None: ...
-
-
-class Cell(Protocol):
-    """One evaluated model."""
-
-    @property
-    def domain(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def strategy(self) -> str: ...
-    @property
-    def scores(self) -> Scores: ...
-
-
-class Cost(Protocol):
-    """What the training of one task took, mean over seeds."""
-
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def peak_memory_mb(self) -> float: ...
-
-
 def spread_names(task: str, metric: str) -> list[str]:
     """What the ends of a score's interval, and its deviation, are called: apart from the scores, which charts show."""
     return [names.clean(f"{SPREAD}/{task}_{metric}_{end}") for end in ("low", "high", "std")]
 
 
-def deviations(cells: Iterable[Cell], headlines: Headlines) -> dict[Key, float]:
+def deviations(cells: Iterable[Entry], headlines: Headlines) -> dict[Key, float]:
     """Standard deviation over seeds (n - 1) of every headline score that more than one seed has."""
     found: dict[Key, list[float]] = {}
     for cell in cells:
@@ -109,8 +54,8 @@ def deviations(cells: Iterable[Cell], headlines: Headlines) -> dict[Key, float]:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What was compared. rows: by table, best first. costs: by domain, task, family and strategy.
+class Leaderboard:
+    """What a comparison found. rows: by table, best first. costs: by domain, task, family and strategy.
 
     verdicts: of each domain, Markdown. rerun: the command that makes a system again.
     """
@@ -118,7 +63,7 @@ class Comparison:
     suite: str
     rows: Sequence[Row]
     headlines: Headlines
-    costs: Mapping[tuple[str, str, str, str], Cost]
+    costs: Mapping[tuple[str, str, str, str], MeanCost]
     deviations: Mapping[Key, float]
     verdicts: Mapping[str, str]
     rerun: Callable[[System], str]
@@ -170,7 +115,7 @@ class Comparison:
         return found | ends | COST_COLUMNS
 
 
-def record(run: Run, made: Comparison) -> None:
+def record(run: Run, made: Leaderboard) -> None:
     """Send a comparison: to the run of every system, to the experiment of every domain, and to `run` itself."""
     lines: list[Sequence[object]] = [COLUMNS]
     for domain in made.headlines:
@@ -189,7 +134,7 @@ def record(run: Run, made: Comparison) -> None:
     run.note("\n\n".join(f"### {domain}\n\n{text}" for domain, text in made.verdicts.items()))
 
 
-def describe(run: Run, made: Comparison, domain: str) -> None:
+def describe(run: Run, made: Leaderboard, domain: str) -> None:
     """The best score of each table on the run, and the domain's view and verdict on its experiment."""
     rows = made.headline_rows(domain)
     first = {(row.task, row.metric): row.value for row in reversed(rows)}
@@ -203,7 +148,7 @@ def describe(run: Run, made: Comparison, domain: str) -> None:
     run.experiment(domain, view, made.verdicts.get(domain, ""))
 
 
-def note(made: Comparison, system: System, rows: Sequence[Row]) -> Note:
+def note(made: Leaderboard, system: System, rows: Sequence[Row]) -> Note:
     """The description of a system's run."""
     if system.control:
         what = f"The control {system.name} on {system.domain}: what a family must beat."
@@ -223,7 +168,7 @@ def note(made: Comparison, system: System, rows: Sequence[Row]) -> Note:
     return Note(what, "; ".join(places) + ".", made.rerun(system), made.columns(system.domain))
 
 
-def line(made: Comparison, row: Row, cost: Mapping[str, float]) -> tuple[object, ...]:
+def line(made: Leaderboard, row: Row, cost: Mapping[str, float]) -> tuple[object, ...]:
     deviation = made.deviations.get((row.domain, row.task, row.family, row.strategy, row.metric))
     numbers = (row.value, row.low, row.high, deviation)
     short = [f"{number:.8g}" if number is not None and math.isfinite(number) else "" for number in numbers]

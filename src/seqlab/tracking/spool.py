@@ -50,7 +50,7 @@ class Kept(NamedTuple):
 
 
 @dataclass
-class State:
+class Delivery:
     """What MLflow has of a journal."""
 
     uri: str | None = None
@@ -115,16 +115,16 @@ class Journal:
             return None  # delivered and removed meanwhile
         return event.value if event and event.value["event"] == "start" else None
 
-    def state(self) -> State:
+    def state(self) -> Delivery:
         try:
-            return State(**json.loads((self.folder / "state.json").read_bytes()))
+            return Delivery(**json.loads((self.folder / "state.json").read_bytes()))
         except FileNotFoundError:
-            return State()
+            return Delivery()
         except (ValueError, TypeError, RecursionError):
             # The machine lost power before the file reached the disk. Delivering again from the start repeats nothing.
-            return State(asked=True)
+            return Delivery(asked=True)
 
-    def save(self, state: State) -> None:
+    def save(self, state: Delivery) -> None:
         write_json(self.folder / "state.json", asdict(state))
 
     def size(self) -> int:
@@ -368,6 +368,6 @@ def redirect(root: Path, uri: str, timeout: float) -> None:
         uri = absolute_uri(uri, home(Path.cwd()))
         for journal in journals(root):
             if journal.state().uri != uri:
-                journal.save(State(uri=uri))
+                journal.save(Delivery(uri=uri))
     finally:
         os.close(lock)

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from seqlab.artifacts import sha256
 from seqlab.tracking.names import NOTE, clean
-from seqlab.tracking.spool import Journal, State, journals, read_status, uploader_lock, write_json
+from seqlab.tracking.spool import Delivery, Journal, journals, read_status, uploader_lock, write_json
 from seqlab.tracking.views import TRAINING, run_address, runs_address
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Pause:
 
 
 @dataclass
-class Batch:
+class Points:
     """Points on their way, and the offset of the journal that they reach up to."""
 
     metrics: list[Metric] = field(default_factory=list)
@@ -189,7 +189,7 @@ class Uploader:
         state = journal.state()
         with journal.abandoned() as ended:
             size = journal.size()
-        batch = Batch(after=state.offset)
+        batch = Points(after=state.offset)
         for event, after in journal.events(state.offset):
             if event["event"] == "metrics":
                 batch.metrics += _points(event, state)
@@ -206,7 +206,9 @@ class Uploader:
         if ended:
             self._close(client, uri, journal, state, size)
 
-    def _apply(self, client: MlflowClient, uri: str, journal: Journal, state: State, event: Mapping[str, Any]) -> None:
+    def _apply(
+        self, client: MlflowClient, uri: str, journal: Journal, state: Delivery, event: Mapping[str, Any]
+    ) -> None:
         """Do what one event says. Doing it again, after a death before the offset was saved, changes nothing."""
         match event["event"]:
             case "start":
@@ -229,7 +231,7 @@ class Uploader:
             case "end":
                 _end(client, state, event["status"], event["time"], event.get("error"))
 
-    def _send(self, client: MlflowClient, journal: Journal, state: State, batch: Batch) -> None:
+    def _send(self, client: MlflowClient, journal: Journal, state: Delivery, batch: Points) -> None:
         if batch.after == state.offset:
             return
         for metrics in _slices(batch.metrics, METRICS_PER_BATCH):
@@ -238,7 +240,9 @@ class Uploader:
         state.offset = batch.after
         journal.save(state)
 
-    def _start(self, client: MlflowClient, uri: str, journal: Journal, state: State, event: Mapping[str, Any]) -> None:
+    def _start(
+        self, client: MlflowClient, uri: str, journal: Journal, state: Delivery, event: Mapping[str, Any]
+    ) -> None:
         """Create the run, or take it up again, and log what is known at its start."""
         known = self._runs.get((journal.key, uri))
         if state.run_id is None and known is not None:
@@ -269,7 +273,9 @@ class Uploader:
             client.log_inputs(run_id, datasets=[_dataset(name, value) for name, value in event["inputs"].items()])
         self._remember(journal, uri, state)
 
-    def _create(self, client: MlflowClient, uri: str, journal: Journal, state: State, event: Mapping[str, Any]) -> None:
+    def _create(
+        self, client: MlflowClient, uri: str, journal: Journal, state: Delivery, event: Mapping[str, Any]
+    ) -> None:
         if "run_id" in event and _exists(client, event["run_id"]):
             state.run_id = event["run_id"]
             return
@@ -286,7 +292,7 @@ class Uploader:
             state.run_id = run.info.run_id
         journal.save(state)
 
-    def _close(self, client: MlflowClient, uri: str, journal: Journal, state: State, size: int) -> None:
+    def _close(self, client: MlflowClient, uri: str, journal: Journal, state: Delivery, size: int) -> None:
         """End the run of a dead writer and remove the journal, unless somebody has taken the run up meanwhile."""
         if state.run_id is not None and state.status is None:
             last = max(event["time"] for event, _ in journal.events())
@@ -313,7 +319,7 @@ class Uploader:
             self._systems[system["key"], uri] = run.info.run_id
         return self._systems[system["key"], uri]
 
-    def _compared(self, client: MlflowClient, uri: str, state: State, event: Mapping[str, Any]) -> None:
+    def _compared(self, client: MlflowClient, uri: str, state: Delivery, event: Mapping[str, Any]) -> None:
         """What a comparison found of a system. Every point is of step 0: MLflow draws bars of such metrics."""
         run_id = self._system(client, uri, event["system"], event["time"])
         points = [Metric(clean(name), value, event["time"], 0) for name, value in event["values"].items()]
@@ -325,7 +331,7 @@ class Uploader:
         _log_tags(client, run_id, {NOTE: note, "link.compare": _run_id(state)})
         client.set_terminated(run_id, "FINISHED", event["time"])
 
-    def _describe(self, client: MlflowClient, uri: str, state: State, event: Mapping[str, Any]) -> None:
+    def _describe(self, client: MlflowClient, uri: str, state: Delivery, event: Mapping[str, Any]) -> None:
         """Tags of an experiment, its description with the addresses of its table and its charts."""
         experiment = self._experiment(client, uri, event["experiment"])
         lines = [
@@ -339,13 +345,13 @@ class Uploader:
         table, charts = (runs_address(experiment, event["suite"], charts) for charts in (False, True))
         self._below(client, state, f"* {event['experiment']}: [table]({table}), [charts]({charts})")
 
-    def _note(self, client: MlflowClient, state: State, text: str) -> None:
+    def _note(self, client: MlflowClient, state: Delivery, text: str) -> None:
         """Put `text` above the run's description. What is sent again stands there already."""
         before = client.get_run(_run_id(state)).data.tags.get(NOTE, "")
         if not before.startswith(text):
             _log_tags(client, _run_id(state), {NOTE: f"{text}\n\n{before}".strip()})
 
-    def _below(self, client: MlflowClient, state: State, line: str) -> None:
+    def _below(self, client: MlflowClient, state: Delivery, line: str) -> None:
         """Put a line below the run's description, once."""
         before = client.get_run(_run_id(state)).data.tags.get(NOTE, "")
         if line not in before:
@@ -392,7 +398,7 @@ class Uploader:
                 with contextlib.suppress(ValueError):  # a line whose writer was killed
                     yield Delivered(**json.loads(line))
 
-    def _remember(self, journal: Journal, uri: str, state: State) -> None:
+    def _remember(self, journal: Journal, uri: str, state: Delivery) -> None:
         assert state.experiment_id is not None
         run = Delivered(journal.key, uri, _run_id(state), state.experiment_id, state.name, dict(state.steps))
         if self._runs.get((journal.key, uri)) != run:
@@ -427,13 +433,13 @@ def _about_the_store(error: Exception) -> bool:
     return isinstance(error, (OSError, SQLAlchemyError)) and not isinstance(error, FileNotFoundError)
 
 
-def _run_id(state: State) -> str:
+def _run_id(state: Delivery) -> str:
     if state.run_id is None:
         raise ValueError("an event comes before the run's start")
     return state.run_id
 
 
-def _experiment_id(state: State) -> str:
+def _experiment_id(state: Delivery) -> str:
     if state.experiment_id is None:
         raise ValueError("an event comes before the run's start")
     return state.experiment_id
@@ -449,7 +455,7 @@ def _exists(client: MlflowClient, run_id: str) -> bool:
     return True
 
 
-def _points(event: Mapping[str, Any], state: State) -> list[Metric]:
+def _points(event: Mapping[str, Any], state: Delivery) -> list[Metric]:
     """The event's points but those that the run logged before it was taken up again; keeps count of the steps."""
     points = []
     for raw, value in event["values"].items():
@@ -518,7 +524,7 @@ def _dataset(name: str, value: Mapping[str, Any]) -> DatasetInput:
     return DatasetInput(Dataset(name, digest, source_type="local", source=source, profile=rest), tags)
 
 
-def _end(client: MlflowClient, state: State, status: str, end_time: int, error: str | None) -> None:
+def _end(client: MlflowClient, state: Delivery, status: str, end_time: int, error: str | None) -> None:
     if error is not None:
         _log_tags(client, _run_id(state), {"error": error})
     client.set_terminated(_run_id(state), status, end_time)

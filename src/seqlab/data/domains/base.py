@@ -138,6 +138,7 @@ class LabelledSeries:
         return int(self.sequences[0].shape[1])
 
 
+# aeon, the library of the format, asks for numba before 0.64, and does not install beside ours.
 def read_ts(path: Path) -> LabelledSeries:
     """Read a `.ts` file: channels part by colons, steps by commas, the label comes last.
 

@@ -260,7 +260,7 @@ class Regression(NamedTuple):
         return density
 
     def total_log_density(self, moments: np.ndarray) -> float:
-        """The sum of log densities over the windows behind `moments` ((1 + (k + 1) C) square, see `Moments`)."""
+        """The sum of log densities over the windows behind `moments` ((1 + (k + 1) C) square, see `LaggedMoments`)."""
         channels = len(self.covariance)
         contrast = np.concatenate([-self.coefficients[:1], np.eye(channels), -self.coefficients[1:]])
         scatter = contrast.T @ moments @ contrast
@@ -302,7 +302,7 @@ def _positive(correlation: np.ndarray) -> bool:
         return False
 
 
-class Moments:
+class LaggedMoments:
     """Sufficient statistics of every autoregression up to order P over the scored positions of a set.
 
     parts[k], (1 + (k + 1) C) square, is the sum of w w', w = (1, x_t, x_{t-1}, ..., x_{t-k}), over the positions t with
@@ -314,7 +314,7 @@ class Moments:
         self.channels = len(parts[0]) - 1
 
     @classmethod
-    def of(cls, sequences: Sequences, channels: int, order: int) -> Moments:
+    def of(cls, sequences: Sequences, channels: int, order: int) -> LaggedMoments:
         parts = [np.zeros((1 + (k + 1) * channels,) * 2) for k in range(order + 1)]
         for _, batch in sequences.batches(BATCH_STEPS):
             x = batch.x.astype(np.float64)
@@ -342,11 +342,11 @@ class Moments:
         moments: np.ndarray = np.sum([part[:size, :size] for part in self.parts[order:]], axis=0)
         return moments
 
-    def up_to(self, order: int) -> Moments:
+    def up_to(self, order: int) -> LaggedMoments:
         """The same positions with no lag beyond `order`."""
-        return Moments([*self.parts[:order], self.since(order)])
+        return LaggedMoments([*self.parts[:order], self.since(order)])
 
-    def mixed(self, source: Moments, share: float) -> Moments:
+    def mixed(self, source: LaggedMoments, share: float) -> LaggedMoments:
         """Evidence of which the source is `share`, 0 to 1, and these positions the rest, counted once each: the power
         prior of Ibrahim and Chen (2000).
 
@@ -358,7 +358,7 @@ class Moments:
         if share == 1:
             return source
         weight = share / (1 - share) * self.count / source.count
-        return Moments([a + weight * b for a, b in zip(self.parts, source.parts, strict=True)])
+        return LaggedMoments([a + weight * b for a, b in zip(self.parts, source.parts, strict=True)])
 
     def regressions(self, order: int) -> list[Regression]:
         """The regression on k past steps, for k = 0, ..., order, each from every position that has them.
@@ -470,11 +470,11 @@ class VectorAutoregression(ClosedForm):
             "ljung_box": self.ljung_box(train),
         }
 
-    def _take(self, moments: Moments, order: int) -> None:
+    def _take(self, moments: LaggedMoments, order: int) -> None:
         self.statistics, self.order = moments, order
         self.regressions = moments.regressions(order)
 
-    def _estimable(self, train: Sequences, source: Moments | None) -> list[int]:
+    def _estimable(self, train: Sequences, source: LaggedMoments | None) -> list[int]:
         """The candidate orders that `train` can carry, upwards."""
         first = np.zeros(len(train), np.int64) if train.first is None else train.first
 
@@ -604,7 +604,7 @@ class VectorAutoregression(ClosedForm):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         parts = [state[f"moments.{k}"] for k in range(len(state) - 1)]
-        self._take(Moments(parts), int(state["order"].item()))
+        self._take(LaggedMoments(parts), int(state["order"].item()))
 
     def flops(self, train: Sequences) -> float:
         """p + 1 products of C by C numbers a position, and for each k up to p the normal equations of its 1 + k C
@@ -620,9 +620,9 @@ class VectorAutoregression(ClosedForm):
         return self.regressions[-1].coefficients.size + self.space.size * (self.space.size + 1) // 2
 
 
-def _finite_moments(sequences: Sequences, channels: int, order: int, split: str) -> Moments:
+def _finite_moments(sequences: Sequences, channels: int, order: int, split: str) -> LaggedMoments:
     with np.errstate(invalid="ignore"):  # infinity is named below
-        moments = Moments.of(sequences, channels, order)
+        moments = LaggedMoments.of(sequences, channels, order)
     if not all(np.isfinite(part).all() for part in moments.parts):
         for i, sequence in enumerate(sequences):
             for step, channel in np.argwhere(~np.isfinite(sequence)):
@@ -634,11 +634,11 @@ def _finite_moments(sequences: Sequences, channels: int, order: int, split: str)
     return moments
 
 
-def _posterior(target: Moments, source: Moments | None, weight: float) -> Moments:
+def _posterior(target: LaggedMoments, source: LaggedMoments | None, weight: float) -> LaggedMoments:
     return target if source is None else target.mixed(source, weight)
 
 
-def _log_likelihood(regressions: list[Regression], moments: Moments) -> float:
+def _log_likelihood(regressions: list[Regression], moments: LaggedMoments) -> float:
     """Of `moments`, whose order may be less than that of the longest regression."""
     return sum(regressions[k].total_log_density(part) for k, part in enumerate(moments.parts))
 
@@ -655,7 +655,7 @@ def _information(moments: np.ndarray, channels: int, lags: list[int]) -> dict[in
 
 
 def chi2_survival(value: float, freedom: int) -> float:
-    """P(X > value) of a chi-squared X with an even number of degrees of freedom: a Poisson sum, so that SciPy, a
-    quarter of a second to import, is not needed."""
+    """P(X > value) of a chi-squared X with an even number of degrees of freedom: a Poisson sum. SciPy, which has
+    it for any number, takes 0.35 s to import: a quarter of all that a stage in closed form waits for its imports."""
     mean = max(value / 2, np.finfo(float).tiny)
     return min(1.0, sum(math.exp(k * math.log(mean) - math.lgamma(k + 1) - mean) for k in range(freedom // 2)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from scipy import special
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
@@ -81,8 +82,7 @@ def standardised(sequences: Sequences) -> list[np.ndarray]:
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
     """Along the last axis."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    return np.asarray(special.log_softmax(scores, axis=-1))
 
 
 def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:

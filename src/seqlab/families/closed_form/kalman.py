@@ -25,8 +25,7 @@ from numba import njit
 
 from seqlab.data.sequences import Batch, Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.autoregression import BATCH_STEPS, LOG_2PI
-from seqlab.families.closed_form.autoregression import Moments as LaggedMoments
+from seqlab.families.closed_form.autoregression import BATCH_STEPS, LOG_2PI, LaggedMoments
 from seqlab.families.closed_form.em import Climb, EStep, Statistics, check_search, climb, total, weight_of
 from seqlab.families.closed_form.family import ClosedForm, check_source
 

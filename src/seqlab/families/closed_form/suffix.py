@@ -48,7 +48,7 @@ ROOT, BEGIN = 0, 1  # the states of the empty context and of $
 ABSENT = -1
 
 
-class Automaton(NamedTuple):
+class SuffixAutomaton(NamedTuple):
     """The suffix automaton of all sequences of a text, $ before each.
 
     States are ordered by length, so that the short contexts, which most queries visit, lie together. Of each state, all
@@ -65,14 +65,14 @@ class Automaton(NamedTuple):
     target: np.ndarray
 
 
-def build(sequences: Sequences, size: int) -> Automaton:
+def build(sequences: Sequences, size: int) -> SuffixAutomaton:
     """Of symbols out of `size`. Raises UserError when a sequence holds another symbol or there are too many."""
     check_symbols(sequences.values, size)
     number = len(sequences.values)
     if 3 * number + 2 >= np.iinfo(np.int32).max:
         raise UserError(f"{number} symbols: too many for an automaton; expected under {np.iinfo(np.int32).max // 3}")
     values = np.array(sequences.values, np.min_scalar_type(max(size - 1, 0)))
-    return Automaton(*_build(values, np.array(sequences.offsets, np.int64), size))
+    return SuffixAutomaton(*_build(values, np.array(sequences.offsets, np.int64), size))
 
 
 @njit(cache=True)
@@ -195,7 +195,7 @@ def _packed(
     order: np.ndarray,
     place: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`first`, `symbol` and `target` of an Automaton from lists; state order[i] is renamed to i = place[order[i]]."""
+    """`first`, `symbol` and `target` of `SuffixAutomaton` from lists; state order[i] becomes i = place[order[i]]."""
     total = len(symbol) + np.count_nonzero(table != ABSENT)
     first = np.empty(len(order) + 1, np.int32)
     packed_symbol, packed_target = np.empty(total, symbol.dtype), np.empty(total, np.int32)
@@ -255,8 +255,8 @@ class Text(NamedTuple):
 
     values: (N,) the text. starts: bits of N + 1, where a sequence begins (and the end). states: (S + 1, 5), side by
     side since they are read together: the link's lower and upper 16 bits, `first` less `base` of its block, length and
-    seen of Automaton. symbol: of each transition. marks: (words, 3) of 64 transitions: bits of whether they lengthen,
-    bits of whether their probability is kept, and how many of the one (lower half) and the other are set before.
+    seen of the automaton. symbol: of each transition. marks: (words, 3) of 64 transitions: bits of whether they
+    lengthen, of whether their probability is kept, and how many of the one (lower half) and the other are set before.
     target: of those that do not lengthen, in order. probability: of those kept, in order, float64, P(symbol | the
     state's longest context h). wide: (words, 2) of 64 states: bits of whether they have more than FEW transitions, and
     how many have before; for these total and backoff hold c(h) and λ(h). taken: (lengths, 4), D_k of counts 0 to 3 for
@@ -284,7 +284,7 @@ class Text(NamedTuple):
         return sum(part.nbytes for part in self)
 
 
-def ngrams(automaton: Automaton) -> np.ndarray:
+def ngrams(automaton: SuffixAutomaton) -> np.ndarray:
     """How many n-grams hw of each length there are, by their c(hw): (lengths + 1, 5) for 1, 2, 3, 4 and 5 or more."""
     link, length, seen = automaton.link[2:], automaton.length[2:], automaton.seen[2:]
     lengths = int(automaton.length[-1]) + 1
@@ -295,7 +295,7 @@ def ngrams(automaton: Automaton) -> np.ndarray:
     return found
 
 
-def weigh(automaton: Automaton, sequences: Sequences, size: int) -> Text:
+def weigh(automaton: SuffixAutomaton, sequences: Sequences, size: int) -> Text:
     """The Kneser-Ney model of a text over `size` symbols, whose automaton it is."""
     taken = np.array([discounts_of(*counts[:4].tolist()) for counts in ngrams(automaton)])
     off = np.concatenate([[0.0], np.cumsum(np.log(taken[1:, 1]))])
@@ -916,7 +916,7 @@ def _mixed(source: np.ndarray, own: np.ndarray, share: float) -> np.ndarray:
     return mixed
 
 
-def _growth(automaton: Automaton, known: np.ndarray, past: np.ndarray) -> dict[str, Any]:
+def _growth(automaton: SuffixAutomaton, known: np.ndarray, past: np.ndarray) -> dict[str, Any]:
     """What a table of the whole past would cost and need, by the length t of the past ($ counts as a symbol).
 
     parameters: distinct n-grams of t symbols and one more in the training text; bytes: of the tables of all lengths up

@@ -8,17 +8,17 @@ from typing import Any, TypeVar, cast
 import torch
 from torch.autograd import Function
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+Pass = TypeVar("Pass", bound=Callable[..., Any])
 
 
-def custom_fwd(forward: Method) -> Method:
+def custom_fwd(forward: Pass) -> Pass:
     """A forward pass that the CPU's autocast leaves to choose its own types."""
-    return cast(Method, torch.amp.custom_fwd(forward, device_type="cpu"))
+    return cast(Pass, torch.amp.custom_fwd(forward, device_type="cpu"))
 
 
-def custom_bwd(backward: Method) -> Method:
+def custom_bwd(backward: Pass) -> Pass:
     """A backward pass under the autocast of its forward pass."""
-    return cast(Method, torch.amp.custom_bwd(backward, device_type="cpu"))
+    return cast(Pass, torch.amp.custom_bwd(backward, device_type="cpu"))
 
 
 def applied(function: type[Function], *arguments: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -34,14 +33,6 @@ class Node:
     def child(self, *deps: str) -> Node | None:
         """The first child with one of these labels."""
         return next((child for child in self.children if child.dep in deps), None)
-
-    def subtree(self) -> Iterator[Node]:
-        """This word and all below it."""
-        waiting = [self]
-        while waiting:
-            node = waiting.pop()
-            yield node
-            waiting.extend(node.children)
 
     def adopt(self, child: Node) -> None:
         child.head = self

@@ -24,7 +24,7 @@ Memory = tuple[Tensor, ...]
 
 
 @dataclass
-class State:
+class DecoderState:
     """Where the decoding of B sources stands, each with K hypotheses.
 
     memory: the sources', tensors of B rows. past: the hypotheses', of B K rows side by side, or where it grows with
@@ -36,10 +36,10 @@ class State:
     steps: int
     grows: bool = False
 
-    def reordered(self, hypotheses: Tensor, sources: Tensor | None) -> State:
+    def reordered(self, hypotheses: Tensor, sources: Tensor | None) -> DecoderState:
         """Hypothesis i goes on from row hypotheses[i]; of the sources some (an index) or, with None, all remain."""
         memory = self.memory if sources is None else tuple(part.index_select(0, sources) for part in self.memory)
-        return State(memory, tuple(self.chosen(part, hypotheses) for part in self.past), self.steps, self.grows)
+        return DecoderState(memory, tuple(self.chosen(part, hypotheses) for part in self.past), self.steps, self.grows)
 
     def chosen(self, part: Tensor, hypotheses: Tensor) -> Tensor:
         if not self.grows:
@@ -93,11 +93,11 @@ class Seq2Seq(nn.Module, ABC):
         """(B, T) symbols -> (B, T, D), causal: output t has seen inputs up to t alone."""
 
     @abstractmethod
-    def start(self, memory: Memory, beams: int) -> State:
+    def start(self, memory: Memory, beams: int) -> DecoderState:
         """Before any input, with `beams` hypotheses of each source."""
 
     @abstractmethod
-    def step(self, state: State, inputs: Tensor) -> tuple[State, Tensor]:
+    def step(self, state: DecoderState, inputs: Tensor) -> tuple[DecoderState, Tensor]:
         """One position of `decode` for all hypotheses: (B K,) -> (B K, D). The state that is passed in is used up."""
 
     def layer_groups(self) -> list[tuple[str, list[nn.Parameter]]]:

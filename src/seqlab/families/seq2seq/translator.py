@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,6 @@ class Translator:
     device: torch.device
     bf16: bool
     decoding: Decoding
-
-    def with_decoding(self, decoding: Decoding) -> Translator:
-        return replace(self, decoding=decoding)
 
     def in_register(self, register: Register) -> Translator:
         """This translator whatever the register: it speaks as its training pairs do."""

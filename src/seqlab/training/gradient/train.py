@@ -12,7 +12,7 @@ from seqlab.settings import named
 from seqlab.threads import pin
 from seqlab.training.gradient.fit import fit
 from seqlab.training.gradient.loss import loss_of
-from seqlab.training.gradient.transfer import begin
+from seqlab.training.gradient.warm_start import begin
 from seqlab.training.job import Job
 from seqlab.training.trained import Trained
 

@@ -8,7 +8,7 @@ from seqlab.data.sequences import Space
 from seqlab.errors import UserError
 from seqlab.families.rnn import RNN
 from seqlab.settings import Optimizer, Strategy
-from seqlab.training.gradient.transfer import begin, load_matching
+from seqlab.training.gradient.warm_start import begin, load_matching
 
 SETTINGS = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=1.0, warmup=0.1, floor=0.0)
 
