@@ -207,7 +207,7 @@ def test_dvcs_graph_is_of_what_stands_before(tmp_path: Path, monkeypatch: pytest
     with dvc.opened() as pipeline:
         assert isinstance(pipeline.repo.lock, Lock)
         both = {"each@first", "each@second"}
-        each = dict.fromkeys(both, {"compose"})
+        each = {name: {"compose"} for name in both}
         assert pipeline.before == {"compose": set(), **each, "last": both}
         assert pipeline.command("compose") == "cp values.yaml made.yaml"
         assert pipeline.dirty("compose")
