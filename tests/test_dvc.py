@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
 import signal
-import time
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,33 +220,46 @@ def test_dvcs_graph_is_of_what_stands_before(tmp_path: Path, monkeypatch: pytest
 
 def test_whenever_a_writer_is_killed_the_lock_file_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace(tmp_path / "lab"))
-    path, states = Path(dvc.LOCK_FILE), []
+    path, calls = Path(dvc.LOCK_FILE), 0
+
+    def write(word: str, counted: Callable[..., None] | None = None) -> None:
+        lock = dvc.LockFile(repo)
+        lock.add({f"stage@{i}": {"cmd": word, "outs": [{"path": word, "size": i}]} for i in range(5)})
+        sys.setprofile(counted)  # called whenever a function is, or returns
+        lock.write()
+        sys.setprofile(None)
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    def killed(at: int) -> None:
+        def kill(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        write("new", kill)
+
     with Repo() as repo:
-
-        def write(word: str) -> None:
-            lock = dvc.LockFile(repo)
-            lock.add({f"stage@{i}": {"cmd": word, "outs": [{"path": word, "size": i}]} for i in range(100)})
-            lock.write()
-
-        for word in ("old", "new"):
-            write(word)
-            states.append(path.read_bytes())
-
-        def for_ever() -> None:
-            for word in itertools.cycle(("old", "new")):
-                write(word)
-
-        for moment in range(12):
-            child = start(for_ever)
-            time.sleep(0.02 + 0.007 * moment)
-            os.kill(child.process.pid, signal.SIGKILL)
+        write("old")
+        old, found = path.read_bytes(), []
+        write("new", count)
+        new, last, calls = path.read_bytes(), calls, 0
+        # Now and then in the whole of it, and at nearly every step of its end, where one file takes the other's place.
+        for moment in (*range(1, last, last // 8), *range(last - 60, last, 2)):
+            path.write_bytes(old)
+            child = start(partial(killed, moment))
             child.process.join()
-            assert path.read_bytes() in states
+            assert child.process.exitcode == -signal.SIGKILL
+            found.append(path.read_bytes())
+        assert set(found) == {old, new}
         # What was not finished lies apart; the next process takes DVC's lock, writes, and removes it.
         assert set(Path().rglob("dvc.lock")) > {path}
         monkeypatch.setattr(scratch, "_swept", set())
         write("old")
-        assert path.read_bytes() == states[0]
+        assert path.read_bytes() == old
     assert set(Path().rglob("dvc.lock")) == {path}
 
 

@@ -70,7 +70,8 @@ class Lab:
                 continue
             line = b" ".join(words).decode(errors="replace")
             # Whoever sends what was recorded to MLflow is meant to outlive what recorded it.
-            if f"PYTHONPATH={self.folder / 'src'}".encode() in b"\0".join(environment) and "seqlab.tracking" not in line:
+            ours = f"PYTHONPATH={self.folder / 'src'}".encode() in b"\0".join(environment)
+            if ours and "seqlab.tracking" not in line:
                 found.append(line)
         return found
 
