@@ -16,6 +16,7 @@ SEQLAB = SRC / "seqlab"
 HEAVY = {"hydra", "omegaconf", "mlflow", "dvc", "lightning"}
 # Who may import what of the frameworks; every other file of src/ imports none.
 ALLOWED = {
+    "seqlab/tracking/lookup.py": {"mlflow"},
     "seqlab/tracking/upload.py": {"mlflow"},
     "seqlab/serving/pyfunc.py": {"mlflow"},
     "seqlab/serving/registry.py": {"mlflow"},

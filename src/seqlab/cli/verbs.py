@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import config
 from seqlab.artifacts import write_json
+from seqlab.cli import environment
 from seqlab.cli import work as works
 from seqlab.cli.places import PIPELINE, ROOT, Places
-from seqlab.cli.runs import checkpoint_of, cost_of, finished, run_of
+from seqlab.cli.runs import checkpoint_of, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
 from seqlab.config import Experiment, judged
 from seqlab.data.archive import Archive
@@ -357,6 +358,8 @@ def compare(work: SuiteWork) -> None:
             ),
         )
         recorded(work, run, found)
+        machines = environment.of_stages(environment.MACHINES) | environments_of(work.workspace)
+        environment.write_stages(environment.MACHINES, machines)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         write_json(work.workspace.record("compare", "suite"), {"run": run.key})
