@@ -144,7 +144,7 @@ def pretrain(work: CellWork) -> float | None:
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             checkpoint=checkpoint,
             bound=config.bound(work.domain, work.family),
             watch=run,
@@ -191,7 +191,7 @@ def finetune(work: CellWork) -> float | None:
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             checkpoint=checkpoint,
             bound=config.bound(work.domain, work.family),
             members=work.members,
@@ -244,7 +244,7 @@ def evaluate(work: CellWork) -> float | None:
             order=work.strategy.order,
             examples=work.examples,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             watch=run,
         )
         run.artifact(out, "scores")
@@ -302,7 +302,7 @@ def diagnose(work: FamilyWork) -> None:
             component=work.family.component,
             settings=work.experiment.diagnostics,
             steps=work.steps,
-            threads=work.trainer.threads,
+            threads=work.settings.threads,
             watch=run,
         )
         run.artifact(out)
@@ -342,7 +342,7 @@ def compare(work: SuiteWork) -> None:
                 judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
                 strategies=experiment.strategies,
                 replicates=experiment.suite.replicates,
-                threads=experiment.trainer.threads,
+                threads=work.settings.threads,
                 unfit=unfit(experiment),
                 left_out=left_out(experiment),
             ),
@@ -425,7 +425,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
             bundle.write(
                 Path(folder),
                 Prepared.open(PIPELINE.prepared(row.domain)),
-                trainer=asdict(work.trainer),
+                trainer=asdict(work.settings),
                 decoding=None if decoding is None else asdict(decoding),
                 samples=getattr(evaluate, "samples", None) or None,
             )
