@@ -195,7 +195,7 @@ def test_a_sample_is_drawn_by_its_seed(book: Book, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    lab = small(tmp_path_factory.mktemp("verified"))
+    lab = small(tmp_path_factory.mktemp("verified"), "markov")
     lab.run("seqlab", "repro", "--only", "family=markov", "stage=evaluate")
     records = {
         path.parts[-5]: path for path in (lab.folder / ".seqlab/records").glob("*/strings/markov/scratch/0.json")
