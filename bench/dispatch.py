@@ -2,10 +2,11 @@
 
     python bench/dispatch.py                      every family under every setting, as a table
     python bench/dispatch.py --only rnn lstm      of these families
+    python bench/dispatch.py --size 32            narrower than shipped, for a machine that is busy
     python bench/dispatch.py --train rnn          a line of JSON: the hash of its weights after a few steps, and seconds
 
 Each setting is an environment of a process of its own, in which each gradient family of conf/ is trained with its
-shipped values for a few steps. A setting is one that `seqlab` does not undo by itself: threads are the configuration's.
+shipped values for a few steps. Threads are the configuration's (trainer.threads), whatever a shell says.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from seqlab.instructions import FIXED, OTHERS, fix
 
 CONF = Path(__file__).parents[1] / "conf/family"
 NAMES = tuple(path.stem for path in sorted(CONF.glob("*.yaml")) if "\noptimizer:" in path.read_text(encoding="utf-8"))
-SYMBOLS, STEPS = 64, 4
+SYMBOLS, STEPS = 64, 3
 THREADS = "SEQLAB_BENCH_THREADS"
 CAPPED = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
@@ -47,8 +48,8 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 
 
-def train(name: str) -> dict[str, Any]:
-    """Weights' hash and seconds of a few steps."""
+def train(name: str, size: int | None) -> dict[str, Any]:
+    """Weights' hash and seconds of a few steps. size: of the hidden layers; None: as shipped."""
     import numpy as np
 
     from seqlab.data.pairs import Pairs
@@ -61,13 +62,15 @@ def train(name: str) -> dict[str, Any]:
 
     parameters = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     target, optimizer = parameters.pop("_target_"), parameters.pop("optimizer")
+    sizes = {key: size for key in parameters if key in ("hidden_size", "attention_size", "feedforward_size")}
+    parameters |= sizes if size is not None else {}
     translates = name.startswith("seq2seq")
     draw = np.random.default_rng(0)
 
     def texts(count: int) -> Sequences:
         return Sequences.from_arrays([draw.integers(4, SYMBOLS, draw.integers(16, 48)) for _ in range(count)])
 
-    train, valid = ((Pairs(texts(n), texts(n)) if translates else texts(n)) for n in (64, 16))
+    train, valid = ((Pairs(texts(n), texts(n)) if translates else texts(n)) for n in (32, 8))
     threads = 1 if FIXED.items() <= os.environ.items() else int(os.environ.get(THREADS, "1"))
     trainer = TrainerSettings("cpu", 1, 1, "auto", "32-true", threads, compile=False, max_steps=None)
     began = time.perf_counter()
@@ -76,7 +79,7 @@ def train(name: str) -> dict[str, Any]:
             recipe=Recipe(target, parameters, "gradient", "pairs" if translates else "symbols", SYMBOLS, None),
             task="translate" if translates else "next_step", train=train, valid=valid, prepared=Path("nowhere"),
             members={}, start=None, teacher=None, objective=None, strategy=Strategy("scratch", 1.0),
-            budget=Budget(steps=STEPS, tokens=1024, evaluations=1), optimizer=Optimizer(**optimizer), trainer=trainer,
+            budget=Budget(steps=STEPS, tokens=512, evaluations=1), optimizer=Optimizer(**optimizer), trainer=trainer,
             seed=5, checkpoint=Checkpoint(Path(folder), 1e9), log=lambda *_: None,
         ))  # fmt: skip
     seconds = time.perf_counter() - began
@@ -84,11 +87,16 @@ def train(name: str) -> dict[str, Any]:
     return {"bits": hashlib.sha256(b"".join(parts)).hexdigest()[:12], "seconds": seconds}
 
 
-def measured(names: tuple[str, ...], setting: dict[str, str]) -> dict[str, dict[str, Any]]:
+def measured(names: tuple[str, ...], size: int | None, setting: dict[str, str]) -> dict[str, dict[str, Any]]:
     """By family, in a process of the setting's environment."""
+    width = [] if size is None else ["--size", str(size)]
     own = {name: value for name, value in os.environ.items() if name not in (*FIXED, *OTHERS, THREADS)}
     done = subprocess.run(
-        [sys.executable, __file__, "--train", *names], env=own | setting, capture_output=True, text=True, check=False
+        [sys.executable, __file__, "--train", *names, *width],
+        env=own | setting,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -100,11 +108,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", nargs="+", metavar="FAMILY", choices=NAMES)
     parser.add_argument("--only", nargs="+", metavar="FAMILY", choices=NAMES, default=NAMES)
+    parser.add_argument("--size", type=int, metavar="N")
     asked = parser.parse_args()
     if asked.train:
-        print(json.dumps({name: train(name) for name in asked.train}))
+        print(json.dumps({name: train(name, asked.size) for name in asked.train}))
         return
-    results = {setting: measured(tuple(asked.only), values) for setting, values in SETTINGS.items()}
+    results = {setting: measured(tuple(asked.only), asked.size, values) for setting, values in SETTINGS.items()}
     base, portable = results["as it is"], results["portable"]
     print("| family | " + " | ".join(list(results)[1:]) + " | portable costs |")
     print("|:--|" + ":--|" * len(results))

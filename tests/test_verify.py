@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import yaml
 from small import commit, small
 from test_pipeline import Lab
 
-from seqlab.artifacts import write_json, write_tensors
+from seqlab.artifacts import sha256, write_json, write_tensors
 from seqlab.cli import environment
 from seqlab.cli.claims import Book, Claim
 from seqlab.cli.differences import first_difference, largest_difference, leaves
@@ -191,6 +192,29 @@ def test_a_sample_is_drawn_by_its_seed(book: Book, tmp_path: Path) -> None:
     assert chosen(book, cache, Asked((), all=True, sample=5)) == (book.rows(), None)
     with pytest.raises(UserError, match="name a run"):
         verify(Asked(()))
+
+
+def test_a_run_of_mlflow_is_known_by_what_it_wrote(book: Book, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    write_json(model / "report.json", {"a": 1})
+    write_json(model / "next_step/model.json", {"b": 2})
+    parts = {name: hashlib.md5(path.read_bytes()).hexdigest() for name, path in files(model).items()}
+    cache = Cache(tmp_path / "cache")
+    for name, one in parts.items():
+        cache.file(one).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(model / name, cache.file(one))
+    listed = json.dumps([{"relpath": name, "md5": one} for name, one in parts.items()])
+    book.stages["finetune@strings-rnn-full-s0"]["outs"][0]["md5"] = "ab3.dir"
+    (tmp_path / "cache/ab").mkdir(exist_ok=True)
+    cache.file("ab3.dir").write_text(listed)
+    tags = {"phase": "finetune", "domain": "strings", "family": "rnn", "strategy": "full", "seed": "0"}
+    tags |= {"mlflow.source.git.commit": "c0ffee", "output.model": sha256(model)}
+    (claim,) = book.of_run("0" * 32, tags, cache).claims
+    assert (claim.stage, claim.commit) == ("finetune@strings-rnn-full-s0", "c0ffee")
+    with pytest.raises(UserError, match="in none of the last"):
+        book.of_run("0" * 32, tags | {"output.model": "another"}, cache)
+    with pytest.raises(UserError, match=r"no stage of .* is that"):
+        book.of_run("0" * 32, {"phase": "finetune", "mlflow.runName": "by hand"}, cache)
 
 
 @pytest.fixture(scope="module")

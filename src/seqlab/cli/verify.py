@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def verify(asked: Asked) -> None:
     book, cache = Book(workspace.home), Cache.of(ROOT)
     rows, seed = chosen(book, cache, asked)
     if seed is not None:
-        print(f"seqlab: {len(rows)} rows of {len(book.rows())}, chosen with --seed {seed}", flush=True)
+        print(f"seqlab: {len(rows)} of the leaderboard's systems, chosen with --seed {seed}", flush=True)
     odd = 0
     with tempfile.TemporaryDirectory(prefix="seqlab-verify-") as folder:
         verifier = Verifier(workspace, cache, Path(folder))
@@ -100,7 +101,7 @@ def chosen(book: Book, cache: Cache, asked: Asked) -> tuple[list[Row], int | Non
     """The rows that are asked for, and the seed with which they were drawn."""
     if not asked.all:
         return [of_run(book, cache, name) if RUN.fullmatch(name) else book.row(name) for name in asked.names], None
-    rows = book.rows()
+    rows = list({row.name: row for row in book.rows()}.values())  # whatever the number of metrics
     if asked.sample is None or asked.sample >= len(rows):
         return rows, None
     seed = time.time_ns() % 1_000_000 if asked.seed is None else asked.seed
@@ -286,27 +287,32 @@ class Verifier:
 
 
 def commit_of(claim: Claim) -> str:
-    """The run's own commit, or the newest whose committed code.yaml has the claim's code and params.yaml its values.
+    """The run's own commit, or the newest whose code.yaml has the claim's code and, if one has both, its values too.
 
     HEAD where none has: what differs from it is then named. Raises UserError outside a repository.
     """
-    import yaml
-
     head = git(ROOT, "rev-parse", "HEAD").strip()
     if not head:
         raise UserError(f"{ROOT}: no git repository with a commit: what a run's own code was cannot be known")
     if claim.commit is not None:
         return claim.commit
     older = git(ROOT, "log", f"-{OLDER}", "--format=%H", "--", CODE, PARAMS).split()
-    for commit in dict.fromkeys((head, *older)):
-        try:
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            read = {name: yaml.load(git(ROOT, "show", f"{commit}:{name}"), loader) for name in (CODE, PARAMS, CELLS)}
-        except yaml.YAMLError:
-            continue
-        if all(at(read[CODE], key) == value for key, value in claim.code.items()) and not claim.changed_values(read):
-            return commit
-    return head
+    commits = list(dict.fromkeys((head, *older)))
+    same = [one for one in commits if all(at(committed(one, CODE), key) == value for key, value in claim.code.items())]
+    whole = (one for one in same if not claim.changed_values({name: committed(one, name) for name in (PARAMS, CELLS)}))
+    # The values may be those of overrides that the workspace remembers, which no commit has.
+    return next(whole, next(iter(same), head))
+
+
+@cache
+def committed(commit: str, name: str) -> Any:
+    """A generated YAML file as a commit has it; nothing where it has none that can be read."""
+    import yaml
+
+    try:
+        return yaml.load(git(ROOT, "show", f"{commit}:{name}"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:
+        return None
 
 
 def run_in(place: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
