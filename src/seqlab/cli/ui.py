@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import webbrowser
 
 from seqlab.cli.compose import PARAMS
@@ -14,7 +13,6 @@ def ui(port: int) -> None:
     """Serve them until interrupted. Raises UserError when no server answers."""
     from seqlab.tracking.ui import serve
 
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     settings = tracking(read_params(ROOT / PARAMS)["tracking"])
     with serve(settings.uri, ROOT, port) as pages:
         address = pages.newest(settings.prefix)
