@@ -217,6 +217,9 @@ def test_a_run_of_mlflow_is_known_by_what_it_wrote(book: Book, tmp_path: Path) -
         book.of_run("0" * 32, {"phase": "finetune", "mlflow.runName": "by hand"}, cache)
 
 
+MADE = (".dvc/cache", "data", "models", "scores", "shown")
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     lab = small(tmp_path_factory.mktemp("verified"), "markov")
@@ -229,17 +232,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     }
     environment.write_stages(lab.folder / environment.MACHINES, found)
     commit(lab, "results")
-    shutil.copytree(lab.folder / ".dvc/cache", lab.folder / ".git/cache")
+    for name in MADE:
+        shutil.copytree(lab.folder / name, lab.folder / ".git/kept" / name)
     return lab
 
 
 @pytest.fixture
 def clean(lab: Lab) -> Iterator[Lab]:
     yield lab
-    shutil.rmtree(lab.folder / ".dvc/cache")
-    shutil.copytree(lab.folder / ".git/cache", lab.folder / ".dvc/cache")
     lab.run("git", "checkout", "-q", ".")
-    lab.run("dvc", "checkout", "-q", "--force", "models", "data")
+    for name in MADE:
+        shutil.rmtree(lab.folder / name, ignore_errors=True)
+        shutil.copytree(lab.folder / ".git/kept" / name, lab.folder / name)
 
 
 LABEL, STAGE = "strings-markov-scratch-s0", "scratch@strings-markov-scratch-s0"
