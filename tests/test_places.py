@@ -80,7 +80,9 @@ WRITES: dict[str, tuple[str, Callable[[Path, str], None]]] = {
 
 
 @pytest.mark.parametrize("what", WRITES)
-def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path: Path, what: str) -> None:
+def test_a_full_disk_leaves_the_old_file_and_one_line(
+    tmp_path: Path, what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     name, write = WRITES[what]
     write(tmp_path / name, "short")
     before = contents(tmp_path)
@@ -88,6 +90,7 @@ def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path: Path, what: str)
         write(tmp_path / name, "long" * 4096)
     assert "\n" not in str(error.value)
     assert contents(tmp_path) == before
+    assert capfd.readouterr() == ("", "")
     write(tmp_path / name, "long" * 4096)
     assert contents(tmp_path) != before
 

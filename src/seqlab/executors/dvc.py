@@ -173,7 +173,7 @@ class LockFile:
             self.write()
 
     def write(self) -> None:
-        from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
+        from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
         if self.entries:
             path = Path(self.repo.root_dir) / LOCK_FILE
@@ -183,7 +183,8 @@ class LockFile:
                 tree.setdefault("schema", "2.0")
                 tree.setdefault("stages", {}).update(self.entries)
                 with replacing(path) as made:
-                    dump_yaml(str(made), tree)
+                    # As text first: where the disk is full, ruamel prints what it could not write.
+                    made.write_text(dumps_yaml(tree), encoding="utf-8")
                     with open(made, "rb") as file:
                         os.fsync(file.fileno())
         self.entries, self.written = {}, time.monotonic()
