@@ -76,7 +76,7 @@ def verify(asked: Asked) -> None:
     """Ends with status 1 where anything differs. Raises UserError for what is no run, cell or row."""
     if bool(asked.names) == asked.all:
         raise UserError("verify: name a run, a cell or a row, or ask for --all")
-    workspace = workspace_of(list(asked.overrides))
+    workspace = workspace_of(list(asked.overrides)) if asked.overrides else Workspace.current()
     book, cache = Book(workspace.home), Cache.of(ROOT)
     rows, seed = chosen(book, cache, asked)
     if seed is not None:

@@ -120,20 +120,15 @@ class Cache:
 
 def locked(path: Path) -> dict[str, dict[str, Any]]:
     """What a dvc.lock says of each stage: deps, params, outs. Raises UserError where it is missing or damaged."""
-    import yaml
-
     if not path.exists():
         raise UserError(f"{path}: missing; seqlab repro writes it")
-    check_lock(path)
-    text = path.read_text(encoding="utf-8")
-    stages: dict[str, dict[str, Any]] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-    return stages
+    return check_lock(path)
 
 
-def check_lock(path: Path) -> None:
-    """Raises UserError naming line and remedy where dvc.lock is empty, in conflict or no YAML."""
+def check_lock(path: Path) -> dict[str, dict[str, Any]]:
+    """Its stages. Raises UserError naming line and remedy where dvc.lock is empty, in conflict or no YAML."""
     if not path.exists():
-        return
+        return {}
     import yaml
 
     remedy = f"`git checkout {path}` brings the committed one back; after `rm {path}` results are found in DVC's cache"
@@ -151,6 +146,8 @@ def check_lock(path: Path) -> None:
         raise UserError(f"{path}{where}: damaged, not YAML; {remedy}") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("stages"), dict):
         raise UserError(f"{path}: damaged, it has no stages; {remedy}")
+    stages: dict[str, dict[str, Any]] = tree["stages"]
+    return stages
 
 
 class LockFile:
