@@ -19,7 +19,7 @@ from dvc.lock import Lock, LockError
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 from dvc_objects.fs import LocalFileSystem
 
 from seqlab import scratch
@@ -120,7 +120,7 @@ def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: py
         (to_lockfile, ["stage", "**kwargs"]),
         (param.read_param_file, ["fs", "path", "key_paths", "flatten", "**load_kwargs"]),
         (param.load_path, ["fs_path", "fs", "**kwargs"]),
-        (dumps_yaml, ["d"]),
+        (dump_yaml, ["path", "data", "fs", "**kwargs"]),
         (parse_yaml_for_update, ["text", "path"]),
         (Lock.lock, ["self"]),
         (Lock._do_lock, ["self"]),

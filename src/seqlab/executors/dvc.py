@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from copy import deepcopy
 from functools import cache, reduce
 from operator import getitem
@@ -170,7 +170,7 @@ class LockFile:
             self.write()
 
     def write(self) -> None:
-        from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+        from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 
         if self.entries:
             path = Path(self.repo.root_dir) / LOCK_FILE
@@ -180,8 +180,8 @@ class LockFile:
                 tree.setdefault("schema", "2.0")
                 tree.setdefault("stages", {}).update(self.entries)
                 with replacing(path) as made:
-                    # As text first: where the disk is full, ruamel prints what it could not write.
-                    made.write_text(dumps_yaml(tree), encoding="utf-8")
+                    with redirect_stdout(None):  # where the disk is full, ruamel prints what it could not write
+                        dump_yaml(str(made), tree)
                     with open(made, "rb") as file:
                         os.fsync(file.fileno())
         self.entries, self.written = {}, time.monotonic()
