@@ -307,7 +307,8 @@ def cached_input(lab: Lab) -> str:
     flipped(cache.file(cache.files(entry)["target/train/offsets.npy"]))
     # What is checked out is held against dvc.lock, and would be named first.
     shutil.rmtree(lab.folder / "data/prepared")
-    return "input data/prepared/strings/target/train/offsets.npy: the cache has "
+    # Content that two files share is named by the first.
+    return "input data/prepared/strings/labelled/train/offsets.npy: the cache has "
 
 
 def value(lab: Lab) -> str:
