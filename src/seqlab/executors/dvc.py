@@ -181,7 +181,7 @@ class LockFile:
                 tree.setdefault("schema", "2.0")
                 tree.setdefault("stages", {}).update(self.entries)
                 with replacing(path) as made:
-                    with redirect_stdout(io.StringIO()):  # where the disk is full, ruamel prints what it could not write
+                    with redirect_stdout(io.StringIO()):  # on a full disk ruamel prints what it could not write
                         dump_yaml(str(made), tree)
                     with open(made, "rb") as file:
                         os.fsync(file.fileno())
