@@ -152,6 +152,11 @@ def test_training_data_that_hold_no_whole_window_are_refused() -> None:
         model(look=replace(LOOK, window=39))
 
 
+def test_a_window_without_a_season_has_no_difference_to_it() -> None:
+    with pytest.raises(UserError, match="a window of 4 steps has no value of a season of 4 steps before"):
+        model(look=replace(LOOK, window=4))
+
+
 @pytest.mark.parametrize(("by", "trained"), [("validation", True), ("samples", False)])
 def test_one_key_says_whether_an_end_is_trained(by: str, trained: bool) -> None:
     tree = shipped("domain/series.yaml")

@@ -390,7 +390,8 @@ def trainable() -> list[str]:
 
 def heads(task: str) -> dict[str, str]:
     """What the task builds around any family of its kind that has a next step, by how the family is fitted."""
-    return schema.stated(f"seqlab.tasks.{task}.train.Train", "heads") or {}
+    found: dict[str, str] | None = schema.stated(f"seqlab.tasks.{task}.train.Train", "heads")
+    return found or {}
 
 
 def headed(fit: str, kinds: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[str, ...]:

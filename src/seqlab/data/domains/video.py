@@ -141,7 +141,8 @@ def read_parts(file: Path, size: int, parts: list[int]) -> list[np.ndarray]:
     """
     import av
 
-    frames, least = [], size * max(parts)
+    frames: list[list[np.ndarray]] = []
+    least = size * max(parts)
     try:
         with av.open(str(file)) as opened:
             if not opened.streams.video:

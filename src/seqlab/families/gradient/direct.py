@@ -52,7 +52,7 @@ class DirectEnd(nn.Module):
         self.leave = nn.Linear(width, channels * look.horizon * len(LEVELS))
         for name, value in (
             ("season", look.season),
-            ("seasonal", look.differences == "season" and look.season < look.window),
+            ("seasonal", look.differences == "season"),
             ("scaled", look.scaling == "window"),
             ("taken", False),  # whether forecasts are this end's, and not the samples of the next step
         ):

@@ -94,13 +94,21 @@ def saved_end(tensors: Mapping[str, np.ndarray], channels: int, width: int, wher
 
 
 def begin(ends: VectorEnds, data: Ahead) -> None:
-    """Give the ends of a model a direct one, which begins at the ridge regression of its training data."""
-    ends.direct = DirectEnd(len(ends.carry), ends.enter.out_features, data.look)
+    """Give the ends of a model a direct one, which begins at the ridge regression of its training data.
+
+    Raises UserError when a window has no season that a forecast could be a difference to, or the data too few windows.
+    """
+    if data.look.differences == "season" and data.look.season >= data.look.window:
+        raise UserError(
+            f"finetune.forecast.look: a window of {data.look.window} steps has no value of a season of "
+            f"{data.look.season} steps before; lengthen window, or let differences be last"
+        )
+    ends.direct = end = DirectEnd(len(ends.carry), ends.enter.out_features, data.look)
     shapes, futures = [], []
     for _, batch in data.batches(TOKENS):
         rows, origins = whole(batch, data.look)
         x = torch.from_numpy(batch.x)
-        window = ends.direct.read(x, rows, origins)
+        window = end.read(x, rows, origins)
         future = ahead(x, rows, origins, data.look.horizon).transpose(1, 2)
         shapes.append(window.shape)
         futures.append((future - window.last[..., None]) / window.scale[..., None])
@@ -111,7 +119,7 @@ def begin(ends: VectorEnds, data: Ahead) -> None:
             f"them in the training split, expected more than {data.look.window}; shorten window or horizon, or let "
             "finetune.forecast.by be samples"
         )
-    ends.direct.begin(torch.cat(shapes), torch.cat(futures), data.look.ridge)
+    end.begin(torch.cat(shapes), torch.cat(futures), data.look.ridge)
 
 
 def whole(batch: Batch, look: Look) -> tuple[Tensor, Tensor]:
