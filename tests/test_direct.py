@@ -16,7 +16,7 @@ from seqlab.artifacts import read_json
 from seqlab.data.ahead import Ahead, Look
 from seqlab.data.domains import base
 from seqlab.data.prepared import TARGET, Meta
-from seqlab.data.sequences import Sequences, Space
+from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import loading
 from seqlab.families.base import Use
@@ -27,6 +27,9 @@ from seqlab.families.saved import Recipe
 from seqlab.settings import Strategy
 from seqlab.stages.finetune import finetune
 from seqlab.tasks.forecast import gradient
+from seqlab.tasks.forecast.loss import Loss
+from seqlab.tasks.forecast.ways import DIRECT, sentence, way
+from seqlab.training.gradient.batches import TensorBatch
 from seqlab.training.resume import Checkpoint
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -175,21 +178,30 @@ def family(name: str, **changed: Any) -> Any:
     return config.family(name, shipped(f"family/{name}.yaml") | changed)
 
 
+def test_before_the_first_step_the_samples_are_validated_and_then_the_end() -> None:
+    made, lost = model(taken=False), Loss()
+    batch = TensorBatch.of(panel(3, 40, 2, first=30).batch(np.arange(3)))
+    with torch.no_grad():
+        before = lost(made, batch).mean
+        made.direct.leave.bias.fill_(1e3)
+        assert lost(made, batch).mean == before
+    lost(made.train(), batch)
+    with torch.no_grad():
+        assert lost(made.eval(), batch).mean > 100 * before
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("rate", "best"), [(1.0, "direct"), (0.0, "samples")])
-def test_validation_chooses_and_the_report_says_what(rate: float, best: str, tmp_path: Path) -> None:
-    """Without steps of any size a highway that predicts rubbish stays as bad as it begins."""
+def test_a_trained_end_is_kept_and_opened_and_the_report_says_at_which_step(tmp_path: Path) -> None:
     home = tmp_path / "prepared"
     splits = {"train": panel(12, 40, 1, 1), "valid": panel(6, 40, 2, 1, first=30), "test": panel(6, 46, 3, 1, first=40)}
     for split, sequences in splits.items():
         sequences.save(home / TARGET / split)
     base.write_meta(home, Meta(kind="vectors", size=1, tasks=["next_step"], classes=[]))
     tree = shipped("domain/series.yaml")
-    tree["finetune"]["forecast"]["look"] |= {"season": 4, "window": 9, "horizon": 6, "ridge": 0.01 if rate else 1e9}
-    tree["finetune"]["forecast"]["look"]["differences"] = "season" if rate else "last"
+    tree["finetune"]["forecast"]["look"] |= {"season": 4, "window": 9, "horizon": 6}
     budgets = {
-        task: replace(budget, steps=4, evaluations=2, tokens=256, learning_rate_factor=rate if i else 1.0)
-        for i, (task, budget) in enumerate(config.domain("series", tree).finetune.items())
+        task: replace(budget, steps=4, evaluations=2, tokens=256)
+        for task, budget in config.domain("series", tree).finetune.items()
         if task != "classify"
     }
     out = tmp_path / "model"
@@ -198,12 +210,22 @@ def test_validation_chooses_and_the_report_says_what(rate: float, best: str, tmp
         strategy=Strategy("scratch", 1.0), start=None, teacher=None, fraction=1.0, steps=1.0, positions=None, seed=0,
         trainer=TRAINER, checkpoint=Checkpoint(tmp_path / "resume", 1e9),
     )  # fmt: skip
-    details = read_json(out / "report.json")["forecast"]["details"]
-    lost = [point["valid_loss"] for point in details["curves"]]
-    assert (details["best_step"] > 0) == (best == "direct") == (min(lost[1:]) < lost[0])
+    report = read_json(out / "report.json")
+    lost = [point["valid_loss"] for point in report["forecast"]["details"]["curves"]]
+    assert min(lost[1:]) < lost[0] / 2  # the ridge regression against a network of four steps
+    assert way(report) == DIRECT
     opened = loading.load(out / "forecast", Use(TRAINER))
-    assert bool(opened.model.direct.taken) == (best == "direct")
-    assert opened.space == Space("vectors", 1)
+    assert opened.model.direct.taken
     x = splits["test"].batch(np.array([0]))
-    made = opened.forecast(x.x[:, :40], x.mask[:, :40], 6, 9, 0)
-    assert made.shape == (1, 9, 6, 1)
+    assert opened.forecast(x.x[:, :40], x.mask[:, :40], 6, 9, 0).shape == (1, 9, 6, 1)
+
+
+def test_a_report_says_which_way_a_network_forecasts() -> None:
+    reports = [{"forecast": {"details": {"best_step": step}}} for step in (0, 20)]
+    ways = {name: way(report) for name, report in zip(("gru scratch", "mlp full"), reports, strict=True)}
+    assert (
+        sentence(ways) == "Networks forecast as validation chose, all steps at once: mlp full; "
+        "by samples of the next step: gru scratch."
+    )
+    assert way({"forecast": {"details": {"chosen": {}}}}) is None
+    assert way({"next_step": {"details": {"best_step": 3}}}) is None
