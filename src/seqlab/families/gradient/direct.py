@@ -84,7 +84,7 @@ class DirectEnd(nn.Module):
     def base(self, shape: Tensor) -> Tensor:
         """(N, C, L) -> (N, C, H): what the forecast is a difference to."""
         if not self.seasonal:
-            return shape.new_zeros(*shape.shape[:-1], self.horizon)
+            return torch.zeros(*shape.shape[:-1], self.horizon, dtype=shape.dtype, device=shape.device)
         steps = torch.arange(self.horizon, device=shape.device)
         return shape[..., self.season - 1 - steps % self.season]
 
