@@ -94,7 +94,8 @@ class DirectEnd(nn.Module):
         gaps = F.softplus(parts)
         below = gaps[..., :MIDDLE].flip(-1).cumsum(-1).flip(-1)
         above = gaps[..., MIDDLE + 1 :].cumsum(-1)
-        return median[..., None] + torch.cat([-below, torch.zeros_like(median)[..., None], above], -1)
+        quantiles: Tensor = median[..., None] + torch.cat([-below, torch.zeros_like(median)[..., None], above], -1)
+        return quantiles
 
     @torch.no_grad()
     def begin(self, shape: Tensor, future: Tensor, penalty: float) -> None:
