@@ -103,13 +103,6 @@ def clip(seed: int, test: int = 0) -> np.ndarray:
     return np.concatenate(parts).astype(np.uint8)
 
 
-def write_digits(path: Path, count: int = 60) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = np.random.default_rng(0).integers(0, 17, (count, 65))
-    with gzip.open(path, "wt") as opened:
-        opened.writelines(",".join(map(str, row)) + "\n" for row in rows)
-
-
 TABLE = {"date": "Date", "date_format": "%Y-%m-%d", "price": "Close", "key": "Ticker"}
 
 
@@ -159,13 +152,11 @@ def small_recipe(raw: Path, changed: bool = False) -> motion.SmallMotion:
 
 
 def video_recipe(raw: Path, changed: bool = False, components: int = 5) -> video.Video:
-    write_digits(raw / "digits/digits.csv.gz")
     for number in range(2):
         write_clip(raw / f"clips/{number}.mkv", clip(number, test=int(changed)))
     return video.Video(
-        digits="digits.csv.gz", clips=["0.mkv", "1.mkv"], size=16, components=components, source_train=4,
-        source_valid=2, source_length=12, context=8, window=8, stride=2,
-        valid_windows=1, test_share=0.3, seed=0,
+        clips=["0.mkv", "1.mkv"], size=8, components=components, parts=[2], source_length=12, context=8, window=8,
+        stride=2, valid_windows=1, test_share=0.3,
     )  # fmt: skip
 
 
@@ -460,9 +451,9 @@ def test_arrays_come_back_from_a_pickle_of_any_protocol(tmp_path: Path, protocol
 
 
 def test_frames_come_back_through_the_projection(tmp_path: Path) -> None:
-    found = prepared(video_recipe(tmp_path / "raw", components=256), tmp_path)
+    found = prepared(video_recipe(tmp_path / "raw", components=64), tmp_path)
     frames = found.frames(found.split("target", "test")[0])
-    expected = np.stack([video._reduced(frame, 16).reshape(16, 16) for frame in clip(0)[48:64]])
+    expected = np.stack([video._reduced(frame, 8).reshape(8, 8) for frame in clip(0)[48:64]])
     np.testing.assert_allclose(frames, expected, atol=1e-4)
 
 
@@ -492,17 +483,34 @@ def test_principal_components_equal_a_singular_value_decomposition() -> None:
     assert (np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1) > 0).all()
 
 
-def test_digits_move_straight_and_stay_inside() -> None:
-    digit = np.zeros((1, 8, 8), np.float32)
-    digit[0, 0, 0] = 1
-    frames = video.moving(digit, 32, 200, np.random.default_rng(1)).reshape(200, 32, 32)
-    np.testing.assert_array_equal(frames.sum((1, 2)), 4)  # the bright pixel, enlarged, never leaves the frame
-    places = np.array([np.argwhere(frame)[0] for frame in frames])
-    assert places.min() == 0
-    assert places.max() == 16
-    speed = np.hypot(*np.diff(places, axis=0).T)
-    assert 0 < speed.mean() < 3 + 1.5
-    assert speed.max() <= 3 + 1.5
+def test_parts_are_films_of_their_own(tmp_path: Path) -> None:
+    write_clip(tmp_path / "0.mkv", clip(0))
+    whole, *films = video.read_parts(tmp_path / "0.mkv", 8, [1, 2])
+    np.testing.assert_array_equal(whole, video.read_clip(tmp_path / "0.mkv", 8))
+    corners = [(slice(0, 10), slice(0, 12)), (slice(0, 10), slice(12, 24)), (slice(10, 20), slice(0, 12))]
+    for film, (rows, columns) in zip(films, corners, strict=False):
+        np.testing.assert_array_equal(film[7], video._reduced(clip(0)[7][rows, columns], 8))
+    assert len(films) == 4
+
+
+def test_a_mirror_image_is_the_film_from_the_other_side() -> None:
+    film = np.random.default_rng(0).random((3, 16))
+    np.testing.assert_array_equal(video.mirrored(film, 4)[1].reshape(4, 4), np.fliplr(film[1].reshape(4, 4)))
+
+
+def test_what_the_target_validates_on_is_not_in_the_source(tmp_path: Path) -> None:
+    found = []
+    for changed in (False, True):
+        folder = tmp_path / str(changed)
+        recipe = video_recipe(folder / "raw")
+        if changed:  # of 80 frames the last 24 are test windows, and the 8 before them validate
+            frames = clip(0)
+            frames[48:56] = 255 - frames[48:56]
+            write_clip(folder / "raw/clips/0.mkv", frames)
+        prepared(recipe, folder)
+        found.append(hashes(folder / "out"))
+    differ = {name for name in found[0] if found[0][name] != found[1][name]}
+    assert {name.rpartition("/")[0] for name in differ} == {"target/valid", "target/test"}  # whose contexts they are
 
 
 # Bad input
@@ -666,9 +674,6 @@ CASES: list[tuple[Callable[[Path], base.DomainRecipe], Callable[[Path], None], s
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:30]), r"1\.mkv: 30 frames do not fill"),
     (video_recipe, lambda raw: write_clip(raw / "clips/1.mkv", clip(1)[:, :, :12]), "frames of 12 x 20 pixels"),
     (video_recipe, lambda raw: (raw / "clips/1.mkv").unlink(), r"1\.mkv: not among the files"),
-    (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"1,2,3\n")), "row 1: expected 64 pixels"),
-    (video_recipe, replaced("digits/digits.csv.gz", gzip.compress(b"")), r"digits\.csv\.gz: the file is empty"),
-    (video_recipe, replaced("digits/digits.csv.gz", b"no gzip"), "damaged"),
 ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from annotated_types import Len
 
@@ -35,6 +35,7 @@ from seqlab.settings import (
     Strategy,
     TaskBudget,
     TrainerSettings,
+    named,
 )
 from seqlab.yaml_files import read_yaml
 
@@ -167,8 +168,17 @@ def mismatch(domain: Domain, family: Family) -> str | None:
 
 
 def tasks_of(domain: Domain, family: Family) -> list[str]:
-    """The domain's tasks that the family is trained for, in the domain's order."""
-    return [task for task in budgets(domain) if task in family.tasks]
+    """The domain's tasks that the family is trained for, in the domain's order. One that is built around the family is
+    trained where the domain gives it a budget and does not decide against it."""
+    return [
+        task
+        for task in budgets(domain)
+        if task in family.tasks and (family.fit not in heads(task) or _wanted(domain.finetune.get(task)))
+    ]
+
+
+def _wanted(budget: TaskBudget | None) -> bool:
+    return budget is not None and getattr(budget, "by", None) != "samples"
 
 
 def budgets(domain: Domain) -> dict[str, TaskBudget]:
@@ -308,7 +318,7 @@ def family(name: str, tree: dict[str, Any], where: str = "family") -> Family:
         checked,
         fit=states["fitted_by"],
         kinds=states["kinds"],
-        tasks=states["tasks"],
+        tasks=(*states["tasks"], *headed(states["fitted_by"], states["kinds"], states["tasks"])),
         objectives=("next",) if (stated := schema.stated(built.target, "objectives")) is None else stated,
         adapts=schema.stated(built.target, "adapts") or (),
         bound=schema.stated(built.target, "bound") or (),
@@ -346,7 +356,8 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
         if tree["pretrain"] is None
         else schema.check(SourceBudget, tree["pretrain"], f"{where}.pretrain"),
         finetune={
-            task: schema.check(TaskBudget, part, f"{where}.finetune.{task}") for task, part in tree["finetune"].items()
+            task: schema.check(budget_of(task), part, f"{where}.finetune.{task}")
+            for task, part in tree["finetune"].items()
         },
         evaluate=evaluate,
         kind=kind,
@@ -392,6 +403,30 @@ def _check_forecasts(evaluate: SequenceEvaluation, prepare: Component, where: st
 def trainable() -> list[str]:
     """The tasks that a model can be trained for, from the folders."""
     return sorted(path.parent.name for path in (schema.ROOT / "tasks").glob("*/train.py"))
+
+
+def heads(task: str) -> dict[str, str]:
+    """What the task builds around any family of its kind that has a next step, by how the family is fitted."""
+    found: dict[str, str] | None = schema.stated(f"seqlab.tasks.{task}.train.Train", "heads")
+    return found or {}
+
+
+def headed(fit: str, kinds: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks that a family gets so, beside those that its class states."""
+    return tuple(
+        task
+        for task in trainable()
+        if fit in heads(task)
+        and task not in tasks
+        and "next_step" in tasks
+        and set(kinds) & set(schema.stated(f"seqlab.tasks.{task}.train.Train", "kinds"))
+    )
+
+
+def budget_of(task: str) -> type[TaskBudget]:
+    """What the domain's section of a task holds: the task's own TrainingBudget, where it has one."""
+    module = f"seqlab.tasks.{task}.settings"
+    return TaskBudget if schema.source(module) is None else cast(type[TaskBudget], named(f"{module}.TrainingBudget"))
 
 
 @cache

@@ -215,7 +215,8 @@ def ordering(strategy: Strategy) -> list[Path]:
 
 def evaluates(domain: Domain, family: Family, strategy: Strategy, members: Iterable[Family] = ()) -> list[Path]:
     tasks = judged(domain.evaluate.headline)
-    around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks]
+    trained = config.tasks_of(domain, family)
+    around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks if task in trained]
     files = [stage_of("evaluate"), *family_files(family, domain.kind), *used(family), *task_parts(tasks, "judge")]
     files += [file for member in members for file in (*family_files(member, domain.kind), *used(member))]
     return files + [file for file in around if file.is_file()] + ordering(strategy)

@@ -177,13 +177,14 @@ def finetune(work: CellWork) -> float | None:
         if not path.exists():
             raise UserError(f"{path}: missing; expected what is the {name} of {work.label}")
     checkpoint, key = checkpoint_of(work, inputs)
+    budgets = config.budgets(work.domain)
     with run_of(work, inputs, follows=follows, key=key) as run:
         trained = finetune(
             prepared,
             out,
             domain=work.domain.name,
             family=work.family,
-            budgets=config.budgets(work.domain),
+            budgets={task: budgets[task] for task in config.tasks_of(work.domain, work.family)},
             strategy=work.strategy,
             start=work.start,
             teacher=work.teacher,

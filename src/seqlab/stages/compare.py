@@ -15,6 +15,7 @@ from seqlab.evaluation.settings import Evaluation
 from seqlab.evaluation.transfer import Key, Point, Spent
 from seqlab.scratch import replacing
 from seqlab.settings import Strategy
+from seqlab.tasks.forecast.ways import sentence, way
 from seqlab.tasks.judging import answered
 from seqlab.tasks.reporting import report_of
 
@@ -92,7 +93,7 @@ def compare(
     draw(comparison, rows, points, worths, out / "pictures")
     costs = leaderboard.read_costs(out / "cost.csv") | read_costs(comparison, models, measured)
     leaderboard.write_costs(costs, out / "cost.csv")
-    verdicts = decided(comparison, rows, whole, costs, points)
+    verdicts = decided(comparison, rows, whole, costs, points, ways_of(comparison, models))
     told = "".join(f"## {domain}\n\n{verdict}\n\n" for domain, verdict in verdicts.items())
     text = "\n".join(filter(None, (told, leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
     write_text(out / "leaderboard.md", text)
@@ -114,8 +115,9 @@ def decided(
     entries: Sequence[Entry],
     costs: Mapping[Key, MeanCost],
     points: Sequence[Point],
+    ways: Mapping[str, Mapping[str, str]],
 ) -> dict[str, str]:
-    """By domain, what each of its headline tables decides."""
+    """By domain, what each of its headline tables decides. ways: in which its networks forecast, by system."""
     found: dict[str, str] = {}
     for domain, metrics in comparison.headlines.items():
         own = [entry for entry in entries if entry.domain == domain]
@@ -124,7 +126,20 @@ def decided(
             if table := [row for row in rows if row.table == (domain, task, metric)]:
                 made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
                 lines.append(f"**{task.replace('_', ' ')}.** {verdict.sentences(made)}")
+        if domain in ways:
+            lines.append(sentence(ways[domain]))
         found[domain] = "\n\n".join(lines)
+    return found
+
+
+def ways_of(comparison: Comparison, models: Path) -> dict[str, dict[str, str]]:
+    """By domain and system, the way in which a network forecasts, where it had a choice; of each seed."""
+    several = len({cell.seed for cell in comparison.cells}) > 1
+    found: dict[str, dict[str, str]] = {}
+    for cell in [cell for cell in comparison.cells if cell.fraction == 1.0]:
+        if (own := way(read_json(models / cell.path / "report.json"))) is not None:
+            system = f"{cell.family} {cell.strategy}" + (f" (seed {cell.seed})" if several else "")
+            found.setdefault(cell.domain, {})[system] = own
     return found
 
 

@@ -1,4 +1,4 @@
-"""Video: frames as vectors. Source: moving digits, synthesised; target: real clips at reduced size, split in time."""
+"""Video: frames as vectors. Source: parts of the frames of real clips; target: whole frames, split in time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from seqlab.artifacts import seed_of, write_tensors
-from seqlab.data.domains.base import Scaler, find, split_in_time, split_of, write_meta
+from seqlab.artifacts import write_tensors
+from seqlab.data.domains.base import Scaler, find, split_in_time, write_meta
 from seqlab.data.prepared import SOURCE, TARGET, Meta
-from seqlab.data.readers import read_lines
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
-from seqlab.settings import Count, Natural, ProperFraction
+from seqlab.settings import Count, CountList, ProperFraction
 
-SIDE, DEEPEST = 8, 16  # of a handwritten digit: pixels, and its brightest value
-ENLARGED = 2  # pixels of a frame for a pixel of a digit
-DIGITS = 2  # that move in a sequence
 LUMA_FIRST = ("gray", "nv12", "yuv420p", "yuv422p", "yuv444p", "yuvj420p")  # formats whose first plane is 8-bit luma
 
 
@@ -32,8 +28,9 @@ class Video:
     projection.safetensors makes frames of vectors again: a (T, C) sequence z of the target is the frames
     origin + z @ axes (`Prepared.frames`).
 
-    Source: digits that move in straight lines and bounce off the walls (Srivastava et al. 2015), seeded; no digit of
-    train is in valid. Target: windows of context + window frames of each clip, split in time.
+    Target: windows of context + window frames of each clip, split in time. Source: what moves in parts of the frames
+    before those that the target holds out: n x n equal parts for each n of `parts`, each of them and its mirror image a
+    film of its own, in windows of source_length frames, of which the last validates.
     """
 
     kind = "vectors"
@@ -42,34 +39,37 @@ class Video:
     def __init__(
         self,
         *,
-        digits: str,
         clips: list[str],
         size: Count,
         components: Count,
-        source_train: Count,
-        source_valid: Count,
+        parts: CountList,
         source_length: Annotated[int, Ge(2)],
         context: Count,
         window: Count,
         stride: Count,
         valid_windows: Count,
         test_share: ProperFraction,
-        seed: Natural,
     ) -> None:
-        self.digits, self.clips, self.size, self.components = digits, clips, size, components
-        self.source = {"train": source_train, "valid": source_valid}
-        self.source_length, self.context, self.window, self.stride = source_length, context, window, stride
-        self.valid_windows, self.test_share, self.seed = valid_windows, test_share, seed
+        self.clips, self.size, self.components = clips, size, components
+        self.parts, self.source_length = parts, source_length
+        self.context, self.window, self.stride = context, window, stride
+        self.valid_windows, self.test_share = valid_windows, test_share
 
     def prepare(self, raw: dict[str, Path], out: Path) -> None:
-        """Write source (train, valid) and target. Raises UserError naming the clip, or the row of the digits."""
-        if self.size < SIDE * ENLARGED or self.components > self.size**2:
+        """Write source (train, valid) and target. Raises UserError naming the clip."""
+        if self.components > self.size**2:
             raise UserError(
-                f"domain video: size {self.size} and components {self.components}; expected at least "
-                f"{SIDE * ENLARGED} pixels, and no more components than pixels of a frame"
+                f"domain video: size {self.size} and components {self.components}; expected no more components than "
+                "pixels of a frame"
             )
-        source = self._moving_digits(read_digits(find(raw["digits"], self.digits)))
-        target = self._windows({name: read_clip(find(raw["clips"], name), self.size) for name in self.clips})
+        source: dict[str, list[np.ndarray]] = {}
+        target: dict[str, list[np.ndarray]] = {}
+        for name in self.clips:
+            whole, *films = read_parts(find(raw["clips"], name), self.size, [1, *self.parts])
+            add(target, self._windows(name, whole))
+            for film in films:
+                for one in (film, mirrored(film, self.size)):
+                    add(source, self._source_windows(name, one))
         mean, components = principal_components([source["train"], target["train"]], self.components)
         for name, splits in ((SOURCE, source), (TARGET, target)):
             projected = {split: [(one - mean) @ components.T for one in found] for split, found in splits.items()}
@@ -89,83 +89,60 @@ class Video:
             out, Meta(kind="vectors", size=self.components, tasks=["next_step"], classes=[], frame=[self.size] * 2)
         )
 
-    def _moving_digits(self, digits: np.ndarray) -> dict[str, list[np.ndarray]]:
-        """(T, pixels) float32 sequences of each split, made of that split's own digits."""
-        sides = [split_of(digit.tobytes(), 0.1, 0.0) for digit in digits]
-        rng = np.random.default_rng(seed_of("moving digits", self.seed))
-        made: dict[str, list[np.ndarray]] = {}
-        for split, count in self.source.items():
-            own = digits[np.array(sides) == split]
-            if not len(own):
-                raise UserError(f"{self.digits}: none of {len(digits)} digits falls into the {split} split")
-            made[split] = [moving(own[rng.integers(len(own), size=DIGITS)], self.size, self.source_length, rng)
-                           for _ in range(count)]  # fmt: skip
-        return made
+    def _held_out(self, frames: np.ndarray) -> int:
+        """Test windows of a clip."""
+        return int(self.test_share * len(frames) / self.window)
 
-    def _windows(self, clips: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-        splits: dict[str, list[np.ndarray]] = {}
-        for name, frames in clips.items():
-            test = int(self.test_share * len(frames) / self.window)
-            found = split_in_time(
-                frames,
-                context=self.context,
-                window=self.window,
-                stride=self.stride,
-                valid=self.valid_windows,
-                test=test,
+    def _windows(self, name: str, frames: np.ndarray) -> dict[str, list[np.ndarray]]:
+        """The target's, of one clip."""
+        test = self._held_out(frames)
+        found = split_in_time(
+            frames, context=self.context, window=self.window, stride=self.stride, valid=self.valid_windows, test=test
+        )
+        if found is None or not test:
+            needed = self.context + self.window * (1 + self.valid_windows + max(test, 1))
+            raise UserError(
+                f"{name}: {len(frames)} frames do not fill train, valid and test; expected {needed} or more"
             )
-            if found is None or not test:
-                needed = self.context + self.window * (1 + self.valid_windows + max(test, 1))
-                raise UserError(
-                    f"{name}: {len(frames)} frames do not fill train, valid and test; expected {needed} or more"
-                )
-            for split, windows in found.items():
-                splits.setdefault(split, []).extend(windows)
-        return splits
+        return found
+
+    def _source_windows(self, name: str, frames: np.ndarray) -> dict[str, list[np.ndarray]]:
+        """The source's, of one film: of the frames before the target's held-out ones."""
+        known = frames[: len(frames) - self.window * (self.valid_windows + self._held_out(frames))]
+        found = split_in_time(known, context=0, window=self.source_length, stride=self.stride, valid=1, test=0)
+        if found is None:
+            raise UserError(
+                f"{name}: {len(known)} frames before those that are held out; expected {2 * self.source_length} or "
+                "more, or a smaller source_length"
+            )
+        return found
 
 
-def read_digits(file: Path) -> np.ndarray:
-    """(N, 8, 8) float32 in [0, 1] from rows of 64 pixels and a label. Raises UserError naming the row."""
-    digits = []
-    for number, line in read_lines(file):
-        row = line.split(",")
-        try:
-            pixels = np.array(row[: SIDE**2], np.float32) / DEEPEST
-        except ValueError as error:
-            raise UserError(f"{file.name}, row {number}: {error}") from None
-        if len(row) != SIDE**2 + 1 or not ((pixels >= 0) & (pixels <= 1)).all():
-            raise UserError(f"{file.name}, row {number}: expected 64 pixels of 0 to {DEEPEST} and a label")
-        digits.append(pixels.reshape(SIDE, SIDE))
-    return np.stack(digits)
+def add(splits: dict[str, list[np.ndarray]], found: dict[str, list[np.ndarray]]) -> None:
+    for split, windows in found.items():
+        splits.setdefault(split, []).extend(windows)
 
 
-def moving(digits: np.ndarray, size: int, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """(steps, size²) float32: digits (D, 8, 8) on straight lines with elastic walls; the brighter pixel is in front."""
-    sprites = digits.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
-    room = size - SIDE * ENLARGED
-    angle, speed = rng.uniform(0, 2 * np.pi, len(digits)), rng.uniform(1, 3, len(digits))  # pixels a step
-    start = rng.uniform(0, max(room, 1), (len(digits), 2))
-    velocity = np.stack([np.sin(angle), np.cos(angle)], axis=1) * speed[:, None]
-    # An elastic wall is a mirror: the free path, folded.
-    free = start + velocity * np.arange(steps)[:, None, None]
-    folded = np.abs((free + room) % (2 * room) - room) if room else np.zeros_like(free)
-    corners = folded.round().astype(np.int64)
-    frames = np.zeros((steps, size, size), np.float32)
-    for frame, places in zip(frames, corners, strict=True):
-        for sprite, (top, left) in zip(sprites, places, strict=True):
-            view = frame[top : top + len(sprite), left : left + len(sprite)]
-            np.maximum(view, sprite, out=view)
-    return frames.reshape(steps, -1)
+def mirrored(film: np.ndarray, size: int) -> np.ndarray:
+    """(T, size²) with left and right exchanged."""
+    return film.reshape(-1, size, size)[:, :, ::-1].reshape(film.shape)
 
 
 def read_clip(file: Path, size: int) -> np.ndarray:
-    """(T, size²) float32 in [0, 1]: the luma of every frame, averaged over areas. Raises UserError naming the clip.
+    """(T, size²): the film of the whole frames, as `read_parts` reads it."""
+    return read_parts(file, size, [1])[0]
 
-    The averages are sums of whole numbers over equal decoded bytes: the same on every machine, unlike a scaler's.
+
+def read_parts(file: Path, size: int, parts: list[int]) -> list[np.ndarray]:
+    """Films (T, size²) float32 in [0, 1] of n x n equal parts of the frames, for each n of `parts`, row by row.
+
+    The luma of every frame, averaged over areas: sums of whole numbers over equal decoded bytes, the same on every
+    machine, unlike a scaler's. Raises UserError naming the clip.
     """
     import av
 
-    frames = []
+    frames: list[list[np.ndarray]] = []
+    least = size * max(parts)
     try:
         with av.open(str(file)) as opened:
             if not opened.streams.video:
@@ -174,18 +151,23 @@ def read_clip(file: Path, size: int) -> np.ndarray:
             for frame in opened.decode(opened.streams.video[0]):
                 grey = frame if frame.format.name in LUMA_FIRST else frame.reformat(format="gray")
                 luma = np.frombuffer(memoryview(grey.planes[0]), np.uint8).reshape(frame.height, -1)[:, : frame.width]
-                if min(luma.shape) < size:
+                if min(luma.shape) < least:
                     raise UserError(
-                        f"{file.name}: frames of {frame.width} x {frame.height} pixels; expected {size} or more"
+                        f"{file.name}: frames of {frame.width} x {frame.height} pixels; expected {least} or more"
                     )
-                frames.append(_reduced(luma, size))
+                frames.append([_reduced(part, size) for n in parts for part in cut(luma, n)])
     except av.FFmpegError as error:
         raise UserError(f"{file.name}: does not decode after {len(frames)} frames: {error.strerror}") from None
     if len(frames) < promised:
         raise UserError(f"{file.name}: ends after {len(frames)} of {promised} frames")
     if len(frames) < 2:
         raise UserError(f"{file.name}: {len(frames)} frames; expected at least 2")
-    return np.stack(frames)
+    return [np.stack(film) for film in zip(*frames, strict=True)]
+
+
+def cut(image: np.ndarray, n: int) -> list[np.ndarray]:
+    """n x n parts of (H, W), equal but for a pixel, row by row."""
+    return [part for row in np.array_split(image, n, axis=0) for part in np.array_split(row, n, axis=1)]
 
 
 def _reduced(luma: np.ndarray, size: int) -> np.ndarray:
