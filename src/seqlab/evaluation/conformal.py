@@ -34,8 +34,9 @@ import numpy as np
 from seqlab.artifacts import read_tensors, seed_of, write_tensors
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.evaluation import judge
-from seqlab.evaluation.metrics import LEVELS, Forecast, Forecaster, rolling_origin, sample_quantiles
+from seqlab.evaluation import judge, metrics
+from seqlab.evaluation.metrics import LEVELS, Forecast, Forecaster, OneStep, rolling_origin, sample_quantiles
+from seqlab.evaluation.scores import Scores
 from seqlab.families.base import Predictor
 
 # Of raw values to those that standardisation, and so the map, is linear in: the inverses of judge.INVERSE.
@@ -114,19 +115,29 @@ def validation_forecasts(
     predictor: Forecaster, domain: judge.Traits, valid: Sequences, settings: judge.Settings, origins: int, name: str
 ) -> list[Forecast]:
     """Forecasts of `origins` origins within the validation part, as far as it goes, and of an origin before it where
-    it is shorter than the longest horizon of the settings.
+    it is shorter than the longest horizon of the settings. Series without a period before it are left out, having no
+    scale.
     """
     if valid.first is None:
         raise UserError("recalibration: the validation series carry no `first`; expected the first held-out position")
-    longest, reach = max(settings.horizons), int((valid.lengths - valid.first).max())
-    found = _forecasts(predictor, domain, valid, settings, range(1, min(longest, reach) + 1), origins, f"{name} valid")
+    some = np.flatnonzero((valid.first > settings.period) & (valid.first < valid.lengths))
+    if not len(some):
+        raise UserError(
+            f"recalibration: no validation series has more than {settings.period} values, the period, before its first"
+            " held-out step; lower `evaluate.period` or hold out less"
+        )
+    held = valid.subset(some)
+    assert held.first is not None
+    longest, reach = max(settings.horizons), int((held.lengths - held.first).max())
+    made = _forecasts(predictor, domain, held, settings, range(1, min(longest, reach) + 1), origins, f"{name} valid")
+    found = [replace(one, series=int(some[one.series])) for one in made]
     if reach < longest:
-        first = np.maximum(valid.lengths - longest, settings.period + 1)
-        early = replace(valid, first=np.minimum(first, valid.first))
+        first = np.maximum(held.lengths - longest, settings.period + 1)
+        early = replace(held, first=np.minimum(first, held.first))
         long = np.flatnonzero(early.lengths - early.first >= longest)
         if len(long):
             made = _forecasts(predictor, domain, early.subset(long), settings, [longest], 1, f"{name} early")
-            found += [replace(one, series=int(long[one.series])) for one in made]
+            found += [replace(one, series=int(some[long[one.series]])) for one in made]
     return found
 
 
@@ -178,6 +189,49 @@ def fit(forecasts: Sequence[Forecast], first: np.ndarray, horizons: Sequence[int
     ]
     counts = [group.values.shape[1] for _, group in groups]
     return Recalibration(np.array([end for end, _ in groups]), np.stack(shifts), np.array(centred), np.array(counts))
+
+
+def recalibrated(
+    predictor: Forecaster,
+    domain: judge.Traits,
+    valid: Sequences,
+    test: Sequences,
+    settings: judge.Settings,
+    name: str,
+) -> tuple[list[Forecast], list[Forecast], list[Forecast], Recalibration]:
+    """The shared step of every forecaster: its test forecasts as they were made, those and the validation's mapped,
+    and the map. Validation is forecast from as many origins as the test.
+    """
+    known = validation_forecasts(predictor, domain, valid, settings, settings.origins, name)
+    assert valid.first is not None  # which forecasting checks
+    found = fit(known, valid.first, settings.horizons, domain.transform)
+    raw = judge.forecasts(predictor, domain, test, settings, name)
+    mended, mended_valid = ([found.forecast(one, domain.transform) for one in part] for part in (raw, known))
+    return raw, mended, mended_valid, found
+
+
+def next_vectors(
+    predictor: Predictor, valid: Sequences, test: Sequences, name: str
+) -> tuple[Scores, OneStep, Recalibration]:
+    """Scores of the next vector with intervals that validation has mended, what they are made of, and the map."""
+    found = fit_one_step(judge.one_step(predictor, valid, f"{name} valid"))
+    made = judge.one_step(predictor, test, name)
+    return metrics.next_vectors(made, found.quantiles), made, found
+
+
+def fit_one_step(found: OneStep) -> Recalibration:
+    """The map of one-step quantiles that makes these validation ones hold, one step being one group.
+
+    Places in a sequence stand for origins: what held at some of them is tested at the others.
+    """
+    nothing = np.empty(0)
+    made = [
+        Forecast(int(example), int(place), truth[None], quantiles[:, None], nothing, nothing)
+        for example, place, truth, quantiles in zip(
+            found.example, found.place, found.truth, found.quantiles.swapaxes(0, 1), strict=True
+        )
+    ]
+    return fit(made, np.zeros(len(found.nats), np.int64), [1], "none")
 
 
 @dataclass(frozen=True)
