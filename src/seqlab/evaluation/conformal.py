@@ -8,9 +8,10 @@ to the truth (Chernozhukov, Fernández-Val and Galichon 2010). There is one map 
 horizon, from there to the second, ...) and channel; sample paths keep their ranks under it (Schefzik, Thorarinsdottir
 and Gneiting 2013), and it commutes with every change of location and scale, so it holds for standardised values too.
 
-What moves is decided by validation as well. *Full*: every quantile, the median included. *Centred*: the median stays
-and both sides widen or narrow alike. A bias of one month need not be the next one's, so the full map is taken only
-where its pinball loss is the less on the validation origins that it was not estimated from, and on the series as well.
+What moves is decided by validation as well. *None*: the quantiles stay. *Centred*: the median stays and both sides
+widen or narrow alike. *Full*: every quantile, the median included. A bias of one month need not be the next one's, nor
+its volatility, so each is taken in place of the one before only where its pinball loss is the less, by more than a
+standard error, on the validation origins that it was not estimated from, and on the series as well.
 
 Three limits. Validation lies before the test, so exchangeability is an assumption: what changes between them, or is
 common to all series of a panel at one date, is not covered. Steps that no origin within the validation part reaches are
@@ -129,7 +130,8 @@ def validation_forecasts(
     held = valid.subset(some)
     assert held.first is not None
     longest, reach = max(settings.horizons), int((held.lengths - held.first).max())
-    made = _forecasts(predictor, domain, held, settings, range(1, min(longest, reach) + 1), origins, f"{name} valid")
+    late = replace(held, first=_staggered(held.first, held.lengths, origins))
+    made = _forecasts(predictor, domain, late, settings, range(1, min(longest, reach) + 1), origins, f"{name} valid")
     found = [replace(one, series=int(some[one.series])) for one in made]
     if reach < longest:
         first = np.maximum(held.lengths - longest, settings.period + 1)
@@ -138,6 +140,15 @@ def validation_forecasts(
         if len(long):
             made = _forecasts(predictor, domain, early.subset(long), settings, [longest], 1, f"{name} early")
             found += [replace(one, series=int(some[long[one.series]])) for one in made]
+    return found
+
+
+def _staggered(first: np.ndarray, lengths: np.ndarray, origins: int) -> np.ndarray:
+    """(S,) first origins that differ from series to series, by up to the distance of two origins: what happens at one
+    date happens to all series of a panel, so that many dates say more than few.
+    """
+    apart = np.maximum((lengths - first) // origins, 1)
+    found: np.ndarray = first + np.arange(len(first)) % apart
     return found
 
 
@@ -181,12 +192,13 @@ def fit(forecasts: Sequence[Forecast], first: np.ndarray, horizons: Sequence[int
         groups.append((end, group))
     if not groups:
         raise UserError("recalibration: no validation forecast has a held-out truth")
-    centred = [not _median_moves(group) for _, group in groups]
+    chosen = [_map(group) for _, group in groups]
     channels = forecasts[0].truth.shape[1]
     shifts = [
-        np.broadcast_to((_centred if stays else _full)(group.values).T, (channels, len(LEVELS)))
-        for (_, group), stays in zip(groups, centred, strict=True)
+        np.broadcast_to(make(group.values).T, (channels, len(LEVELS)))
+        for (_, group), make in zip(groups, chosen, strict=True)
     ]
+    centred = [make is not _full for make in chosen]
     counts = [group.values.shape[1] for _, group in groups]
     return Recalibration(np.array([end for end, _ in groups]), np.stack(shifts), np.array(centred), np.array(counts))
 
@@ -200,9 +212,10 @@ def recalibrated(
     name: str,
 ) -> tuple[list[Forecast], list[Forecast], list[Forecast], Recalibration]:
     """The shared step of every forecaster: its test forecasts as they were made, those and the validation's mapped,
-    and the map. Validation is forecast from as many origins as the test.
+    and the map. Validation is forecast about as often as the test: from more origins where it has fewer series.
     """
-    known = validation_forecasts(predictor, domain, valid, settings, settings.origins, name)
+    origins = settings.origins * max(1, round(len(test) / len(valid)))
+    known = validation_forecasts(predictor, domain, valid, settings, origins, name)
     assert valid.first is not None  # which forecasting checks
     found = fit(known, valid.first, settings.horizons, domain.transform)
     raw = judge.forecasts(predictor, domain, test, settings, name)
@@ -213,8 +226,11 @@ def recalibrated(
 def next_vectors(
     predictor: Predictor, valid: Sequences, test: Sequences, name: str
 ) -> tuple[Scores, OneStep, Recalibration]:
-    """Scores of the next vector with intervals that validation has mended, what they are made of, and the map."""
-    found = fit_one_step(judge.one_step(predictor, valid, f"{name} valid"))
+    """Scores of the next vector with intervals that validation has mended, what they are made of, and the map. As many
+    positions are looked at in both: more of a sequence where validation has fewer.
+    """
+    positions = judge.POSITIONS * max(1, round(len(test) / len(valid)))
+    found = fit_one_step(judge.one_step(predictor, valid, f"{name} valid", positions))
     made = judge.one_step(predictor, test, name)
     return metrics.next_vectors(made, found.quantiles), made, found
 
@@ -299,24 +315,42 @@ def _centred(values: np.ndarray) -> np.ndarray:
     return moves
 
 
-def _median_moves(group: _Errors) -> bool:
-    """Whether the full map loses less than the centred one on the origins, and on the series, that it was not estimated
-    from; False where there is but one of both.
+def _none(values: np.ndarray) -> np.ndarray:
+    """(L, C) moves of nothing."""
+    return np.zeros((len(LEVELS), values.shape[2]))
+
+
+Map = Callable[[np.ndarray], np.ndarray]
+
+
+def _map(group: _Errors) -> Map:
+    """What moves. Where there is but one origin and one fold of series, nothing can be tested: the centred map."""
+    found = _centred
+    gains = _gains(group, _none, _centred)
+    if gains and min(gains) <= 0:
+        found = _none
+    gains = _gains(group, found, _full)
+    return _full if gains and min(gains) > 0 else found
+
+
+def _gains(group: _Errors, before: Map, after: Map) -> list[float]:
+    """On the origins, and on the series, that the maps were not estimated from, where there are two folds: the share of
+    the loss that the second saves, its mean over folds, each left out once, less a standard error.
     """
-    gains = [_gain(group.values, folds) for folds in (group.origin, group.series % FOLDS)]
-    return any(gain is not None for gain in gains) and all(gain is None or gain > 0 for gain in gains)
-
-
-def _gain(values: np.ndarray, folds: np.ndarray) -> float | None:
-    """The mean over folds (N,), each left out once, of the share of the centred map's loss that the full one saves."""
-    gained = []
-    for fold in np.unique(folds):
-        away = folds == fold
-        if away.all():
-            return None
-        centred, full = (_pinball(values[:, away] - make(values[:, ~away])[:, None]) for make in (_centred, _full))
-        gained.append((centred - full) / centred)
-    return float(np.mean(gained))
+    found = []
+    for folds in (group.origin, group.series % FOLDS):
+        gained = []
+        for fold in np.unique(folds):
+            away = folds == fold
+            if away.all():
+                break
+            ours, theirs = (
+                _pinball(group.values[:, away] - make(group.values[:, ~away])[:, None]) for make in (before, after)
+            )
+            gained.append((ours - theirs) / ours)
+        if gained:
+            found.append(float(np.mean(gained) - np.std(gained, ddof=1) / len(gained) ** 0.5))
+    return found
 
 
 def _pinball(errors: np.ndarray) -> float:

@@ -47,9 +47,9 @@ def next_symbols(predictor: Predictor, domain: Traits, test: Sequences) -> Score
     return metrics.next_symbols(predictor, test, characters, TOKENS)
 
 
-def one_step(predictor: Predictor, sequences: Sequences, name: str) -> OneStep:
+def one_step(predictor: Predictor, sequences: Sequences, name: str, positions: int = POSITIONS) -> OneStep:
     """What the scores of the next vector are made of."""
-    return metrics.one_step(predictor, sequences, TOKENS, POSITIONS, DRAWS, seed_of("judge", name))
+    return metrics.one_step(predictor, sequences, TOKENS, positions, DRAWS, seed_of("judge", name))
 
 
 def forecasts(predictor: Forecaster, domain: Traits, test: Sequences, settings: Settings, name: str) -> list[Forecast]:
