@@ -245,3 +245,14 @@ def test_nothing_to_learn_from_is_refused() -> None:
         fit(forecasts(Walk(), VALID), VALID.first + 100, HORIZONS, "none")
     with pytest.raises(UserError, match="carry no `first`"):
         forecasts(Walk(), replace(VALID, first=None))
+
+
+def test_a_forecast_that_holds_stays_as_it_is() -> None:
+    assert not fitted(Walk()).shifts.any()
+
+
+def test_a_panel_is_forecast_at_many_dates() -> None:
+    """And a series as often as was asked for."""
+    within = [(one.series, one.origin) for one in forecasts(Walk(), VALID, origins=3) if one.origin >= 50]
+    assert len(within) == 3 * len(VALID)
+    assert len({origin for _, origin in within}) > 10
