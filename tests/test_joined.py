@@ -240,5 +240,5 @@ def test_a_comparison_joins_aggregates_and_weighs(scored: tuple[Path, list[Cell]
 
 def test_a_count_that_is_missing_fails(scored: tuple[Path, list[Cell], list[Entry]], tmp_path: Path) -> None:
     home, cells, _ = scored
-    with pytest.raises(UserError, match=r"report\.json: forecast has no count of FLOPs; write above's formula"):
+    with pytest.raises(UserError, match=r"report\.json: classify has no count of FLOPs; write above's formula"):
         compared(home, cells, tmp_path, flops=None)
