@@ -10,8 +10,8 @@ and Gneiting 2013), and it commutes with every change of location and scale, so 
 
 What moves is decided by validation as well. *None*: the quantiles stay. *Centred*: the median stays and both sides
 widen or narrow alike. *Full*: every quantile, the median included. A bias of one month need not be the next one's, nor
-its volatility, so each is taken in place of the one before only where its pinball loss is the less, by more than a
-standard error, on the thirds of the validation time that it was not estimated from, and on the series as well.
+its volatility, so each is taken in place of the one before only where its pinball loss is the less on the thirds of the
+validation time that it was not estimated from, and on the series as well; the full one by more than a standard error.
 
 Three limits. Validation lies before the test, so exchangeability is an assumption: what changes between them, or is
 common to all series of a panel at one date, is not covered. Steps that no origin within the validation part reaches are
@@ -326,16 +326,16 @@ Map = Callable[[np.ndarray], np.ndarray]
 def _map(group: _Errors) -> Map:
     """What moves. Where there is but one origin and one fold of series, nothing can be tested: the centred map."""
     found = _centred
-    gains = _gains(group, _none, _centred)
+    gains = _gains(group, _none, _centred, errors=0)
     if gains and min(gains) <= 0:
         found = _none
-    gains = _gains(group, found, _full)
+    gains = _gains(group, found, _full, errors=1)
     return _full if gains and min(gains) > 0 else found
 
 
-def _gains(group: _Errors, before: Map, after: Map) -> list[float]:
+def _gains(group: _Errors, before: Map, after: Map, errors: int) -> list[float]:
     """On the thirds of the time, and on the series, that the maps were not estimated from, where there are two folds:
-    the share of the loss that the second saves, its mean over folds, each left out once, less a standard error.
+    the share of the loss that the second saves, its mean over folds, each left out once, less so many standard errors.
     """
     found = []
     for folds in (_thirds(group.origin), group.series % FOLDS):
@@ -349,7 +349,7 @@ def _gains(group: _Errors, before: Map, after: Map) -> list[float]:
             )
             gained.append((ours - theirs) / ours)
         if gained:
-            found.append(float(np.mean(gained) - np.std(gained, ddof=1) / len(gained) ** 0.5))
+            found.append(float(np.mean(gained) - errors * np.std(gained, ddof=1) / len(gained) ** 0.5))
     return found
 
 
