@@ -214,13 +214,16 @@ def test_logarithms_keep_values_above_minus_one() -> None:
 
 def test_one_step_intervals_hold_and_the_density_stays() -> None:
     model = Walk(0.5, drift=0.6)
-    raw, _ = metrics.next_vectors(model, TEST, 4096, 6, 50, 0)
-    mended, _ = metrics.next_vectors(model, TEST, 4096, 6, 50, 0, fitted(model).quantiles)
+    mended, made, found = conformal.next_vectors(model, VALID, TEST, "test")
+    raw = metrics.next_vectors(made)
+    assert found.ends.tolist() == [1]
     for name in ("nll", "crps"):
         assert metrics.value_of(mended, "next_step", name) == metrics.value_of(raw, "next_step", name)
     assert metrics.value_of(raw, "next_step", "coverage80") < 0.5
     for name, (_, _, nominal) in INTERVALS.items():
-        assert metrics.value_of(mended, "next_step", name) == pytest.approx(nominal, abs=0.04)
+        assert metrics.value_of(mended, "next_step", name) == pytest.approx(nominal, abs=0.03)
+        before = metrics.value_of(mended, "next_step", f"raw_{name}")
+        assert before == metrics.value_of(raw, "next_step", name)
 
 
 def test_a_map_is_kept_whole(tmp_path: Path) -> None:
@@ -242,3 +245,14 @@ def test_nothing_to_learn_from_is_refused() -> None:
         fit(forecasts(Walk(), VALID), VALID.first + 100, HORIZONS, "none")
     with pytest.raises(UserError, match="carry no `first`"):
         forecasts(Walk(), replace(VALID, first=None))
+
+
+def test_a_forecast_that_holds_stays_as_it_is() -> None:
+    assert not fitted(Walk()).shifts.any()
+
+
+def test_a_panel_is_forecast_at_many_dates() -> None:
+    """And a series as often as was asked for."""
+    within = [(one.series, one.origin) for one in forecasts(Walk(), VALID, origins=3) if one.origin >= 50]
+    assert len(within) == 3 * len(VALID)
+    assert len({origin for _, origin in within}) > 10

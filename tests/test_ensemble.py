@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from seqlab.errors import UserError
-from seqlab.evaluation import ensemble, metrics
+from seqlab.evaluation import ensemble, kept, metrics
 from seqlab.evaluation.ensemble import Selection, greedy, select_classes, select_forecasts
 from seqlab.evaluation.leaderboard import MeanCost
 from seqlab.evaluation.metrics import LEVELS, Forecast
@@ -189,8 +189,8 @@ def test_forecasts_are_kept_to_a_millionth_of_their_errors(size: float, tmp_path
         replace(one, truth=one.truth + size, quantiles=one.quantiles + size, origin=20 + one.series)
         for one in forecasts(0.5, 1.0)
     ]
-    ensemble.write_forecasts(made, tmp_path / "a.safetensors")
-    found = ensemble.read_forecasts(tmp_path / "a.safetensors")
+    kept.write_forecasts(made, tmp_path / "a.safetensors")
+    found = kept.read_forecasts(tmp_path / "a.safetensors")
     for one, again in itertools.zip_longest(made, found):
         assert (one.series, one.origin) == (again.series, again.origin)
         np.testing.assert_array_equal(again.truth, one.truth)
@@ -206,4 +206,4 @@ def test_another_file_is_named(tmp_path: Path) -> None:
 
     write_tensors(tmp_path / "other.safetensors", {"weights": np.zeros(2)})
     with pytest.raises(UserError, match=r"other.safetensors: no 'errors', found weights; run the evaluate stage"):
-        ensemble.read_forecasts(tmp_path / "other.safetensors")
+        kept.read_forecasts(tmp_path / "other.safetensors")

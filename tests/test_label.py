@@ -27,6 +27,7 @@ from seqlab.data.prepared import ALPHABET, SOURCE, TARGET, Prepared
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, metrics
+from seqlab.evaluation.settings import Comparing
 from seqlab.families import bundle, loading, saved
 from seqlab.families.base import Use
 from seqlab.families.saved import Recipe
@@ -528,6 +529,7 @@ def test_stages_end_in_a_comparison(lab: Path, tmp_path: Path) -> None:
             judged={"spacing": ["label"]},
             strategies=strategies,
             replicates=50,
+            comparing=Comparing(baseline="markov", rounds=5),
         ),
         lab / "models",
         lab / "scores",

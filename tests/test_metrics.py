@@ -166,8 +166,9 @@ def test_next_vectors_exact_and_sampled_agree() -> None:
             x[t] = 0.6 * x[t - 1] + rng.normal(size=2)
         series.append(x)
     data = Sequences.from_arrays(series, first=np.full(30, 20))
-    exact, pit = metrics.next_vectors(Gaussian(2), data, 512, positions=40, samples=100, seed=0)
-    drawn, _ = metrics.next_vectors(Gaussian(2, shift=0.5), data, 512, positions=40, samples=100, seed=0)
+    one = metrics.one_step(Gaussian(2), data, 512, positions=40, samples=100, seed=0)
+    exact, pit = metrics.next_vectors(one), one.transform.ravel()
+    drawn = metrics.next_vectors(metrics.one_step(Gaussian(2, shift=0.5), data, 512, 40, samples=100, seed=0))
 
     nll = [-norm.logpdf(x[20:], 0.6 * x[19:-1], 1).sum() for x in series]
     assert metrics.value_of(exact, NEXT, "nll") == pytest.approx(

@@ -263,7 +263,7 @@ SCORED = vectors(5, 40, first=10)
 
 def exact(sequences: Sequences, tokens: int, seed: int) -> Scores:
     predictor = controls.next_step(SCORED, Space("vectors", 2), 0.5)["random_walk"]
-    return metrics.next_vectors(predictor, sequences, tokens, 4, 20, seed)[0]
+    return metrics.next_vectors(metrics.one_step(predictor, sequences, tokens, 4, 20, seed))
 
 
 def sampled(sequences: Sequences, tokens: int, seed: int) -> Scores:

@@ -22,6 +22,7 @@ from seqlab.diagnostics.settings import Diagnostics
 from seqlab.errors import UserError
 from seqlab.evaluation import scores
 from seqlab.evaluation.scores import Scores
+from seqlab.evaluation.settings import Comparing
 from seqlab.families import loading
 from seqlab.families.base import Use
 from seqlab.settings import Component, Objective, Strategy
@@ -119,7 +120,7 @@ def ran(home: Path) -> Lab:
     compared = compare(
         Comparison(
             cells=CELLS, domains={"strings": DOMAIN.evaluate}, judges=config.judges(), judged={"strings": TASKS},
-            strategies=STRATEGIES, replicates=50,
+            strategies=STRATEGIES, replicates=50, comparing=Comparing("markov", 5),
         ),
         home / "models", home / "scores", home / "reports",
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_significance import paired_bootstrap
 
 from seqlab.evaluation import leaderboard, metrics, significance
-from seqlab.evaluation.leaderboard import CONTROL, Entry, MeanCost
+from seqlab.evaluation.leaderboard import CONTROL, OUTSIDE, Entry, MeanCost
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 from seqlab.evaluation.transfer import Point
@@ -140,3 +142,21 @@ def test_seeds_and_metrics_that_are_no_ratio() -> None:
     assert found.detectable is not None
     assert 0 < found.detectable < 0.5
     assert "one seed" not in sentences(found)
+
+
+def test_a_system_from_elsewhere_is_quoted_and_never_the_best() -> None:
+    own = cells(100, {"kiwi": 0.0, "gru": 1.0, "ar": 1.4})
+    own[0] = replace(own[0], strategy=OUTSIDE)
+    rows = leaderboard.build(own, 500, 0)
+    assert [(row.system, row.best) for row in rows] == [
+        ("kiwi · outside", False), ("gru · scratch", True), ("ar · scratch", False),
+    ]  # fmt: skip
+    assert (rows[0].difference_from_best or 0) > 0  # ahead of it, and said so
+    found = judged(own)
+    assert found.best == "gru · scratch"
+    assert [one.system for one in found.beaten] == ["ar · scratch"]
+    assert found.tied == []
+    assert "trained elsewhere: kiwi · outside with" in sentences(found)
+    notes = leaderboard.markdown(rows, {"series": {FORECAST: METRIC}})
+    assert "Best: gru · scratch;" in notes
+    assert "Quoted beside, since it was trained elsewhere: kiwi · outside" in notes

@@ -19,7 +19,7 @@ from seqlab.cells import Cell
 from seqlab.data.archive import Archive
 from seqlab.diagnostics.settings import Diagnostics
 from seqlab.errors import UserError
-from seqlab.evaluation.settings import Evaluation, PairEvaluation, SequenceEvaluation
+from seqlab.evaluation.settings import Comparing, Evaluation, PairEvaluation, SequenceEvaluation
 from seqlab.execution import Execution, Tracking
 from seqlab.naming import checked_name
 from seqlab.settings import (
@@ -118,6 +118,7 @@ class Experiment:
     trainer: Trainer
     tracking: Tracking
     execution: Execution
+    comparing: Comparing
 
     def diagnosed(self) -> list[str]:
         """The families of the suite whose memory is measured."""
@@ -264,6 +265,7 @@ SECTIONS = (
     "execution",
     "fitting",
     "judging",
+    "comparing",
 )
 
 
@@ -284,6 +286,7 @@ def experiment(tree: dict[str, Any]) -> Experiment:
         trainer=trainer(tree["trainer"]),
         tracking=tracking(tree["tracking"]),
         execution=execution(tree["execution"]),
+        comparing=schema.check(Comparing, tree["comparing"], "comparing"),
     )
     asked = dict.fromkeys(found.asked())
     for cell in asked:

@@ -343,6 +343,7 @@ def compare(work: SuiteWork) -> None:
                 judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
                 strategies=experiment.strategies,
                 replicates=experiment.suite.replicates,
+                comparing=experiment.comparing,
                 threads=work.settings.threads,
                 unfit=unfit(experiment),
                 left_out=left_out(experiment),
@@ -393,7 +394,7 @@ def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
 def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
     """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units."""
     from seqlab.data.prepared import Prepared
-    from seqlab.evaluation.leaderboard import OUTSIDE
+    from seqlab.evaluation.leaderboard import ENSEMBLE, OUTSIDE
     from seqlab.families import bundle
     from seqlab.tracking import comparison
 
@@ -401,6 +402,8 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
 
     def rerun(system: System) -> str:
         words = f"domain={system.domain} family={system.family} strategy={system.strategy.partition('-')[0]}"
+        if system.strategy == ENSEMBLE:
+            return "seqlab run compare"
         beside = system.control or system.strategy == OUTSIDE
         return f"seqlab run controls {system.domain}" if beside else f"seqlab run finetune {words}"
 

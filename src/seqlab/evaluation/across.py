@@ -18,11 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from seqlab.artifacts import write_text
 from seqlab.errors import UserError
-from seqlab.evaluation.leaderboard import Row
+from seqlab.evaluation.leaderboard import Row, csv_text, field
 from seqlab.evaluation.metrics import metric_of
 from seqlab.evaluation.significance import ALPHA, compared, leave_one_out, resampled_sums
 
@@ -220,3 +222,90 @@ def pareto(points: np.ndarray) -> np.ndarray:
     """(N,) bool of points (N, D), less being better: whether no other is at least as good in all and better in one."""
     dominated = [((points <= one).all(1) & (points < one).any(1)).any() for one in points]
     return ~np.array(dominated, bool)
+
+
+# A comparison's
+
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Of one group of tasks: those of one table over its domains, or all. skills: empty where the baseline has none of
+    the group's tasks.
+    """
+
+    group: str
+    tasks: list[str]
+    skills: list[Skill]
+    ranks: Ranks | None
+
+
+def aggregates(found: Sequence[Result], baseline: str, replicates: int, seed: int) -> list[Aggregate]:
+    """Of all tasks, and of each table that has several domains: one of a single task is its leaderboard."""
+    groups = {ALL: list(found)}
+    for one in found:
+        groups.setdefault(one.task.split(" ", 1)[1], []).append(one)
+    made = []
+    for group, own in groups.items():
+        tasks = sorted({one.task for one in own})
+        if len(tasks) < 2:
+            continue
+        known = any(one.system == baseline and not one.seen for one in own)
+        skilled = skills(own, baseline, replicates, seed) if known else []
+        made.append(Aggregate(group, tasks, skilled, ranks(own)))
+    return made
+
+
+COLUMNS = ("group", "system", "tasks", *("skill", "skill_low", "skill_high", "wins", "wins_low", "wins_high"), "rank")
+
+
+def write_csv(found: Sequence[Aggregate], path: Path) -> None:
+    """A line a group and system; rank is empty where a system lacks a task of its group, skill where the baseline does,
+    and the bounds of an interval where there are too few tasks for one.
+    """
+    lines = []
+    for one in found:
+        rank = {} if one.ranks is None else dict(zip(one.ranks.systems, one.ranks.ranks, strict=True))
+        skilled = {own.system: own for own in one.skills}
+        for system in dict.fromkeys([*skilled, *rank]):
+            own = skilled.get(system)
+            numbers = [None if own is None else getattr(own, name) for name in COLUMNS[2:-1]]
+            finite = [None if value is None or not math.isfinite(value) else value for value in numbers]
+            lines.append([field(value) for value in (one.group, system, *finite, rank.get(system))])
+    write_text(path, csv_text(COLUMNS, lines))
+
+
+def markdown(found: Sequence[Aggregate], baseline: str) -> str:
+    """A table for each group of tasks, the most skilful first, with what its test of ranks says."""
+    parts = [
+        f"Skill is 1 - the geometric mean over tasks of the error relative to {baseline}, a win an error below its;"
+        " intervals are over tasks, so of few tasks they are wide or none. Rank is the average over the tasks of the"
+        " group, of the systems that have them all. Controls stand in the tables alone; systems marked `outside` saw"
+        " data elsewhere and are left out."
+    ]
+    for one in found:
+        rank = {} if one.ranks is None else dict(zip(one.ranks.systems, one.ranks.ranks, strict=True))
+        lines = ["| system | tasks | skill [95%] | win rate [95%] | average rank |", "|:--|--:|--:|--:|--:|"]
+        for own in one.skills:
+            skill = f"{own.skill:+.3f}{_bounds(own.skill_low, own.skill_high)}"
+            wins = f"{own.wins:.2f}{_bounds(own.wins_low, own.wins_high)}"
+            mean = f"{rank[own.system]:.2f}" if own.system in rank else "–"
+            lines.append(f"| {own.system} | {own.tasks} | {skill} | {wins} | {mean} |")
+        if not one.skills:
+            lines = [f"No skill: {baseline} has none of these tasks."]
+        told = f"Tasks: {', '.join(one.tasks)}."
+        if one.ranks is not None:
+            told += (
+                f" Friedman's p that all {len(one.ranks.systems)} ranked systems are alike is {one.ranks.p:.2g} over"
+                f" {one.ranks.tasks} tasks; two average ranks differ significantly from {one.ranks.critical:.2f} on."
+            )
+        else:
+            told += " No ranks: fewer than three systems have all of them."
+        parts.append(f"## {one.group.replace('_', ' ')}\n\n" + "\n".join(lines) + f"\n\n{told}")
+    return "# Across tasks\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _bounds(low: float, high: float) -> str:
+    return f" [{low:.2f}, {high:.2f}]" if math.isfinite(low) and math.isfinite(high) else " [too few]"

@@ -8,9 +8,10 @@ to the truth (Chernozhukov, Fernández-Val and Galichon 2010). There is one map 
 horizon, from there to the second, ...) and channel; sample paths keep their ranks under it (Schefzik, Thorarinsdottir
 and Gneiting 2013), and it commutes with every change of location and scale, so it holds for standardised values too.
 
-What moves is decided by validation as well. *Full*: every quantile, the median included. *Centred*: the median stays
-and both sides widen or narrow alike. A bias of one month need not be the next one's, so the full map is taken only
-where its pinball loss is the less on the validation origins that it was not estimated from, and on the series as well.
+What moves is decided by validation as well. *None*: the quantiles stay. *Centred*: the median stays and both sides
+widen or narrow alike. *Full*: every quantile, the median included. A bias of one month need not be the next one's, nor
+its volatility, so each is taken in place of the one before only where its pinball loss is the less on the thirds of the
+validation time that it was not estimated from, and on the series as well; the full one by more than a standard error.
 
 Three limits. Validation lies before the test, so exchangeability is an assumption: what changes between them, or is
 common to all series of a panel at one date, is not covered. Steps that no origin within the validation part reaches are
@@ -34,8 +35,9 @@ import numpy as np
 from seqlab.artifacts import read_tensors, seed_of, write_tensors
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.evaluation import judge
-from seqlab.evaluation.metrics import LEVELS, Forecast, Forecaster, rolling_origin, sample_quantiles
+from seqlab.evaluation import judge, metrics
+from seqlab.evaluation.metrics import LEVELS, Forecast, Forecaster, OneStep, rolling_origin, sample_quantiles
+from seqlab.evaluation.scores import Scores
 from seqlab.families.base import Predictor
 
 # Of raw values to those that standardisation, and so the map, is linear in: the inverses of judge.INVERSE.
@@ -46,7 +48,7 @@ FORWARD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 LOW, MEDIAN, HIGH = (LEVELS.index(level) for level in (0.1, 0.5, 0.9))  # the spread is from LOW to HIGH
 LEAST = round(1 / LEVELS[0]) - 1  # values of which the smallest stands at the lowest level
-FOLDS = 5  # of series
+FOLDS = 5  # of series, beside the thirds of the time
 FLAT = 1e-3  # least spread, as a share of the mean spread of the forecast's steps and of 1: a flat forecast has none
 
 
@@ -114,19 +116,39 @@ def validation_forecasts(
     predictor: Forecaster, domain: judge.Traits, valid: Sequences, settings: judge.Settings, origins: int, name: str
 ) -> list[Forecast]:
     """Forecasts of `origins` origins within the validation part, as far as it goes, and of an origin before it where
-    it is shorter than the longest horizon of the settings.
+    it is shorter than the longest horizon of the settings. Series without a period before it are left out, having no
+    scale.
     """
     if valid.first is None:
         raise UserError("recalibration: the validation series carry no `first`; expected the first held-out position")
-    longest, reach = max(settings.horizons), int((valid.lengths - valid.first).max())
-    found = _forecasts(predictor, domain, valid, settings, range(1, min(longest, reach) + 1), origins, f"{name} valid")
+    some = np.flatnonzero((valid.first > settings.period) & (valid.first < valid.lengths))
+    if not len(some):
+        raise UserError(
+            f"recalibration: no validation series has more than {settings.period} values, the period, before its first"
+            " held-out step; lower `evaluate.period` or hold out less"
+        )
+    held = valid.subset(some)
+    assert held.first is not None
+    longest, reach = max(settings.horizons), int((held.lengths - held.first).max())
+    late = replace(held, first=_staggered(held.first, held.lengths, origins))
+    made = _forecasts(predictor, domain, late, settings, range(1, min(longest, reach) + 1), origins, f"{name} valid")
+    found = [replace(one, series=int(some[one.series])) for one in made]
     if reach < longest:
-        first = np.maximum(valid.lengths - longest, settings.period + 1)
-        early = replace(valid, first=np.minimum(first, valid.first))
+        first = np.maximum(held.lengths - longest, settings.period + 1)
+        early = replace(held, first=np.minimum(first, held.first))
         long = np.flatnonzero(early.lengths - early.first >= longest)
         if len(long):
             made = _forecasts(predictor, domain, early.subset(long), settings, [longest], 1, f"{name} early")
-            found += [replace(one, series=int(long[one.series])) for one in made]
+            found += [replace(one, series=int(some[long[one.series]])) for one in made]
+    return found
+
+
+def _staggered(first: np.ndarray, lengths: np.ndarray, origins: int) -> np.ndarray:
+    """(S,) first origins that differ from series to series, by up to the distance of two origins: what happens at one
+    date happens to all series of a panel, so that many dates say more than few.
+    """
+    apart = np.maximum((lengths - first) // origins, 1)
+    found: np.ndarray = first + np.arange(len(first)) % apart
     return found
 
 
@@ -170,14 +192,62 @@ def fit(forecasts: Sequence[Forecast], first: np.ndarray, horizons: Sequence[int
         groups.append((end, group))
     if not groups:
         raise UserError("recalibration: no validation forecast has a held-out truth")
-    centred = [not _median_moves(group) for _, group in groups]
+    chosen = [_map(group) for _, group in groups]
     channels = forecasts[0].truth.shape[1]
     shifts = [
-        np.broadcast_to((_centred if stays else _full)(group.values).T, (channels, len(LEVELS)))
-        for (_, group), stays in zip(groups, centred, strict=True)
+        np.broadcast_to(make(group.values).T, (channels, len(LEVELS)))
+        for (_, group), make in zip(groups, chosen, strict=True)
     ]
+    centred = [make is not _full for make in chosen]
     counts = [group.values.shape[1] for _, group in groups]
     return Recalibration(np.array([end for end, _ in groups]), np.stack(shifts), np.array(centred), np.array(counts))
+
+
+def recalibrated(
+    predictor: Forecaster,
+    domain: judge.Traits,
+    valid: Sequences,
+    test: Sequences,
+    settings: judge.Settings,
+    name: str,
+) -> tuple[list[Forecast], list[Forecast], list[Forecast], Recalibration]:
+    """The shared step of every forecaster: its test forecasts as they were made, those and the validation's mapped,
+    and the map. Validation is forecast about as often as the test: from more origins where it has fewer series.
+    """
+    origins = settings.origins * max(1, round(len(test) / len(valid)))
+    known = validation_forecasts(predictor, domain, valid, settings, origins, name)
+    assert valid.first is not None  # which forecasting checks
+    found = fit(known, valid.first, settings.horizons, domain.transform)
+    raw = judge.forecasts(predictor, domain, test, settings, name)
+    mended, mended_valid = ([found.forecast(one, domain.transform) for one in part] for part in (raw, known))
+    return raw, mended, mended_valid, found
+
+
+def next_vectors(
+    predictor: Predictor, valid: Sequences, test: Sequences, name: str
+) -> tuple[Scores, OneStep, Recalibration]:
+    """Scores of the next vector with intervals that validation has mended, what they are made of, and the map. As many
+    positions are looked at in both: more of a sequence where validation has fewer.
+    """
+    positions = judge.POSITIONS * max(1, round(len(test) / len(valid)))
+    found = fit_one_step(judge.one_step(predictor, valid, f"{name} valid", positions))
+    made = judge.one_step(predictor, test, name)
+    return metrics.next_vectors(made, found.quantiles), made, found
+
+
+def fit_one_step(found: OneStep) -> Recalibration:
+    """The map of one-step quantiles that makes these validation ones hold, one step being one group.
+
+    Places in a sequence stand for origins: what held at some of them is tested at the others.
+    """
+    nothing = np.empty(0)
+    made = [
+        Forecast(int(example), int(place), truth[None], quantiles[:, None], nothing, nothing)
+        for example, place, truth, quantiles in zip(
+            found.example, found.place, found.truth, found.quantiles.swapaxes(0, 1), strict=True
+        )
+    ]
+    return fit(made, np.zeros(len(found.nats), np.int64), [1], "none")
 
 
 @dataclass(frozen=True)
@@ -245,24 +315,48 @@ def _centred(values: np.ndarray) -> np.ndarray:
     return moves
 
 
-def _median_moves(group: _Errors) -> bool:
-    """Whether the full map loses less than the centred one on the origins, and on the series, that it was not estimated
-    from; False where there is but one of both.
+def _none(values: np.ndarray) -> np.ndarray:
+    """(L, C) moves of nothing."""
+    return np.zeros((len(LEVELS), values.shape[2]))
+
+
+Map = Callable[[np.ndarray], np.ndarray]
+
+
+def _map(group: _Errors) -> Map:
+    """What moves. Where there is but one origin and one fold of series, nothing can be tested: the centred map."""
+    found = _centred
+    gains = _gains(group, _none, _centred, errors=0)
+    if gains and min(gains) <= 0:
+        found = _none
+    gains = _gains(group, found, _full, errors=1)
+    return _full if gains and min(gains) > 0 else found
+
+
+def _gains(group: _Errors, before: Map, after: Map, errors: int) -> list[float]:
+    """On the thirds of the time, and on the series, that the maps were not estimated from, where there are two folds:
+    the share of the loss that the second saves, its mean over folds, each left out once, less so many standard errors.
     """
-    gains = [_gain(group.values, folds) for folds in (group.origin, group.series % FOLDS)]
-    return any(gain is not None for gain in gains) and all(gain is None or gain > 0 for gain in gains)
+    found = []
+    for folds in (_thirds(group.origin), group.series % FOLDS):
+        gained = []
+        for fold in np.unique(folds):
+            away = folds == fold
+            if away.all():
+                break
+            ours, theirs = (
+                _pinball(group.values[:, away] - make(group.values[:, ~away])[:, None]) for make in (before, after)
+            )
+            gained.append((ours - theirs) / ours)
+        if gained:
+            found.append(float(np.mean(gained) - errors * np.std(gained, ddof=1) / len(gained) ** 0.5))
+    return found
 
 
-def _gain(values: np.ndarray, folds: np.ndarray) -> float | None:
-    """The mean over folds (N,), each left out once, of the share of the centred map's loss that the full one saves."""
-    gained = []
-    for fold in np.unique(folds):
-        away = folds == fold
-        if away.all():
-            return None
-        centred, full = (_pinball(values[:, away] - make(values[:, ~away])[:, None]) for make in (_centred, _full))
-        gained.append((centred - full) / centred)
-    return float(np.mean(gained))
+def _thirds(origin: np.ndarray) -> np.ndarray:
+    """(N,) early, middle or late: neighbouring origins look at the same dates, and are no test of each other."""
+    found: np.ndarray = np.searchsorted(np.quantile(origin, [1 / 3, 2 / 3]), origin)
+    return found
 
 
 def _pinball(errors: np.ndarray) -> float:

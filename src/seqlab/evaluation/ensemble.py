@@ -14,11 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from seqlab.artifacts import read_tensors, write_tensors
 from seqlab.errors import UserError
 from seqlab.evaluation.leaderboard import MeanCost
 from seqlab.evaluation.metrics import LEVELS, Forecast
@@ -199,42 +197,16 @@ def _normalised(probs: np.ndarray) -> np.ndarray:
         return np.asarray(np.log(probs / probs.sum(1, keepdims=True)))
 
 
-# What they cost, and files
+# What they cost
 
 
 def cost(members: Sequence[MeanCost]) -> MeanCost:
-    """Of an ensemble: its members are trained one after another."""
+    """Of an ensemble: its members are trained and judged one after another."""
     seconds = sum(one.seconds for one in members)
     symbols = sum(one.seconds * one.symbols_per_second for one in members)
-    return MeanCost(seconds, symbols / seconds if seconds else 0.0, max(one.peak_memory_mb for one in members))
-
-
-def write_forecasts(forecasts: Sequence[Forecast], path: Path) -> None:
-    """As safetensors, one after another: truths as float64, quantiles as their float32 differences from the truth, so
-    that what is kept is exact in units of the errors; 4 (L + 2) bytes a step and channel.
-    """
-    truth = np.concatenate([one.truth for one in forecasts])
-    quantiles = np.concatenate([one.quantiles - one.truth for one in forecasts], axis=1)
-    write_tensors(
-        path,
-        {
-            "origins": np.array([(one.series, one.origin, len(one.truth)) for one in forecasts], np.int64),
-            "truth": truth.astype(np.float64),
-            "errors": quantiles.astype(np.float32),
-            "scales": np.array([(one.absolute, one.squared) for one in forecasts], np.float64),
-        },
+    peak = max(one.peak_memory_mb for one in members)
+    judging = [one.judging_seconds for one in members]
+    known = [one for one in judging if one is not None]
+    return MeanCost(
+        seconds, symbols / seconds if seconds else 0.0, peak, sum(known) if len(known) == len(judging) else None
     )
-
-
-def read_forecasts(path: Path) -> list[Forecast]:
-    """What `write_forecasts` wrote. Raises UserError when the file is missing or holds something else."""
-    tensors = read_tensors(path)
-    if lacking := {"origins", "truth", "errors", "scales"} - set(tensors):
-        raise UserError(f"{path}: no {min(lacking)!r}, found {', '.join(sorted(tensors))}; run the evaluate stage")
-    found, start = [], 0
-    for (series, origin, steps), (absolute, squared) in zip(tensors["origins"], tensors["scales"], strict=True):
-        part = slice(start, start := start + int(steps))
-        truth = tensors["truth"][part]
-        quantiles = truth + tensors["errors"][:, part].astype(np.float64)
-        found.append(Forecast(int(series), int(origin), truth, quantiles, absolute, squared))
-    return found

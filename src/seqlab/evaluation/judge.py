@@ -10,7 +10,7 @@ import numpy as np
 from seqlab.artifacts import seed_of
 from seqlab.data.sequences import Sequences
 from seqlab.evaluation import metrics
-from seqlab.evaluation.metrics import Forecast, Forecaster
+from seqlab.evaluation.metrics import Forecast, Forecaster, OneStep
 from seqlab.evaluation.scores import Scores
 from seqlab.families.base import Classifier, Predictor
 
@@ -41,12 +41,15 @@ class Traits(Protocol):
     def transform(self) -> str: ...
 
 
-def next_step(predictor: Predictor, domain: Traits, test: Sequences, name: str) -> tuple[Scores, np.ndarray | None]:
-    """Scores of the next step, and for vectors the probability integral transform of what was looked at."""
-    if test.symbols:
-        characters = metrics.characters_of_bytes() if domain.characters else np.ones(predictor.space.size, np.int64)
-        return metrics.next_symbols(predictor, test, characters, TOKENS), None
-    return metrics.next_vectors(predictor, test, TOKENS, POSITIONS, DRAWS, seed_of("judge", name))
+def next_symbols(predictor: Predictor, domain: Traits, test: Sequences) -> Scores:
+    """Scores of the next symbol."""
+    characters = metrics.characters_of_bytes() if domain.characters else np.ones(predictor.space.size, np.int64)
+    return metrics.next_symbols(predictor, test, characters, TOKENS)
+
+
+def one_step(predictor: Predictor, sequences: Sequences, name: str, positions: int = POSITIONS) -> OneStep:
+    """What the scores of the next vector are made of."""
+    return metrics.one_step(predictor, sequences, TOKENS, positions, DRAWS, seed_of("judge", name))
 
 
 def forecasts(predictor: Forecaster, domain: Traits, test: Sequences, settings: Settings, name: str) -> list[Forecast]:

@@ -9,7 +9,8 @@ each kind of comparison is Holm-corrected over its table:
 
 All differences are signed so that positive is better whatever the metric's direction; for a coverage, better is closer
 to its nominal level. The best system and the best control are those of the test scores themselves, so the comparison
-with the control is against the hardest of them.
+with the control is against the hardest of them. A system from elsewhere is quoted beside and never the best: what it
+was trained on is not what the others were.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -33,13 +35,14 @@ from seqlab.evaluation.significance import ALPHA, least_p
 
 CONTROL = "control"  # the strategy of a control's cell
 OUTSIDE = "outside"  # the strategy of a system from elsewhere: what marks its row
+ENSEMBLE = "ensemble"  # the strategy of systems joined from others of their table
 SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
 class Entry:
     """One evaluated model. A control has strategy CONTROL and its own name as family, a system from elsewhere has
-    strategy OUTSIDE.
+    strategy OUTSIDE, and one that joins others ENSEMBLE.
     """
 
     domain: str
@@ -117,11 +120,17 @@ COLUMNS = tuple(column.name for column in fields(Row))
 
 @dataclass(frozen=True)
 class MeanCost:
-    """What one (domain, task, family, strategy) took to train, means over seeds. It differs from run to run."""
+    """What one (domain, task, family, strategy) took to train and to judge, means over seeds. It differs from run to
+    run.
+
+    judging_seconds: of answering validation and test; None where that was not measured. What learns nothing beforehand,
+    a model fitted at each origin or a nearest neighbour, spends its time there.
+    """
 
     seconds: float
     symbols_per_second: float
     peak_memory_mb: float
+    judging_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -224,8 +233,8 @@ def _compared(domain: str, task: str, name: str, systems: list[Resampled]) -> li
     families = [system for system in systems if not system.control]
     scratch = {system.family: system for system in families if system.strategy == SCRATCH}
 
-    best = systems[0]
-    behind = _gains(metric, [(system, best) for system in systems[1:]])
+    best = next((system for system in systems if system.strategy != OUTSIDE), systems[0])
+    behind = _gains(metric, [(system, best) for system in systems if system is not best])
     transferred = [one for one in families if one.strategy != SCRATCH and one.family in scratch]
     gains = _gains(metric, [(system, scratch[system.family]) for system in transferred])
     # A scratch row is its own reference: its gain is zero by definition, and no hypothesis.
@@ -382,7 +391,7 @@ def read_costs(path: Path) -> dict[tuple[str, str, str, str], MeanCost]:
     with open(path, encoding="utf-8", newline="") as file:
         return {
             (r["domain"], r["task"], r["family"], r["strategy"]): MeanCost(
-                *(float(r[c.name]) for c in fields(MeanCost))
+                *(float(r[c.name]) if r.get(c.name) else None for c in fields(MeanCost))  # type: ignore[arg-type]
             )
             for r in csv.DictReader(file)
         }
@@ -393,6 +402,12 @@ def write_costs(costs: Mapping[tuple[str, str, str, str], MeanCost], path: Path)
     names = ("domain", "task", "family", "strategy", *(column.name for column in fields(MeanCost)))
     lines = [[*key, *(field(getattr(cost, name)) for name in names[4:])] for key, cost in sorted(costs.items())]
     artifacts.write_text(path, csv_text(names, lines))
+
+
+def mean_cost(costs: Sequence[MeanCost]) -> MeanCost:
+    """The mean of each figure that all of them have."""
+    found = ([getattr(one, column.name) for one in costs] for column in fields(MeanCost))
+    return MeanCost(*(_mean(values) for values in found))  # type: ignore[arg-type]
 
 
 def csv_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -417,12 +432,13 @@ def markdown(
     rows: Sequence[Row],
     headlines: Mapping[str, Mapping[str, str]],
     costs: Mapping[tuple[str, str, str, str], MeanCost] | None = None,
+    notes: Mapping[tuple[str, str], Sequence[str]] = MappingProxyType({}),
 ) -> str:
     """A table for each domain and task, sorted by its headline metric, with notes.
 
     Other metrics of the headline's horizon stand beside it, and the headline's other horizons; the CSV has all.
     headlines: for each domain, the metric that ranks each task. costs: what to put beside the scores; with them the
-    text differs from run to run.
+    text differs from run to run. notes: more of them, by domain and task.
     """
     parts = []
     for domain, task, metric in _headline_tables(rows, headlines):
@@ -432,7 +448,7 @@ def markdown(
         values = {(row.family, row.strategy, row.metric): row.value for row in rows if row.table[:2] == (domain, task)}
         header = ["", f"{label_of(metric)} [95%]", "behind the best", "p", "gain over scratch"]
         header += [other.replace("_", " ") for other in others] + ["parameters", "steps", "FLOPs"]
-        header += ["seconds", "symbols/s", "peak MB"] if costs is not None else []
+        header += ["seconds", "symbols/s", "peak MB", "judging s"] if costs is not None else []
         lines = [header, [":--", *["--:"] * (len(header) - 1)]]
         for row in table:
             system = f"*{row.system}*" if row.control else row.system
@@ -449,11 +465,11 @@ def markdown(
             line += [_count(row.parameters), _count(row.train_steps), _count(row.train_flops)]
             if costs is not None:
                 cost = costs.get((domain, task, row.family, row.strategy))
-                line += ["–"] * 3 if cost is None else _cost_fields(cost)
+                line += ["–"] * 4 if cost is None else _cost_fields(cost)
             lines.append(line)
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        notes = "\n".join(f"- {note}" for note in _notes(table, metric))
-        parts.append(f"### {domain}: {task}\n\n{text}\n\n{notes}\n")
+        told = "\n".join(f"- {note}" for note in (*_notes(table, metric), *notes.get((domain, task), ())))
+        parts.append(f"### {domain}: {task}\n\n{text}\n\n{told}\n")
     return "\n".join(parts)
 
 
@@ -478,18 +494,23 @@ def _headline_tables(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, s
 
 def _notes(table: list[Row], metric: str) -> list[str]:
     notes = []
-    best = table[0]
+    best = next(row for row in table if row.best)
     families = [row for row in table if not row.control]
+    outside = [row for row in table if row.strategy == OUTSIDE and row is not best]
     target = metric_of(metric).better
     better: Literal["lower", "higher"] | str = target if isinstance(target, str) else f"closer to {target:g}"
     notes.append(f"{best.examples} examples; {better} is better; controls in italics; p is Holm-corrected here.")
-    tied = [row.system for row in table if row.p_holm is not None and row.p_holm >= ALPHA]
+    tied = [row.system for row in table if row.p_holm is not None and row.p_holm >= ALPHA and row not in outside]
     least = least_p(best.examples, len(table) - 1)
     if least > ALPHA and len(table) > 1:
         notes.append(f"Too few examples to tell any two systems apart: no p can be below {least:.3g} here.")
     elif len(table) > 1:
-        rest = f"not distinguishable from it: {', '.join(tied)}" if tied else "all others are significantly worse"
+        others = "all others that learned here" if outside else "all others"
+        rest = f"not distinguishable from it: {', '.join(tied)}" if tied else f"{others} are significantly worse"
         notes.append(f"Best: {best.system}; {rest}.")
+    if outside:
+        told = ", ".join(f"{row.system} {_short(row.value)}" for row in outside)
+        notes.append(f"Quoted beside, since it was trained elsewhere: {told}.")
     control = best.best_control
     if control is not None:
         name = control.replace("_", " ")
@@ -512,7 +533,8 @@ def _notes(table: list[Row], metric: str) -> list[str]:
 
 
 def _cost_fields(cost: MeanCost) -> list[str]:
-    return [_short(cost.seconds), _count(cost.symbols_per_second), _short(cost.peak_memory_mb)]
+    memory, judging = _short(cost.peak_memory_mb), _short(cost.judging_seconds)
+    return [_short(cost.seconds), _count(cost.symbols_per_second), memory, judging]
 
 
 def _short(value: float | None) -> str:

@@ -192,6 +192,9 @@ METRICS = {
     "wql": Metric("weighted quantile loss", "lower", _ratio),
     "coverage80": Metric("coverage of the 80% interval", 0.8, _ratio),
     "coverage95": Metric("coverage of the 95% interval", 0.95, _ratio),
+    "raw_wql": Metric("weighted quantile loss before recalibration", "lower", _ratio),
+    "raw_coverage80": Metric("coverage of the 80% interval before recalibration", 0.8, _ratio),
+    "raw_coverage95": Metric("coverage of the 95% interval before recalibration", 0.95, _ratio),
     "accuracy": Metric("accuracy", "higher", _ratio, _accuracy),
     "balanced_accuracy": Metric("balanced accuracy", "higher", _balanced_accuracy, _class_counts),
     "macro_f1": Metric("macro-F1", "higher", _macro_f1, _class_counts),
@@ -289,26 +292,36 @@ def next_symbols(predictor: Predictor, sequences: Sequences, characters: np.ndar
     )
 
 
-def next_vectors(
-    predictor: Predictor,
-    sequences: Sequences,
-    tokens: int,
-    positions: int,
-    samples: int,
-    seed: int,
-    recalibrate: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> tuple[Scores, np.ndarray]:
-    """Likelihood of all scored positions; CRPS and coverage at up to `positions` of them, evenly spaced, a sequence.
+@dataclass(frozen=True)
+class OneStep:
+    """What a predictor says of single steps of E sequences, in the units of the batches.
+
+    nats, steps: (E,) of all scored positions. Of N looked-at ones: example, place: (N,), the sequence, and the how
+    manieth of it; truth, crps, transform: (N, C), the transform being the probability integral's; quantiles: (L, N, C)
+    at LEVELS.
+    """
+
+    nats: np.ndarray
+    steps: np.ndarray
+    example: np.ndarray
+    place: np.ndarray
+    truth: np.ndarray
+    quantiles: np.ndarray
+    crps: np.ndarray
+    transform: np.ndarray
+
+
+def one_step(
+    predictor: Predictor, sequences: Sequences, tokens: int, positions: int, samples: int, seed: int
+) -> OneStep:
+    """Likelihood of all scored positions; CRPS and quantiles at up to `positions` of them, evenly spaced, a sequence.
 
     Units are those of the batches: standardised where `sequences` carries centre and scale. Where the predictive
     density equals, at every scored observation, that of independent Gaussians with the predictor's moments, CRPS and
-    coverage are Gaussian closed forms, exact. Otherwise they come from `samples` one-step draws after each prefix: the
-    fair CRPS estimator, unbiased whatever the number of draws, and intervals between sample quantiles. Both look at the
-    same positions, so the two can be compared in pairs. recalibrate: a map of one-step quantiles at LEVELS,
-    (L, N, 1, C), for the intervals alone; likelihood, CRPS and what is returned beside the scores are the density's
-    own: the probability integral transform of each looked-at value (N,), uniform for a calibrated predictor.
+    quantiles are Gaussian closed forms, exact. Otherwise they come from `samples` one-step draws after each prefix: the
+    fair CRPS estimator, unbiased whatever the number of draws, and sample quantiles. Both look at the same positions,
+    so the two can be compared in pairs.
     """
-    channels = sequences.values.shape[1]
     nats, steps = np.zeros((2, len(sequences)))
     gaussian = True
     parts: list[tuple[np.ndarray, ...]] = []
@@ -320,35 +333,47 @@ def next_vectors(
         where = batch.scored
         same = _gaussian_log_density(batch.x[where], mean[where], deviation[where]).sum(1)
         gaussian = gaussian and np.allclose(log_prob[where], same, rtol=1e-4, atol=1e-3)
-        row, step = _evenly(batch.scored, positions)
-        parts.append((indices[row], step, batch.x[row, step], mean[row, step], deviation[row, step]))
+        row, place, step = _evenly(batch.scored, positions)
+        parts.append((indices[row], place, step, batch.x[row, step], mean[row, step], deviation[row, step]))
 
-    example, step, truth, mean, deviation = (np.concatenate(column) for column in zip(*parts, strict=True))
+    example, place, step, truth, mean, deviation = (np.concatenate(column) for column in zip(*parts, strict=True))
     if gaussian:
         from scipy.special import ndtr, ndtri
 
-        pit = ndtr((truth - mean) / deviation)
+        transform = ndtr((truth - mean) / deviation)
         crps = crps_gaussian(truth, mean, deviation)
         quantiles = mean + deviation * ndtri(np.array(LEVELS))[:, None, None]
     else:
         draws = _one_step_draws(predictor, sequences, example, step, tokens=tokens, samples=samples, seed=seed)
-        pit = ((draws < truth[:, None]).sum(1) + 0.5) / (samples + 1)
+        transform = ((draws < truth[:, None]).sum(1) + 0.5) / (samples + 1)
         crps = crps_fair(draws, truth)
         quantiles = sample_quantiles(draws, LEVELS)
-    if recalibrate is not None:
-        quantiles = recalibrate(quantiles[:, :, None])[:, :, 0]
+    return OneStep(nats, steps, example, place, truth, quantiles, crps, transform)
 
-    kept = np.flatnonzero(steps)
-    ratios = {(NEXT, "nll"): Ratio(kept, nats[kept], steps[kept] * channels)}
-    of_values = {"crps": crps}
-    for name, (low, high, _) in INTERVALS.items():
-        of_values[name] = (quantiles[LEVELS.index(low)] <= truth) & (truth <= quantiles[LEVELS.index(high)])
-    count = np.bincount(example, minlength=len(sequences)) * channels
+
+def next_vectors(found: OneStep, recalibrate: Callable[[np.ndarray], np.ndarray] | None = None) -> Scores:
+    """Negative log-likelihood, CRPS and coverage.
+
+    recalibrate: a map of one-step quantiles at LEVELS, (L, N, 1, C), for the intervals alone; likelihood and CRPS are
+    the density's own, and the coverage before it stands beside as raw_coverage.
+    """
+    channels = found.truth.shape[1]
+    kept = np.flatnonzero(found.steps)
+    ratios = {(NEXT, "nll"): Ratio(kept, found.nats[kept], found.steps[kept] * channels)}
+    of_values = {"crps": found.crps}
+    judged = {"": found.quantiles}
+    if recalibrate is not None:
+        judged = {"": recalibrate(found.quantiles[:, :, None])[:, :, 0], "raw_": found.quantiles}
+    for prefix, quantiles in judged.items():
+        for name, (low, high, _) in INTERVALS.items():
+            inside = (quantiles[LEVELS.index(low)] <= found.truth) & (found.truth <= quantiles[LEVELS.index(high)])
+            of_values[prefix + name] = inside
+    count = np.bincount(found.example, minlength=len(found.nats)) * channels
     looked = np.flatnonzero(count)
     for name, value in of_values.items():
-        total = np.bincount(example, value.sum(1), minlength=len(sequences))
+        total = np.bincount(found.example, value.sum(1), minlength=len(found.nats))
         ratios[NEXT, name] = Ratio(looked, total[looked], count[looked].astype(np.float64))
-    return Scores(ratios), pit.ravel()
+    return Scores(ratios)
 
 
 def _gaussian_log_density(x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
@@ -356,17 +381,19 @@ def _gaussian_log_density(x: np.ndarray, mean: np.ndarray, deviation: np.ndarray
     return density
 
 
-def _evenly(scored: np.ndarray, positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and steps of at most `positions` scored positions a row that have a past, from the first to the last."""
-    rows, steps = [], []
+def _evenly(scored: np.ndarray, positions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, numbers within the row and steps of at most `positions` scored positions a row that have a past, from the
+    first to the last."""
+    rows, places, steps = [], [], []
     for row, flags in enumerate(scored):
         candidates = np.flatnonzero(flags[1:]) + 1
         if len(candidates):
             picked = np.linspace(0, len(candidates) - 1, min(positions, len(candidates))).round().astype(np.int64)
             steps.append(candidates[picked])
             rows.append(np.full(len(picked), row))
+            places.append(np.arange(len(picked)))
     empty = np.empty(0, np.int64)
-    return np.concatenate([empty, *rows]), np.concatenate([empty, *steps])
+    return tuple(np.concatenate([empty, *part]) for part in (rows, places, steps))  # type: ignore[return-value]
 
 
 def _one_step_draws(
@@ -563,7 +590,14 @@ def _forecast_batch(
     return forecasts
 
 
-def forecast_scores(forecasts: list[Forecast], horizons: Sequence[int]) -> Scores:
+def raw_scores(forecasts: Sequence[Forecast], horizons: Sequence[int]) -> Scores:
+    """Loss and coverage of forecasts as they were before recalibration, under names of their own."""
+    found = forecast_scores(forecasts, horizons).ratios
+    named = {(task, f"raw_{name}"): part for (task, name), part in found.items()}
+    return Scores({(task, name): part for (task, name), part in named.items() if name.partition("@")[0] in METRICS})
+
+
+def forecast_scores(forecasts: Sequence[Forecast], horizons: Sequence[int]) -> Scores:
     """MASE, RMSSE, weighted quantile loss and coverage for each horizon h, over steps 1 to h; an example is a series.
 
     MASE and RMSSE are a series' means over origins and channels, then the mean over series; a channel that its naive

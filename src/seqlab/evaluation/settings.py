@@ -33,3 +33,11 @@ class PairEvaluation(Evaluation):
     tokenize: Literal["char", "ko-mecab"]  # of BLEU
     samples: Natural  # sentences of each test set that the report shows
     registers: dict[str, Register]  # that each test set is ordered in
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """How the systems of a suite are compared across its tasks, and joined."""
+
+    baseline: str  # family that skill and win rate are counted against, from scratch
+    rounds: Count  # of the greedy selection of an ensemble

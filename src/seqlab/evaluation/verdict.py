@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.evaluation import significance
-from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
+from seqlab.evaluation.leaderboard import OUTSIDE, Entry, MeanCost, Row
 from seqlab.evaluation.metrics import features_of, label_of, metric_of, names_of
 from seqlab.evaluation.significance import ALPHA
 from seqlab.evaluation.transfer import Point
@@ -49,7 +49,7 @@ class Verdict:
     significantly ahead of its opponent, and the test set could not have shown the difference that was seen; needed:
     examples that could. core_seconds, peak_mb: of the best system's training, None where unknown. cheapest: of the best
     and its equals, with its core seconds. growth: None without nested shares. not_applicable: systems that the table
-    lacks, and why.
+    lacks, and why. outside: systems from elsewhere and their values, which decide nothing.
     """
 
     domain: str
@@ -74,6 +74,7 @@ class Verdict:
     cheapest: tuple[str, float] | None
     growth: Growth | None
     not_applicable: list[tuple[str, str]]
+    outside: list[tuple[str, float]]
 
     @property
     def too_few(self) -> bool:
@@ -95,7 +96,9 @@ def verdict(
     threads: of a training, so that its seconds become core seconds. points: of the transfer report, for the nested
     shares.
     """
-    best, *others = table
+    best = next(row for row in table if row.best)
+    outside = [row for row in table if row.strategy == OUTSIDE and row is not best]
+    others = [row for row in table if row is not best and row not in outside]
     tied = [row for row in others if row.p_holm is None or row.p_holm >= ALPHA]
     beaten = [row for row in others if row.p_holm is not None and row.p_holm < ALPHA]
     opponent = next((row for row in others if row.control != best.control), None)
@@ -123,7 +126,7 @@ def verdict(
         beaten=[_ahead(row) for row in beaten],
         opponent=None if opponent is None else _ahead(opponent),
         detectable=detectable,
-        least_p=significance.least_p(best.examples, len(others)),
+        least_p=significance.least_p(best.examples, len(table) - 1),
         small=small,
         needed=needed,
         core_seconds=None if own is None else own.seconds * threads,
@@ -131,6 +134,7 @@ def verdict(
         cheapest=None if cheapest is None else (cheapest[0].system, cheapest[1].seconds * threads),
         growth=_growth(best, points, detectable),
         not_applicable=list(not_applicable),
+        outside=[(row.system, row.value) for row in outside],
     )
 
 
@@ -201,6 +205,9 @@ def sentences(found: Verdict) -> str:
     if found.growth is not None:
         verb = "would help" if found.growth.helps else "shows no sign of helping"
         lines.append(f"More data {verb}: from {found.growth.share:.0%} to all of it brought {found.growth.gain:+.3g}.")
+    if found.outside:
+        told = ", ".join(f"{name} with {value:.4g}" for name, value in found.outside)
+        lines.append(f"Quoted beside and not compared, since it was trained elsewhere: {told}.")
     if found.not_applicable:
         lines.append("Not applicable: " + "; ".join(f"{name} ({why})" for name, why in found.not_applicable) + ".")
     return " ".join(lines)

@@ -47,6 +47,8 @@ class ARIMA(LocalForecaster):
         approximation: bool,
     ):
         super().__init__(space, period)
+        self.degree = order + period * seasonal_order  # of either polynomial, at most
+        self.models, self.approximation = models, approximation
         self.limits = {
             "max_p": order,
             "max_q": order,
@@ -66,11 +68,9 @@ class ARIMA(LocalForecaster):
     def fit_flops(self, steps: int) -> float:
         """The candidates by conditional sums of squares, a product a coefficient of the two polynomials and step, and
         one fit by the Kalman filter, three products a number of the state's covariance and step."""
-        autoregressive = self.limits["max_p"] + self.period * self.limits["max_P"]
-        moving = self.limits["max_q"] + self.period * self.limits["max_Q"]
-        sums, filtered = 2 * (autoregressive + moving + 1), 6 * max(autoregressive, moving + 1) ** 2
-        tried = sums if self.limits["approximation"] else filtered
-        return float(PASSES * (self.limits["nmodels"] * tried + filtered) * steps)
+        sums, filtered = 2 * (2 * self.degree + 1), 6 * (self.degree + 1) ** 2
+        tried = sums if self.approximation else filtered
+        return float(PASSES * (self.models * tried + filtered) * steps)
 
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
         from statsforecast.arima import auto_arima_f, forecast_arima

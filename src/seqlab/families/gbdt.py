@@ -57,6 +57,7 @@ class GBDT(DirectForecaster):
     ):
         super().__init__(space, period, horizons)
         self.windows, self.ways, self.trees, self.rows = windows, ways, trees, rows
+        self.leaves, self.share = leaves, features
         self._read_last(max(windows))
         self.settings = {
             "objective": "l1",  # whose forecast is the median, as the paths' is
@@ -144,8 +145,7 @@ class GBDT(DirectForecaster):
         operations a row and tree for gradient and score. Rows: the pairs of a window and a horizon that are learned."""
         ahead = self.steps if self.way == "direct" else 1
         pairs = self.space.size * ahead * int(np.maximum(train.lengths - self.window, 0).sum())
-        depth = np.log2(self.settings["num_leaves"]) * LEVELS
-        features = self.booster.num_feature() * self.settings["feature_fraction"]
+        depth, features = np.log2(self.leaves) * LEVELS, self.booster.num_feature() * self.share
         return float(min(pairs, self.rows) * self.booster.num_trees() * (2 * features * depth + 4))
 
     def predict(self, rung: int, shape: np.ndarray, channel: np.ndarray) -> np.ndarray:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seqlab.artifacts import read_json, write_text
 from seqlab.cells import Cell
-from seqlab.evaluation import leaderboard, order, pictures, scores, transfer, verdict
+from seqlab.errors import UserError
+from seqlab.evaluation import across, leaderboard, order, pictures, pictures_across, scores, transfer, verdict
+from seqlab.evaluation.across import Aggregate, Result
 from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
 from seqlab.evaluation.order import Worth
-from seqlab.evaluation.settings import Evaluation
+from seqlab.evaluation.scores import Scores
+from seqlab.evaluation.settings import Comparing, Evaluation, PairEvaluation
 from seqlab.evaluation.transfer import Key, Point, Spent
 from seqlab.scratch import replacing
 from seqlab.settings import Strategy
 from seqlab.tasks.forecast.ways import sentence, way
+from seqlab.stages import ensembles
 from seqlab.tasks.judging import answered
 from seqlab.tasks.reporting import report_of
 
@@ -45,6 +49,7 @@ class Comparison:
     judged: Mapping[str, Sequence[str]]
     strategies: Mapping[str, Strategy]
     replicates: int
+    comparing: Comparing
     threads: int = 1
     unfit: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     left_out: Sequence[tuple[str, str, str]] = ()
@@ -82,6 +87,10 @@ def compare(
     # Their data are others than those of the tables.
     entries = [(entry, fraction) for entry, fraction in everything if entry.strategy not in shuffling]
     whole = [entry for entry, fraction in entries if fraction == 1.0]
+    members = [c for c in comparison.cells if c.fraction == 1.0 and c.strategy not in shuffling]
+    joined = ensembles.build(members, comparison.domains, whole, scored, comparison.comparing.rounds)
+    ensembles.write_csv(joined, out / "ensembles.csv")
+    whole += [one.entry for one in joined]
     rows = leaderboard.build(whole, replicates, seed=0)
     compared = [(entry, fraction) for entry, fraction in entries if entry.strategy in comparison.strategies]
     points, curves = transfer.build(compared, headlines, controls, trainings, replicates, seed=0)
@@ -90,12 +99,19 @@ def compare(
     leaderboard.write_csv(rows, out / "leaderboard.csv")
     leaderboard.write_metrics(rows, headlines, out / "metrics")
     leaderboard.write_plots(rows, headlines, out / "plots")
-    draw(comparison, rows, points, worths, out / "pictures")
+    baseline = leaderboard.system_name(Entry("", comparison.comparing.baseline, leaderboard.SCRATCH, 0, Scores()))
+    aggregates = across.aggregates(results(rows, headlines), baseline, replicates, seed=0)
+    across.write_csv(aggregates, out / "across.csv")
+    write_text(out / "across.md", across.markdown(aggregates, baseline))
+    draw(comparison, rows, points, worths, aggregates, baseline, out / "pictures")
     costs = leaderboard.read_costs(out / "cost.csv") | read_costs(comparison, models, measured)
+    costs |= ensembles.costs(joined, costs)
+    draw_seconds(comparison, rows, costs, out / "pareto")
     leaderboard.write_costs(costs, out / "cost.csv")
     verdicts = decided(comparison, rows, whole, costs, points, ways_of(comparison, models))
     told = "".join(f"## {domain}\n\n{verdict}\n\n" for domain, verdict in verdicts.items())
-    text = "\n".join(filter(None, (told, leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
+    table = leaderboard.markdown(rows, headlines, costs, ensembles.notes(joined))
+    text = "\n".join(filter(None, (told, table, order.markdown(worths))))
     write_text(out / "leaderboard.md", text)
     seconds = read_seconds(comparison, costs, measured)
     write_text(out / "transfer.md", transfer.markdown(points, curves, seconds, list(comparison.left_out)))
@@ -107,6 +123,13 @@ def compare(
                 out / f"{domain}.md", report.markdown(domain, own, speeds, comparison.domains[domain], replicates)
             )
     return Compared(rows, whole, costs, verdicts, text)
+
+
+def results(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]]) -> list[Result]:
+    """Of every headline table, without controls; what was trained elsewhere may have seen any data there is."""
+    own = [row for row in rows if not row.control]
+    seen = {(row.system, row.domain) for row in own if row.strategy == leaderboard.OUTSIDE}
+    return across.results(own, headlines, seen)
 
 
 def decided(
@@ -149,6 +172,8 @@ def read_cells(
     """The scores of every cell, control and peer, with its share of the target, and how each was trained."""
     entries: list[tuple[Entry, float]] = []
     trainings: dict[tuple[Key, float], list[Spent]] = {}
+    # Rules translate, and what is induced for them is words: no arithmetic.
+    counted = [name for name, one in comparison.domains.items() if not isinstance(one, PairEvaluation)]
     for cell in comparison.cells:
         report = read_json(models / cell.path / "report.json")
         found = scores.read(scored / cell.path)
@@ -158,6 +183,10 @@ def read_cells(
             own = found.of(*(table for table, model in tables.items() if model == task))
             names = (cell.domain, cell.family, cell.strategy, cell.seed)
             size = details["parameters"], details["steps"], details["flops"]
+            if size[2] is None and cell.domain in counted:
+                raise UserError(
+                    f"{models / cell.path / 'report.json'}: {task} has no count of FLOPs; write {cell.family}'s formula"
+                )
             entries.append((Entry(*names, own, *size, *source), cell.fraction))
             curve = [(point["step"], point["valid_loss"]) for point in details["details"].get("curves", [])]
             for table in (table for table, model in tables.items() if model == task):
@@ -188,9 +217,16 @@ def pretraining(comparison: Comparison, cell: Cell, models: Path) -> tuple[int, 
 
 
 def draw(
-    comparison: Comparison, rows: Sequence[Row], points: Sequence[Point], worths: Sequence[Worth], folder: Path
+    comparison: Comparison,
+    rows: Sequence[Row],
+    points: Sequence[Point],
+    worths: Sequence[Worth],
+    aggregates: Sequence[Aggregate],
+    baseline: str,
+    folder: Path,
 ) -> None:
-    """A picture of each headline table, of what transfer brings, of that over shares of the target, and of order."""
+    """A picture of each headline table, of its quality against FLOPs, of what transfer brings, of that over shares of
+    the target, of order, and of each group of tasks."""
     with replacing(folder) as made:
         made.mkdir()
         for domain, metrics in comparison.headlines.items():
@@ -198,6 +234,7 @@ def draw(
                 table = [row for row in rows if row.table == (domain, task, metric)]
                 pictures.leaderboard(table, made / f"{domain}-{task}.png")
                 pictures.gains(table, made / f"{domain}-{task}-transfer.png")
+                pareto(table, flops(table), "training FLOPs, pretraining included", made / f"{domain}-{task}-flops.png")
                 curves = [point for point in points if (point.domain, point.task) == (domain, task)]
                 if len({point.fraction for point in curves}) > 1:
                     pictures.label_curves(curves, made / f"{domain}-{task}-labels.png")
@@ -205,20 +242,62 @@ def draw(
                 report.draw(domain, rows, comparison.domains[domain], made)
         if worths:
             pictures.order(worths, made / "order.png")
+        for one in aggregates:
+            if one.skills:
+                pictures_across.skills(one.skills, baseline, made / f"across-{one.group}-skill.png")
+            if one.ranks is not None:
+                pictures_across.critical_difference(one.ranks, made / f"across-{one.group}-ranks.png")
+
+
+def draw_seconds(comparison: Comparison, rows: Sequence[Row], costs: Mapping[Key, MeanCost], folder: Path) -> None:
+    """Quality against seconds, of every headline table: measured, so in a folder that nothing hashes."""
+    with replacing(folder) as made:
+        made.mkdir()
+        for domain, metrics in comparison.headlines.items():
+            for task, metric in metrics.items():
+                table = [row for row in rows if row.table == (domain, task, metric)]
+                spent = {
+                    key[2:]: cost.seconds + cost.judging_seconds
+                    for key, cost in costs.items()
+                    if key[:2] == (domain, task) and cost.judging_seconds is not None
+                }
+                unit = "seconds of training on the target and of judging"
+                pareto(table, spent, unit, made / f"{domain}-{task}-seconds.png")
+
+
+def pareto(table: Sequence[Row], costs: Mapping[tuple[str, str], float], unit: str, path: Path) -> None:
+    """Where the cost of two systems is known."""
+    found = across.offers([row for row in table if row.strategy != leaderboard.OUTSIDE], costs)
+    if len(found) > 1:
+        title = f"{table[0].domain}: {table[0].task}, quality against cost"
+        pictures_across.pareto(found, table[0].metric, unit, title, path)
+
+
+def flops(table: Sequence[Row]) -> dict[tuple[str, str], float]:
+    """Of training and of the pretraining behind it, by family and strategy, where both are counted."""
+    return {
+        (row.family, row.strategy): row.train_flops + row.pretrain_flops
+        for row in table
+        if row.train_flops is not None and row.pretrain_flops is not None
+    }
 
 
 def read_costs(comparison: Comparison, models: Path, measured: Measured) -> dict[Key, MeanCost]:
-    """Means over seeds of what training took, by table; a cell that was restored instead of run keeps its old line."""
-    found: dict[Key, list[Mapping[str, float]]] = {}
+    """Means over seeds of what training and judging took, by table; of a cell that was restored, the old line stays."""
+    found: dict[Key, list[MeanCost]] = {}
     for cell in [cell for cell in comparison.cells if cell.fraction == 1.0]:
-        costs = measured.trainings.get(cell.path, {})
+        costs, judged = (part.get(cell.path, {}) for part in (measured.trainings, measured.evaluations))
         headline = comparison.domains[cell.domain].headline
         for table, model in answered(headline, costs, comparison.judges).items():
-            found.setdefault((cell.domain, table, cell.family, cell.strategy), []).append(costs[model])
-    return {
-        key: MeanCost(*(sum(cost[column.name] for cost in costs) / len(costs) for column in fields(MeanCost)))
-        for key, costs in found.items()
-    }
+            own = costs[model]
+            cost = MeanCost(
+                own["seconds"],
+                own["symbols_per_second"],
+                own["peak_memory_mb"],
+                judged.get(table, {}).get("seconds"),
+            )
+            found.setdefault((cell.domain, table, cell.family, cell.strategy), []).append(cost)
+    return {key: leaderboard.mean_cost(costs) for key, costs in found.items()}
 
 
 def read_seconds(

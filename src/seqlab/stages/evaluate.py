@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from seqlab.artifacts import read_json, seed_of
 from seqlab.data.prepared import Prepared
 from seqlab.evaluation import metrics, scores
+from seqlab.evaluation.kept import Kept
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.settings import Evaluation
 from seqlab.families import loading
@@ -66,6 +68,7 @@ def evaluate(
     found = Scores()
     speeds: dict[str, Mapping[str, float]] = {}
     loaded: dict[str, Any] = {}
+    kept: dict[str, Kept] = {}
     with replacing(shown) as made:
         made.mkdir()
         for name in tasks:
@@ -75,11 +78,17 @@ def evaluate(
                 continue
             if trained not in loaded:
                 loaded[trained] = loading.load(model / trained, Use(trainer, decoding))
+            began = time.perf_counter()
             judged = task.judge(loaded[trained], test)
+            seconds = time.perf_counter() - began
             found |= judged.scores
-            speeds |= judged.speeds
+            for table in task.tables or (name,):
+                speeds[table] = {**judged.speeds.get(table, {}), "seconds": seconds}
             judged.shown.write(made / name)
+            kept[name] = judged.kept
     scores.write(found, out)
+    for name, part in kept.items():
+        part.write(out / name)
     values = {(table, metric): metrics.value_of(found, table, metric) for table, metric in metrics.names_of(found)}
     watch.metrics({f"{table}/{metric}": value for (table, metric), value in values.items()})
     watch.metrics({f"{table}/{name}": value for table, part in speeds.items() for name, value in part.items()})

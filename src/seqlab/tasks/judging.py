@@ -14,6 +14,7 @@ from seqlab.artifacts import read_json, read_tensors, seed_of, write_json, write
 from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences
 from seqlab.data.subsets import arranged
+from seqlab.evaluation.kept import Kept
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.settings import Evaluation
 from seqlab.settings import named
@@ -42,9 +43,9 @@ class Test:
     examples: int | None
     order: Literal["kept", "shuffled"] = "kept"
 
-    def sequences(self, part: str) -> Sequences:
-        """The test examples of one of the domain's sets."""
-        found = arranged(self.prepared.split(part, "test"), self.order, self.domain, "test")
+    def sequences(self, part: str, split: Literal["valid", "test"] = "test") -> Sequences:
+        """The test examples of one of the domain's sets, or of its validation what is asked for as well."""
+        found = arranged(self.prepared.split(part, split), self.order, self.domain, split)
         return self.first(found)
 
     def first(self, examples: Examples) -> Examples:
@@ -85,11 +86,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Judged:
-    """What judging one model by one task gave. speeds: measured, by table: never among hashed outputs."""
+    """What judging one model by one task gave. kept: for what joins systems later. speeds: measured, by table: never
+    among hashed outputs."""
 
     scores: Scores
     shown: Shown = field(default_factory=Shown)
     speeds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
 
 
 class JudgedTask(ABC):

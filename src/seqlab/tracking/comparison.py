@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from seqlab.evaluation.leaderboard import OUTSIDE, Entry, MeanCost, Row
+from seqlab.evaluation.leaderboard import ENSEMBLE, OUTSIDE, Entry, MeanCost, Row
 from seqlab.evaluation.metrics import label_of, metric_of, value_of
 from seqlab.tracking import names
 from seqlab.tracking.journal import Run
@@ -137,7 +137,7 @@ def record(run: Run, made: Leaderboard) -> None:
 def describe(run: Run, made: Leaderboard, domain: str) -> None:
     """The best score of each table on the run, and the domain's view and verdict on its experiment."""
     rows = made.headline_rows(domain)
-    first = {(row.task, row.metric): row.value for row in reversed(rows)}
+    first = {(row.task, row.metric): row.value for row in rows if row.best}
     tables = [table for table in made.headlines[domain].items() if table in first]
     run.metrics({f"{domain}/{task}/{metric}": first[task, metric] for task, metric in tables})
     scores = [names.score(task, metric) for task, metric in tables]
@@ -154,6 +154,8 @@ def note(made: Leaderboard, system: System, rows: Sequence[Row]) -> Note:
         what = f"The control {system.name} on {system.domain}: what a family must beat."
     elif system.strategy == OUTSIDE:
         what = f"{system.family} on {system.domain}, trained elsewhere: a mark to aim at, and no control."
+    elif system.strategy == ENSEMBLE:
+        what = f"The ensemble {system.family} on {system.domain}, of the systems that the leaderboard names."
     else:
         what = (
             f"The family {system.family} on {system.domain}, by the strategy {system.strategy}, in the suite "
@@ -209,7 +211,7 @@ class Winner:
 
 
 def winners(rows: Sequence[Row], headlines: Headlines) -> list[Winner]:
-    """The best family, no control and nothing from elsewhere, of every headline table.
+    """The best family, no control, nothing from elsewhere and no ensemble, of every headline table.
 
     Of several tables of translation the first.
     """
@@ -218,7 +220,7 @@ def winners(rows: Sequence[Row], headlines: Headlines) -> list[Winner]:
         for task, metric in metrics.items():
             answer = ANSWERS.get(task, "translate")
             table = (row for row in rows if (row.domain, row.task, row.metric) == (domain, task, metric))
-            best = next((row for row in table if not row.control and row.strategy != OUTSIDE), None)
+            best = next((row for row in table if not row.control and row.strategy not in (OUTSIDE, ENSEMBLE)), None)
             if best is not None:
                 found.setdefault((domain, answer), Winner(best, answer))
     return list(found.values())

@@ -6,6 +6,8 @@ from typing import Any
 
 from seqlab.data.prepared import LABELLED
 from seqlab.evaluation import judge
+from seqlab.evaluation.kept import Kept
+from seqlab.evaluation.metrics import CLASSIFY
 from seqlab.tasks.judging import Judged, JudgedTask, Test
 
 
@@ -13,4 +15,8 @@ class Judge(JudgedTask):
     models = ("classify",)
 
     def judge(self, model: Any, test: Test) -> Judged:
-        return Judged(judge.classes(model, test.sequences(LABELLED)))
+        found = judge.classes(model, test.sequences(LABELLED))
+        if test.order == "shuffled":
+            return Judged(found)
+        valid = judge.classes(model, test.sequences(LABELLED, "valid"))
+        return Judged(found, kept=Kept(answers=valid.predictions[CLASSIFY]))

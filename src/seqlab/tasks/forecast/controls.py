@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from seqlab.data.prepared import TARGET
+from seqlab.evaluation import conformal, metrics
 from seqlab.evaluation import controls as made
-from seqlab.evaluation import judge, metrics
 from seqlab.evaluation.scores import Scores
 from seqlab.tasks.judging import Test
 
@@ -17,9 +17,9 @@ def controls(test: Test) -> Mapping[str, Scores]:
     if not settings.horizons:
         return {}
     # Where values are returns, zero means something: so controls see values, not standardised ones.
-    raw = replace(test.sequences(TARGET), centre=None, scale=None)
-    found = {}
+    valid, values = (replace(test.sequences(TARGET, part), centre=None, scale=None) for part in ("valid", "test"))
+    found, horizons = {}, settings.horizons
     for name, forecaster in made.forecasters(settings.period, returns=meta.transform == "log_return").items():
-        forecasts = judge.forecasts(forecaster, meta, raw, settings, name)
-        found[name] = metrics.forecast_scores(forecasts, settings.horizons)
+        raw, mended, *_ = conformal.recalibrated(forecaster, meta, valid, values, settings, name)
+        found[name] = metrics.forecast_scores(mended, horizons) | metrics.raw_scores(raw, horizons)
     return found

@@ -8,7 +8,8 @@ import numpy as np
 
 from seqlab.data.prepared import TARGET, Prepared
 from seqlab.data.sequences import Sequences
-from seqlab.evaluation import judge, metrics
+from seqlab.evaluation import conformal, judge, metrics
+from seqlab.evaluation.kept import Forecasts, Kept
 from seqlab.evaluation.metrics import Forecast
 from seqlab.evaluation.scores import Scores
 from seqlab.tasks.judging import Judged, JudgedTask, Shown, Test
@@ -24,11 +25,17 @@ class Judge(JudgedTask):
         if test.order == "shuffled" or not test.settings.horizons:
             return Judged(Scores())
         prepared, sequences = test.prepared, test.sequences(TARGET)
-        made = judge.forecasts(model, prepared.meta, sequences, test.settings, test.name)
+        valid = test.sequences(TARGET, "valid")
+        raw, made, known, found = conformal.recalibrated(
+            model, prepared.meta, valid, sequences, test.settings, test.name
+        )
         arrays = longest(made, sequences, prepared.meta.transform)
         if prepared.meta.frame:
             arrays |= films(model, prepared, sequences, test.seed)
-        return Judged(metrics.forecast_scores(made, test.settings.horizons), Shown(arrays))
+        assert valid.first is not None
+        horizons = test.settings.horizons
+        scores = metrics.forecast_scores(made, horizons) | metrics.raw_scores(raw, horizons)
+        return Judged(scores, Shown(arrays), kept=Kept(Forecasts(known, valid.first, made), found))
 
 
 def longest(made: list[Forecast], test: Sequences, transform: str) -> dict[str, np.ndarray]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from seqlab.data.prepared import TARGET, Prepared
 from seqlab.data.sequences import Sequences
-from seqlab.evaluation import judge
+from seqlab.evaluation import conformal, judge
+from seqlab.evaluation.kept import Kept
 from seqlab.tasks.judging import Judged, JudgedTask, Shown, Test
 
 TEXTS = 3  # that are continued
@@ -21,8 +22,13 @@ class Judge(JudgedTask):
 
     def judge(self, model: Any, test: Test) -> Judged:
         prepared, sequences = test.prepared, test.sequences(TARGET)
-        scores, transform = judge.next_step(model, prepared.meta, sequences, test.name)
-        arrays = {} if transform is None else {"transform": transform}
+        arrays: dict[str, np.ndarray] = {}
+        kept = Kept()
+        if sequences.symbols:
+            scores = judge.next_symbols(model, prepared.meta, sequences)
+        else:
+            scores, made, found = conformal.next_vectors(model, test.sequences(TARGET, "valid"), sequences, test.name)
+            arrays["transform"], kept = made.transform.ravel(), Kept(recalibration=found)
         if test.order == "shuffled":
             return Judged(scores, Shown(arrays))
         texts = {}
@@ -33,7 +39,7 @@ class Judge(JudgedTask):
             texts |= {
                 f"positions/{key.split('/')[1]}": letters(prepared, sequences, key) for key in arrays if "/" in key
             }
-        return Judged(scores, Shown(arrays, texts))
+        return Judged(scores, Shown(arrays, texts), kept=kept)
 
 
 def continuations(model: Any, test: Sequences, seed: int) -> str:
