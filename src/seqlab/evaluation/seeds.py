@@ -14,12 +14,21 @@ examples alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from seqlab.evaluation.significance import ALPHA, PairedDifference
+
+
+def told(seeds: Mapping[str, int]) -> str:
+    """For the head of a page: on how many seeds its systems stand. seeds: how many, by system."""
+    counts = sorted(set(seeds.values()))
+    if counts == [1]:
+        return "One seed: intervals and p-values speak of examples, not of training, and another seed may turn them."
+    parts = [f"{sum(own == count for own in seeds.values())} systems of {count}" for count in counts]
+    return f"Seeds: {', '.join(parts)}. Where there are several, intervals and p-values are over seeds and examples."
 
 
 @dataclass(frozen=True)

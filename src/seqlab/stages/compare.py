@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from seqlab.artifacts import read_json, write_text
 from seqlab.cells import Cell
-from seqlab.evaluation import leaderboard, order, pictures, scores, transfer, verdict
+from seqlab.evaluation import leaderboard, order, pictures, scores, seeds, transfer, verdict
 from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
 from seqlab.evaluation.order import Worth
 from seqlab.evaluation.settings import Evaluation
@@ -94,18 +95,25 @@ def compare(
     leaderboard.write_costs(costs, out / "cost.csv")
     verdicts = decided(comparison, rows, whole, costs, points)
     told = "".join(f"## {domain}\n\n{verdict}\n\n" for domain, verdict in verdicts.items())
-    text = "\n".join(filter(None, (told, leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
+    head = f"{seeds.told(counted(comparison.cells))}\n"
+    text = "\n".join(filter(None, (head, told, leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
     write_text(out / "leaderboard.md", text)
     seconds = read_seconds(comparison, costs, measured)
-    write_text(out / "transfer.md", transfer.markdown(points, curves, seconds, list(comparison.left_out)))
+    pairs = transfer.markdown(points, curves, seconds, list(comparison.left_out))
+    write_text(out / "transfer.md", f"{head}\n{pairs}")
     for domain, tasks in comparison.judged.items():
         own = [entry for entry in whole if entry.domain == domain]
         for report in filter(None, map(report_of, tasks)):
             speeds = read_speeds(comparison, domain, measured)
-            write_text(
-                out / f"{domain}.md", report.markdown(domain, own, speeds, comparison.domains[domain], replicates)
-            )
+            page = report.markdown(domain, own, speeds, comparison.domains[domain], replicates)
+            few = seeds.told(counted([cell for cell in comparison.cells if cell.domain == domain]))
+            write_text(out / f"{domain}.md", f"{page.rstrip()}\n\n{few}\n")
     return Compared(rows, whole, costs, verdicts, text)
+
+
+def counted(cells: Sequence[Cell]) -> dict[str, int]:
+    """By system, its seeds."""
+    return dict(Counter(f"{cell.domain}/{cell.family}/{cell.arm}" for cell in cells))
 
 
 def decided(
