@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from seqlab.artifacts import seed_of, write_json, write_tensors
+from seqlab.artifacts import seed_of
 from seqlab.data.domains.base import Scaler
 from seqlab.data.domains.series import Series
 from seqlab.data.sequences import Sequences, Space
@@ -119,56 +118,62 @@ SMALL = {
 SERIES = Series(**{name: value for name, value in (CONF | SMALL).items() if name != "_target_"})
 
 
-def panel(path: Path, series: int, test_steps: int = 0) -> None:
-    """Series of 40 steps; the last steps differ from one call with `test_steps` to one without."""
+def panel(path: Path, series: int) -> None:
+    """Series of 40 steps."""
     rng = np.random.default_rng(series)
     lines = ["t,k,y"]
     for k in range(series):
         values = rng.normal(10, 1, 40)
-        values[40 - test_steps :] += 3
         lines += [f"{i},{k},{value}" for i, value in enumerate(values)]
     path.write_text("\n".join(lines) + "\n")
 
 
-def raw(folder: Path, altered: int) -> Path:
-    (folder / "panels").mkdir(parents=True)
-    panel(folder / "panels/source.csv", 30)
-    panel(folder / "panels/target.csv", 5, altered)
-    return folder
+def prepared(folder: Path) -> dict[tuple[str, str], Sequences]:
+    """A target and a source of series, as the recipe prepares them."""
+    (folder / "raw").mkdir(parents=True)
+    panel(folder / "raw/source.csv", 30)
+    panel(folder / "raw/target.csv", 5)
+    SERIES.prepare({"panels": folder / "raw"}, folder / "out")
+    return {("target", split): Sequences.load(folder / "out/target" / split) for split in ("train", "valid", "test")}
 
 
-def test_preparing_series_uses_training_alone_and_a_scaler_of_everything_is_found(tmp_path: Path) -> None:
-    as_is, altered = raw(tmp_path / "raw", 0), raw(tmp_path / "changed", 6)
-
-    def prepare(source: Path, out: Path) -> None:
-        SERIES.prepare({"panels": source / "panels"}, out)
-
-    def leaking(source: Path, out: Path) -> None:
-        prepare(source, out)
-        everything = [one for split in ("train", "test") for one in Sequences.load(out / "target" / split)]
-        write_tensors(out / "scaler.safetensors", Scaler.fit(everything).tensors)
-
-    assert probe.training_alone(prepare, as_is, altered, tmp_path / "honest") == []
-    (found,) = probe.training_alone(leaking, as_is, altered, tmp_path / "leaky")
-    assert found.found == "scaler.safetensors changes with the content of the test split"
-    (idle,) = probe.training_alone(prepare, as_is, as_is, tmp_path / "idle")
-    assert "nothing was probed" in idle.found
+def test_a_scale_of_the_whole_series_is_found(tmp_path: Path) -> None:
+    splits = prepared(tmp_path)
+    assert probe.scalers(splits) == []
+    test = splits["target", "test"]
+    leaking = replace(test, centre=np.stack([one.mean(0) for one in test]))
+    (found,) = probe.scalers({**splits, ("target", "test"): leaking})
+    assert (found.probe, found.subject) == ("scalers", "target/test")
+    assert found.found == "centre or scale of sequence 0 is not that of its 34 known positions (4 more)"
 
 
-def test_an_artefact_that_comes_and_goes_is_found(tmp_path: Path) -> None:
-    for name in ("raw", "changed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "test.txt").write_text(name)
+def test_a_scaler_of_all_splits_is_found() -> None:
+    train, test = vectors(0), vectors(1)
+    for fitted, expected in ((list(train), 0), ([*train, *test], 1)):
+        scaler = Scaler.fit(fitted)
+        scaled = {("target", split): Sequences.from_arrays([scaler(one) for one in part])
+                  for split, part in (("train", train), ("test", test))}  # fmt: skip
+        assert len(probe.scalers(scaled)) == expected
 
-    def prepare(source: Path, out: Path) -> None:
-        (out / "test").mkdir(parents=True)
-        shutil.copy(source / "test.txt", out / "test")
-        write_json(out / "meta.json", {"sha256": source.name})
-        if source.name == "raw":
-            (out / "lexicon.tsv").write_text("a\n")
 
-    (found,) = probe.training_alone(prepare, tmp_path / "raw", tmp_path / "changed", tmp_path / "out")
-    assert found.found.startswith("lexicon.tsv changes")
+def test_a_symbol_of_the_test_alone_is_found() -> None:
+    known = Sequences.from_arrays([np.array([1, 2, 2], np.uint16)])
+    splits = {("source", "train"): known, ("target", "train"): known, ("target", "test"): Sequences.from_arrays(
+        [np.array([3, 0], np.uint16)])}  # fmt: skip
+    assert probe.symbols(splits, 3) == []
+    (found,) = probe.symbols(splits, 4)
+    assert found.found == "symbol 3 occurs in no training split (0 more)"
+
+
+def test_another_model_without_a_test_split_is_found() -> None:
+    tensors = {"counts": np.arange(4.0), "words": np.zeros(2)}
+    assert probe.retrained(tensors, {**tensors}, "lexicon") == []
+    for other in (
+        {**tensors, "counts": np.arange(4.0) + 1e-3},
+        {"counts": np.arange(4.0)},
+        {**tensors, "b": np.ones(1)},
+    ):
+        assert len(probe.retrained(tensors, other, "lexicon")) == 1
 
 
 # Overlap

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 STAGES = (
-    "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "diagnose", "diagnostics", "compare",
+    "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "probe", "diagnose", "diagnostics",
+    "compare",
 )  # fmt: skip
 
 TOP = """\
@@ -19,6 +20,7 @@ examples:
   seqlab run finetune domain=strings family=rnn     one cell by hand, any override
   seqlab add sales.csv                              make a domain of a file of your own
   seqlab compare sales                              and compare every family on it
+  seqlab score forecasts.csv --domain series --task forecast   a model of your own in the same tests
   seqlab status                                     what would run, and what ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
   seqlab ui                                         browse the runs
@@ -58,6 +60,12 @@ PREDICT = """\
 examples:
   seqlab predict sales new.csv --steps 12 -o forecasts.parquet
   seqlab predict machines new.csv --question score
+"""
+SCORE = """\
+examples:
+  seqlab score --domain series --task forecast --ask asked/
+  seqlab score predictions.parquet --domain series --task forecast
+  seqlab score logistic.csv --domain strings --task classify --metric log_loss
 """
 QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
 HINTS = {
@@ -127,6 +135,14 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--steps", type=positive, default=12, help="steps ahead, or bytes of a text")
     predict.add_argument("--levels", default="0.1,0.5,0.9", help="of the quantiles of a forecast")
     predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output")
+
+    score = commands.add_parser("score", help="compare a model from elsewhere by its predictions", epilog=SCORE)
+    score.add_argument("predictions", nargs="?", help="a .csv or .parquet table; docs/outside.md says of what")
+    score.add_argument("--domain", required=True)
+    score.add_argument("--task", required=True, help="forecast or classify")
+    score.add_argument("--metric", help="that ranks the table that is printed (default: the domain's headline)")
+    score.add_argument("--ask", metavar="FOLDER", help="write there what there is to predict, and judge nothing")
+    score.add_argument("-o", "--out", help="a .csv file of the rows of all metrics")
 
     ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
     ui.add_argument("--port", type=positive, default=5000)
@@ -243,6 +259,15 @@ def _predict(given: argparse.Namespace) -> None:
     predict(Asked(given.domain, file, given.question, model, given.steps, levels, out))
 
 
+def _score(given: argparse.Namespace) -> None:
+    from seqlab.cli.score import Question, score
+
+    predictions, ask, out = (
+        None if one is None else Path(one).resolve() for one in (given.predictions, given.ask, given.out)
+    )
+    score(Question(predictions, given.domain, given.task, given.metric, ask, out))
+
+
 def _status(given: argparse.Namespace) -> None:
     from seqlab.cli.status import status
 
@@ -279,6 +304,7 @@ COMMANDS = {
     "add": _add,
     "compare": _compare,
     "predict": _predict,
+    "score": _score,
     "status": _status,
     "blast": _blast,
     "ui": _ui,

@@ -171,7 +171,7 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
     """What tells stages from each other, by their names in dvc.yaml."""
     found: dict[str, dict[str, str]] = {}
     for name, domain in experiment.domains.items():
-        for verb in ("acquire", "prepare", "controls", "draw"):
+        for verb in ("acquire", "prepare", "controls", "draw", "probe"):
             found[f"{verb}@{name}"] = {"stage": verb, "domain": name}
         for archive in domain.archives:  # of a domain with a user's own files
             for group in ("packages", "files"):
