@@ -67,6 +67,16 @@ examples:
   seqlab score predictions.parquet --domain series --task forecast
   seqlab score logistic.csv --domain strings --task classify --metric log_loss
 """
+STATUS = """\
+examples:
+  seqlab status
+  seqlab status suite=quick
+"""
+UI = """\
+examples:
+  seqlab ui
+  seqlab ui --port 5001
+"""
 QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
 HINTS = {
     "name": "of the domain; the file's own",
@@ -92,6 +102,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     top = Parser(prog="seqlab", description="A laboratory for sequence models.", epilog=TOP)
     top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("--shell-completion", metavar="install=SHELL", help="of bash, zsh or fish: to be evaluated there")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     repro = commands.add_parser("repro", help="bring every stage of a suite up to date", epilog=REPRO)
@@ -110,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
     compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
-    status = commands.add_parser("status", help="what would run, and what ran last")
+    status = commands.add_parser("status", help="what would run, and what ran last", epilog=STATUS)
     status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
 
     blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
@@ -144,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("--ask", metavar="FOLDER", help="write there what there is to predict, and judge nothing")
     score.add_argument("-o", "--out", help="a .csv file of the rows of all metrics")
 
-    ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
+    ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone", epilog=UI)
     ui.add_argument("--port", type=positive, default=5000)
 
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
@@ -182,6 +193,8 @@ def main(arguments: list[str] | None = None) -> None:
         errors_in_one_line(lambda: _translate(words[1:]))
     elif words[:1] == ["export"]:
         errors_in_one_line(lambda: _export(words[1:]))
+    elif words[:1] and words[0] in ("--shell-completion", "-sc"):
+        errors_in_one_line(lambda: _complete(words))
     else:
         from seqlab.cli.words import words_of
 
@@ -222,6 +235,12 @@ def _run(stage: str, arguments: list[str]) -> None:
     from seqlab.cli.stage import start
 
     start(stage, arguments)
+
+
+def _complete(words: list[str]) -> None:
+    from seqlab.cli.completion import complete
+
+    complete(words, [*COMMANDS, "run", "translate", "export"], STAGES)
 
 
 def _compose(given: argparse.Namespace) -> None:
