@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,19 @@ def arrays(prepared: Prepared) -> Iterator[tuple[tuple[str, str], Sequences]]:
 
 
 def texts(folder: Path) -> Iterator[tuple[tuple[str, str], Sequences]]:
-    """Pairs as bytes, a test set of its own being a set; and each language alone, which a denoiser reads."""
+    """What is translated, as bytes, a test set of its own being a set; and the English that a denoiser reads.
+
+    Two English texts may have one Korean translation, so a shared reference is no overlap.
+    """
     for path in sorted((folder / "pairs").glob("*.jsonl")):
         key = (TARGET, path.stem) if path.stem in SPLITS else (path.stem, "test")
-        rows = [f"{row['source']}\t{one}" for row in read_pairs(path) for one in row["references"]]
-        yield key, Sequences.from_arrays([np.frombuffer(row.encode(), np.uint8) for row in rows])
+        yield key, _bytes(row["source"] for row in read_pairs(path))
+    if (alone := folder / "monolingual/en.txt").exists():
+        yield (SOURCE, "train"), _bytes(alone.read_text(encoding="utf-8").split("\n")[:-1])
+
+
+def _bytes(lines: Iterable[str]) -> Sequences:
+    return Sequences.from_arrays([np.frombuffer(line.encode(), np.uint8) for line in lines])
 
 
 def vocabulary(prepared: Prepared) -> list[Finding]:
