@@ -248,16 +248,27 @@ def labelled(seed: int) -> Sequences:
     return Sequences.from_arrays(rows, labels=labels)
 
 
+def answers(train: Sequences, valid: Sequences, test: Sequences) -> Predictions:
+    model = controls.OrderFree(train, valid, Space("vectors", 1), [1.0])
+    return metrics.classify(model, test, 4096).predictions[CLASSIFY]
+
+
 def test_shuffled_labels_fall_to_the_majority_unless_labels_leak() -> None:
     train, valid, test = (labelled(seed) for seed in range(3))
-    mixed = probe.with_shuffled_labels(train, 0)
-    assert mixed.labels is not None
-    assert sorted(mixed.labels) == sorted(train.labels)
-    honest = controls.OrderFree(mixed, probe.with_shuffled_labels(valid, 1), Space("vectors", 1), [1.0])
-    assert probe.shuffled_labels(metrics.classify(honest, test, 4096).predictions[CLASSIFY], "ridge") == []
-    leaky = controls.OrderFree(train, valid, Space("vectors", 1), [1.0])  # which never saw the shuffled labels
-    (found,) = probe.shuffled_labels(metrics.classify(leaky, test, 4096).predictions[CLASSIFY], "ridge")
+    mixed = [[probe.with_shuffled_labels(part, 0, turn, 3) for part in (train, valid)] for turn in range(3)]
+    assert sorted(mixed[0][0].labels) == sorted(train.labels)  # type: ignore[arg-type]
+    assert probe.shuffled_labels([answers(*parts, test) for parts in mixed], "ridge") == []
+    # A classifier that never saw the shuffled labels.
+    (found,) = probe.shuffled_labels([answers(train, valid, test)] * 3, "ridge")
     assert found.found.startswith("trained on shuffled labels it is right on")
+
+
+def test_classes_that_lie_apart_are_called_by_chance_and_that_is_no_leak() -> None:
+    labels = np.arange(40) % 2
+    guesses = np.log(np.where(np.eye(2)[labels] > 0, 0.9, 0.1))
+    turns = [Predictions(np.arange(40), labels, part) for part in (guesses, guesses[:, ::-1])]
+    assert probe.shuffled_labels(turns, "two clusters") == []
+    assert len(probe.shuffled_labels(turns[:1] * 2, "two clusters")) == 1
 
 
 # Batches and order

@@ -139,7 +139,7 @@ def a_model_that_read_the_test(domain: Domain, _: pytest.MonkeyPatch) -> None:
 
 
 def labels_that_nobody_shuffled(_: Domain, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(probe.probe, "with_shuffled_labels", lambda sequences, seed: sequences)
+    patch.setattr(probe.probe, "with_shuffled_labels", lambda sequences, seed, turn, classes: sequences)
 
 
 def a_model_that_sees_the_batch(_: Domain, patch: pytest.MonkeyPatch) -> None:
@@ -147,8 +147,8 @@ def a_model_that_sees_the_batch(_: Domain, patch: pytest.MonkeyPatch) -> None:
 
     def leaking(folder: Path, use: Any) -> Any:
         model = load(folder, use)
-        honest = model.log_prob
         if folder.name == "next_step":
+            honest = model.log_prob
             model.log_prob = lambda x, mask: np.where(mask, honest(x, mask) + x.mean(), 0)
         return model
 

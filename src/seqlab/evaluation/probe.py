@@ -259,23 +259,27 @@ def _hashes(values: np.ndarray) -> np.ndarray:
 # Labels
 
 
-def with_shuffled_labels(sequences: Sequences, seed: int) -> Sequences:
-    """The same sequences, each with the label of another."""
+def with_shuffled_labels(sequences: Sequences, seed: int, turn: int, classes: int) -> Sequences:
+    """The same sequences, each with the label of another, and that `turn` classes further."""
     assert sequences.labels is not None
-    return replace(sequences, labels=np.random.default_rng(seed).permutation(sequences.labels))
+    shuffled = np.random.default_rng(seed).permutation(sequences.labels)
+    return replace(sequences, labels=(shuffled + turn) % classes)
 
 
-def shuffled_labels(answers: Predictions, subject: str) -> list[Finding]:
-    """Of a classifier that was trained on shuffled labels: whether it knows the true ones better than the majority.
+def shuffled_labels(answers: Sequence[Predictions], subject: str) -> list[Finding]:
+    """Of a classifier that was trained on shuffled labels, once for each turn of the classes: whether on the mean over
+    the turns it knows the true ones better than the majority.
 
-    Guesses that do not depend on the label are right no more often than the largest class is met, so a binomial test
-    against its share is on the safe side.
+    Classes that lie apart stay apart when labels are shuffled, and chance calls them: one training may be right on all
+    or on none. Over all turns every guess is right once, so the mean is one in so many classes, and a binomial test
+    against the share of the largest class is on the safe side.
     """
     from scipy.stats import binomtest
 
-    hits = int((answers.log_probs.argmax(1) == answers.labels).sum())
-    size = len(answers.labels)
-    share = np.bincount(answers.labels).max() / size
+    labels = answers[0].labels
+    hits = sum(int((one.log_probs.argmax(1) == labels).sum()) for one in answers) // len(answers)
+    size = len(labels)
+    share = np.bincount(labels).max() / size
     if binomtest(hits, size, share, alternative="greater").pvalue >= SIGNIFICANT:
         return []
     clause = f"trained on shuffled labels it is right on {hits / size:.1%} of {size}, the majority on {share:.1%}"

@@ -190,14 +190,24 @@ def training(
         made.add("retrained", str(cell), found)
         if "classify" not in prepared.meta.tasks or "classify" not in family.tasks:
             return
-        mixed = copied(prepared.folder, Path(folder, "mixed"), lambda path: path.name != "labels.npy" or held_out(path))
-        for split in ("train", "valid"):
-            labels = probe.with_shuffled_labels(prepared.split(LABELLED, split), seed_of("labels", split)).labels
-            assert labels is not None
-            np.save(mixed / LABELLED / split / "labels.npy", labels)
-        model = loading.load(trained("shuffled", mixed) / "classify", Use(trainer))
-        answered = judge.classes(model, prepared.split(LABELLED, "test")).predictions[metrics.CLASSIFY]
+        answered, classes = [], len(prepared.meta.classes)
+        for turn in range(classes):
+            mixed = shuffled(prepared, Path(folder, f"turn{turn}"), turn)
+            model = loading.load(trained(f"trained{turn}", mixed) / "classify", Use(trainer))
+            test = prepared.split(LABELLED, "test")
+            answered.append(judge.classes(model, test).predictions[metrics.CLASSIFY])
         made.add("shuffled_labels", str(cell), probe.shuffled_labels(answered, str(cell)))
+
+
+def shuffled(prepared: Prepared, to: Path, turn: int) -> Path:
+    """A copy in which training and validation have the labels of others."""
+    copied(prepared.folder, to, lambda path: path.name != "labels.npy" or held_out(path))
+    for split in ("train", "valid"):
+        seed, classes = seed_of("labels", split), len(prepared.meta.classes)
+        labels = probe.with_shuffled_labels(prepared.split(LABELLED, split), seed, turn, classes).labels
+        assert labels is not None
+        np.save(to / LABELLED / split / "labels.npy", labels)
+    return to
 
 
 def copied(folder: Path, to: Path, wanted: Callable[[Path], bool]) -> Path:
