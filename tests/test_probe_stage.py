@@ -36,7 +36,7 @@ def shipped(file: str) -> Any:
 
 
 FAMILY = config.family("markov", shipped("family/markov.yaml"))
-TRAINER = config.trainer(shipped("trainer/cpu.yaml"))
+TRAINER = config.trainer(shipped("trainer/cpu.yaml")).settings
 
 
 @dataclass(frozen=True)

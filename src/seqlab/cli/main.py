@@ -23,6 +23,7 @@ examples:
   seqlab score forecasts.csv --domain series --task forecast   a model of your own in the same tests
   seqlab status                                     what would run, and what ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
+  seqlab verify strings-rnn-full-s0                 whether a result comes out to the bit once more
   seqlab ui                                         browse the runs
 """
 REPRO = """\
@@ -77,6 +78,12 @@ examples:
   seqlab ui
   seqlab ui --port 5001
 """
+SCORING = {
+    "domain": "whose examples were predicted",
+    "task": "forecast or classify",
+    "metric": "that ranks the table that is printed (default: the domain's headline)",
+    "ask": "a folder: write there what there is to predict, and judge nothing",
+}
 QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
 HINTS = {
     "name": "of the domain; the file's own",
@@ -91,6 +98,14 @@ HINTS = {
     "time_format": "how times are written, as in %%d.%%m.%%Y",
     "licence": "for people",
 }
+VERIFY = """\
+examples:
+  seqlab verify strings-rnn-full-s0                 a cell: its source's model, its own, its scores
+  seqlab verify 12                                  the twelfth row of reports/leaderboard.csv
+  seqlab verify series/forecast/gru/scratch         a row by its name
+  seqlab verify 0123456789abcdef0123456789abcdef    a run of MLflow
+  seqlab verify --all --sample 10                   ten rows at random; it says the seed
+"""
 COMPOSE = """\
 examples:
   seqlab compose                                    conf/ as it stands, with what was asked for last
@@ -127,6 +142,12 @@ def parser() -> argparse.ArgumentParser:
     blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
     blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
 
+    verify = commands.add_parser("verify", help="run a result's own commit and inputs again", epilog=VERIFY)
+    verify.add_argument("what", nargs="*", help="runs, cells, stages or rows; overrides that name the suite")
+    verify.add_argument("--all", action="store_true", help="every row of the leaderboard")
+    verify.add_argument("--sample", type=positive, metavar="N", help="with --all: as many of them, at random")
+    verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
+
     add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
     add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
     for name, text in HINTS.items():
@@ -149,10 +170,8 @@ def parser() -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="compare a model from elsewhere by its predictions", epilog=SCORE)
     score.add_argument("predictions", nargs="?", help="a .csv or .parquet table; docs/outside.md says of what")
-    score.add_argument("--domain", required=True)
-    score.add_argument("--task", required=True, help="forecast or classify")
-    score.add_argument("--metric", help="that ranks the table that is printed (default: the domain's headline)")
-    score.add_argument("--ask", metavar="FOLDER", help="write there what there is to predict, and judge nothing")
+    for name, text in SCORING.items():
+        score.add_argument(f"--{name}", required=name in ("domain", "task"), help=text)
     score.add_argument("-o", "--out", help="a .csv file of the rows of all metrics")
 
     ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone", epilog=UI)
@@ -299,6 +318,16 @@ def _blast(given: argparse.Namespace) -> None:
     blast(given.what)
 
 
+def _verify(given: argparse.Namespace) -> None:
+    from seqlab.cli.verify import Asked, verify
+    from seqlab.errors import UserError
+
+    if (given.sample is not None and not given.all) or (given.seed is not None and given.sample is None):
+        raise UserError("verify: --sample goes with --all, and --seed with --sample")
+    names = [word for word in given.what if "=" not in word]
+    verify(Asked(names, [word for word in given.what if "=" in word], given.all, given.sample, given.seed))
+
+
 def _ui(given: argparse.Namespace) -> None:
     from seqlab.cli.ui import ui
 
@@ -326,6 +355,7 @@ COMMANDS = {
     "score": _score,
     "status": _status,
     "blast": _blast,
+    "verify": _verify,
     "ui": _ui,
 }
 
