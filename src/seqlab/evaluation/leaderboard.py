@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -308,12 +308,25 @@ def compared(metric: Metric, system: Resampled, reference: Resampled) -> signifi
     """How much less `system` loses than `reference`, on the same examples; over seeds too where either has several."""
     loss = metric.loss
     if crossed(system) or crossed(reference):
-        return seeds.difference(system.features, reference.features, lambda sums: loss(metric.reduce(sums)))
+        return seeds.difference(
+            system.features, reference.features, _straight(metric, system), _straight(metric, reference)
+        )
     return significance.compared(
         loss(reference.value) - loss(system.value),
         loss(reference.replicates) - loss(system.replicates),
         loss(reference.left_out) - loss(system.left_out),
     )
+
+
+def _straight(metric: Metric, system: Resampled) -> Callable[[np.ndarray], np.ndarray]:
+    """The loss of sums; how far from a nominal level, straight on through it, on the side where the system's mean is:
+    what is folded there has another mean over seeds than the mean's own distance.
+    """
+    nominal = metric.better
+    if isinstance(nominal, float):
+        side = 1.0 if system.value >= nominal else -1.0
+        return lambda sums: side * (metric.reduce(sums) - nominal)
+    return lambda sums: metric.loss(metric.reduce(sums))
 
 
 def crossed(system: Resampled) -> bool:

@@ -59,14 +59,16 @@ def difference(
     first: np.ndarray,
     second: np.ndarray,
     loss: Callable[[np.ndarray], np.ndarray],
+    other_loss: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> PairedDifference:
     """loss of second - loss of first: how much less the first loses, paired over examples.
 
     first, second: features (S, E, D) and (S', E, D) of the same examples. With equally many seeds they are paired in
     the order given; otherwise the means over the seeds are, and each side's seeds add their own variance.
-    loss: (..., D) sums -> (...), lower being better.
+    loss: (..., D) sums -> (...), lower being better. other_loss: the second's, where it is another.
     """
-    (value, pseudo), (other_value, other) = (_pseudo_values(part, loss) for part in (first, second))
+    value, pseudo = _pseudo_values(first, loss)
+    other_value, other = _pseudo_values(second, other_loss or loss)
     if len(pseudo) == len(other):
         found = _spread(other_value - value, other - pseudo)
         return _comparison(found.mean, found.error, found.freedom)
