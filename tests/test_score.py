@@ -19,7 +19,7 @@ from seqlab.evaluation import controls, judge, metrics, scores
 from seqlab.evaluation.leaderboard import OUTSIDE
 from seqlab.evaluation.settings import SequenceEvaluation
 from seqlab.settings import Strategy
-from seqlab.stages.compare import Comparison
+from seqlab.stages.compare import Comparison, pretraining
 from seqlab.stages.score import Judgement, ask, score
 
 SETTINGS = SequenceEvaluation(
@@ -135,6 +135,21 @@ def test_classes_are_learnt_from_the_asked_table_whose_test_has_no_labels(worksp
     value = next(row.value for row in found.rows if row.metric == "accuracy")
     assert value == (wild == labelled(2).labels).mean()
     assert found.rows[0].family == "foreign"
+
+
+def test_behind_a_mixture_is_what_is_behind_its_members(tmp_path: Path) -> None:
+    """A mixture has no model of the source of its own."""
+    for name, steps, flops in (("naive", 0, 3.0), ("gru", 40, 5.0)):
+        write_json(
+            tmp_path / "power" / name / "pretrain/0/report.json", {"next_step": {"steps": steps, "flops": flops}}
+        )
+    full, scratch = (Strategy(init=init, learning_rate_factor=1.0) for init in ("pretrained", "scratch"))
+    comparison = Comparison(
+        cells=[], domains={}, judges={}, judged={}, strategies={"full": full, "scratch": scratch}, replicates=1,
+        members={"mixture": ["naive", "gru"]},
+    )  # fmt: skip
+    assert pretraining(comparison, Cell("power", "mixture", "full", 0), tmp_path) == (40, 8.0)
+    assert pretraining(comparison, Cell("power", "mixture", "scratch", 0), tmp_path) == (0, 0.0)
 
 
 BROKEN: dict[str, tuple[Callable[[Workspace], Any], str]] = {

@@ -409,6 +409,7 @@ def comparison_of(experiment: Experiment) -> Comparison:
         threads=experiment.trainer.settings.threads,
         unfit=unfit(experiment),
         left_out=left_out(experiment),
+        members={name: family.members for name, family in experiment.families.items() if family.members},
     )
 
 

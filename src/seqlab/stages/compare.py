@@ -35,7 +35,7 @@ class Measured:
 class Comparison:
     """What is compared. judges: the task that judges each table. judged: the tasks that judge each domain.
 
-    threads: of a training. unfit: by domain, families that it is not for, and why. left_out: strategy, where, and the
+    members: of a family that is made of others. threads: of a training. unfit: by domain, families that it is not for, and why. left_out: strategy, where, and the
     reason, of what the suite names and has no meaning.
     """
 
@@ -48,6 +48,7 @@ class Comparison:
     threads: int = 1
     unfit: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     left_out: Sequence[tuple[str, str, str]] = ()
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def headlines(self) -> dict[str, dict[str, str]]:
@@ -166,7 +167,9 @@ def read_cells(
 
 
 def pretraining(comparison: Comparison, cell: Cell, models: Path) -> tuple[int, float | None]:
-    """Steps and FLOPs behind what a cell starts from: none from scratch; of a student, those of its teacher."""
+    """Steps and FLOPs behind what a cell starts from: none from scratch; of a student, those of its teacher; of what is
+    made of other families, those behind its members.
+    """
     strategy = comparison.strategies[cell.strategy]
     if strategy.teacher is not None:
         teacher = replace(cell, strategy=strategy.teacher)
@@ -174,6 +177,10 @@ def pretraining(comparison: Comparison, cell: Cell, models: Path) -> tuple[int, 
         steps, flops = pretraining(comparison, teacher, models)
         known = [flops, *(one["flops"] for one in own)]
         return steps + sum(one["steps"] for one in own), None if None in known else sum(known)
+    if members := comparison.members.get(cell.family):
+        behind = [pretraining(comparison, replace(cell, family=name), models) for name in members]
+        counted_flops = [flops for _, flops in behind if flops is not None]
+        return sum(steps for steps, _ in behind), sum(counted_flops) if len(counted_flops) == len(behind) else None
     if strategy.init != "pretrained":
         return 0, 0.0
     [only] = read_json(models / cell.source / "report.json").values()  # named after what was predicted
