@@ -35,8 +35,8 @@ class Measured:
 class Comparison:
     """What is compared. judges: the task that judges each table. judged: the tasks that judge each domain.
 
-    members: of a family that is made of others. threads: of a training. unfit: by domain, families that it is not for, and why. left_out: strategy, where, and the
-    reason, of what the suite names and has no meaning.
+    members: of a family that is made of others. threads: of a training. unfit: by domain, families that it is not
+    for, and why. left_out: strategy, where, and the reason, of what the suite names and has no meaning.
     """
 
     cells: Sequence[Cell]
