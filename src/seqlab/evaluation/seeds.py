@@ -135,5 +135,5 @@ def _comparison(mean: float, error: float, freedom: float) -> PairedDifference:
 
     if error == 0:
         return PairedDifference(mean, mean, mean, 1.0 if mean == 0 else 0.0, 0.0)
-    reach = float(stdtrit(freedom, 1 - ALPHA / 2)) * error
+    reach = float(stdtrit(freedom, 1 - ALPHA / 2) * error)
     return PairedDifference(mean, mean - reach, mean + reach, float(2 * stdtr(freedom, -abs(mean) / error)), 0.0)
