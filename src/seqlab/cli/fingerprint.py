@@ -170,8 +170,11 @@ def used(family: Family) -> list[Path]:
 
 
 def prepares(domain: Domain) -> list[Path]:
-    subwords = [schema.ROOT / "data/vocabulary.py"] if domain.kind == "pairs" else []
-    return [stage_of("prepare"), schema.definition(domain.prepare.target, "").file, *subwords]
+    return [stage_of("prepare"), schema.definition(domain.prepare.target, "").file, *subwords(domain)]
+
+
+def subwords(domain: Domain) -> list[Path]:
+    return [schema.ROOT / "data/vocabulary.py"] if domain.kind == "pairs" else []
 
 
 def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> list[Path]:
@@ -233,7 +236,7 @@ def probes(experiment: Experiment, domain: Domain) -> list[Path]:
     """What is trained again, and all whose models are asked."""
     cells = [cell for cell in experiment.cells() if cell.domain == domain.name]
     families = [experiment.families[name] for name in dict.fromkeys(cell.family for cell in cells)]
-    files = [stage_of("probe")]
+    files = [stage_of("probe"), *subwords(domain)]
     for family in families:
         files += [*family_files(family, domain.kind), *used(family)]
         files += [file for name in family.members for file in family_files(experiment.families[name], domain.kind)]

@@ -23,7 +23,7 @@ from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.settings import Evaluation, SequenceEvaluation
 from seqlab.families import loading
 from seqlab.families.base import Use
-from seqlab.settings import Family, Strategy, TaskBudget, TrainerSettings
+from seqlab.settings import Family, Strategy, TaskBudget, TrainerSettings, named
 from seqlab.stages.finetune import finetune
 from seqlab.threads import pin
 from seqlab.training.resume import Checkpoint
@@ -137,13 +137,13 @@ def _bytes(lines: Iterable[str]) -> Sequences:
 
 def vocabulary(prepared: Prepared) -> list[Finding]:
     """A vocabulary of subwords, learned again from the training pairs alone."""
-    from seqlab.data.vocabulary import NAME, train
-
+    # By name: whose data have no subwords runs nothing of these.
+    name, train = (named(f"seqlab.data.vocabulary.{part}") for part in ("NAME", "train"))
     rows = read_pairs(prepared.folder / "pairs/train.jsonl")
     again = train((text for row in rows for text in (row["source"], *row["references"])), prepared.meta.size)
-    if again.to_str(pretty=False) == (prepared.folder / NAME).read_text(encoding="utf-8"):
+    if again.to_str(pretty=False) == (prepared.folder / name).read_text(encoding="utf-8"):
         return []
-    return [Finding("retrained", NAME, "another vocabulary than that of the training pairs")]
+    return [Finding("retrained", name, "another vocabulary than that of the training pairs")]
 
 
 # What training reads
