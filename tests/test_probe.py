@@ -348,3 +348,19 @@ def test_scores_that_depend_on_the_batch_or_the_order_are_found(
 
     found = probe.batches(score, SCORED, [2000, 300, 90], "series", 0)
     assert any(re.search(message, one.found) for one in found), found
+
+
+def test_a_sampled_coverage_may_flip_one_value_and_no_more() -> None:
+    def scores(crps: float, flipped: int) -> Scores:
+        inside = np.ones(40)
+        inside[:flipped] -= 1 / 6
+        one, example = np.ones(40), np.arange(40)
+        drawn = np.random.default_rng(round(1e3 * crps)).normal(size=40)
+        return Scores({(NEXT, "crps"): Ratio(example, drawn, one), (NEXT, "coverage80"): Ratio(example, inside, one)})
+
+    def answering(flipped: int) -> Callable[[Sequences, int, int], Scores]:
+        return lambda _, tokens, seed: scores(seed % 97 / 97, flipped if tokens == 300 else 0)
+
+    assert probe.batches(answering(1), SCORED, [2000, 300], "series", 0) == []
+    (found,) = probe.batches(answering(40), SCORED, [2000, 300], "series", 0)
+    assert found.subject == "series coverage80"

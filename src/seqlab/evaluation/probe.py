@@ -325,21 +325,31 @@ def _reordered(found: Scores, places: np.ndarray) -> Scores:
 
 
 def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tuple[str, str]]:
-    """Metrics, or tasks, on which two evaluations disagree, and how."""
+    """Metrics, or tasks, on which two evaluations disagree, and how.
+
+    A coverage counts: where a task's scores are sampled, one value that falls on the other side of its interval, in no
+    example of the second seed, is no more than chance.
+    """
+    sampled = {
+        task for (task, metric), one in base.ratios.items() if (_noise(one, reseeded.ratios[task, metric])).any()
+    }
     for key, one in base.ratios.items():
         two, again = other.ratios.get(key), reseeded.ratios[key]
         if two is None or not np.array_equal(one.example, two.example):
             yield key[1], f"{len(one.example)} examples become {0 if two is None else len(two.example)}"
             continue
         change = _per_example(two) - _per_example(one)
-        noise = _per_example(again) - _per_example(one)
+        noise = _noise(one, again)
+        variance = float((noise**2).mean())
+        if key[0] in sampled and key[1].startswith("coverage") and change.any():
+            variance = max(variance, float(np.abs(change[change != 0]).min() ** 2) / len(change))
         size = np.abs(_per_example(one)).mean()
-        if not noise.any():
+        if not variance:
             wrong = np.abs(change) > TOLERANCE * (np.abs(_per_example(one)) + size)
             if wrong.any():
                 worst = int(np.argmax(np.abs(change)))
                 yield key[1], f"example {one.example[worst]} changes by {change[worst]:.3g}"
-        elif abs(change.mean()) > reach(len(noise)) * np.sqrt((noise**2).mean() / len(noise)):
+        elif abs(change.mean()) > reach(len(noise)) * np.sqrt(variance / len(noise)):
             yield key[1], f"the mean changes by {change.mean():.3g}, more than another seed explains"
     for task, answers in base.predictions.items():
         two_answers = other.predictions.get(task)
@@ -349,6 +359,10 @@ def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tupl
         elif not np.allclose(np.exp(answers.log_probs), np.exp(two_answers.log_probs), atol=TOLERANCE):
             worst = int(np.abs(np.exp(answers.log_probs) - np.exp(two_answers.log_probs)).max(1).argmax())
             yield task, f"the probabilities of example {answers.example[worst]} change"
+
+
+def _noise(one: Ratio, again: Ratio) -> np.ndarray:
+    return _per_example(again) - _per_example(one)
 
 
 def reach(examples: int) -> float:
