@@ -28,7 +28,7 @@ from seqlab.stages.finetune import finetune
 from seqlab.threads import pin
 from seqlab.training.resume import Checkpoint
 
-EXAMPLES, SERIES = 12, 4  # test sequences that a model answers again and again; of forecasts, each fitted anew
+EXAMPLES, SERIES = 12, 2  # test sequences that a model answers again and again; of forecasts, each fitted anew
 PATHS, AHEAD = 8, 8  # sample paths and steps of these forecasts
 TOKENS = (judge.TOKENS, 1)  # positions in a batch: as evaluated, and every sequence alone
 SCRATCH = Strategy(init="scratch", learning_rate_factor=1.0)
