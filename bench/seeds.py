@@ -30,7 +30,7 @@ from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer
-from seqlab.training.gradient.stacked import Stack, merged, side_by_side
+from stacked import Stack, merged, side_by_side
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
 FAMILIES = ("mlp", "rnn", "gru", "lstm", "transformer")

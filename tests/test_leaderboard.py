@@ -105,8 +105,9 @@ def test_gains_are_positive_where_it_got_better() -> None:
         assert (row("ar", "full", metric).gain_over_scratch or 0) < 0, metric
     gain = row("rnn", "full", "mase@4")
     assert gain.gain_over_scratch == pytest.approx(row("rnn", "scratch", "mase@4").value - gain.value)
-    # Paired: what is hard for both cancels, and the interval is far narrower than that of the value.
-    assert (gain.gain_high or 0) - (gain.gain_low or 0) < 0.3 * (gain.high - gain.low)
+    # Paired: what is hard for both cancels, and the interval is far narrower than that of the value, though what three
+    # seeds differ in has two degrees of freedom.
+    assert (gain.gain_high or 0) - (gain.gain_low or 0) < 0.4 * (gain.high - gain.low)
     scratch = row("rnn", "scratch", "mase@4")
     assert (scratch.gain_over_scratch, scratch.gain_p_holm) == (0, None)
     assert row("drift", leaderboard.CONTROL, "mase@4").gain_over_scratch is None

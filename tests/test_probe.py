@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from seqlab.artifacts import seed_of, write_json, write_tensors
+from seqlab.artifacts import seed_of
 from seqlab.data.domains.base import Scaler
 from seqlab.data.domains.series import Series
 from seqlab.data.sequences import Sequences, Space
@@ -119,56 +118,62 @@ SMALL = {
 SERIES = Series(**{name: value for name, value in (CONF | SMALL).items() if name != "_target_"})
 
 
-def panel(path: Path, series: int, test_steps: int = 0) -> None:
-    """Series of 40 steps; the last steps differ from one call with `test_steps` to one without."""
+def panel(path: Path, series: int) -> None:
+    """Series of 40 steps."""
     rng = np.random.default_rng(series)
     lines = ["t,k,y"]
     for k in range(series):
         values = rng.normal(10, 1, 40)
-        values[40 - test_steps :] += 3
         lines += [f"{i},{k},{value}" for i, value in enumerate(values)]
     path.write_text("\n".join(lines) + "\n")
 
 
-def raw(folder: Path, altered: int) -> Path:
-    (folder / "panels").mkdir(parents=True)
-    panel(folder / "panels/source.csv", 30)
-    panel(folder / "panels/target.csv", 5, altered)
-    return folder
+def prepared(folder: Path) -> dict[tuple[str, str], Sequences]:
+    """A target and a source of series, as the recipe prepares them."""
+    (folder / "raw").mkdir(parents=True)
+    panel(folder / "raw/source.csv", 30)
+    panel(folder / "raw/target.csv", 5)
+    SERIES.prepare({"panels": folder / "raw"}, folder / "out")
+    return {("target", split): Sequences.load(folder / "out/target" / split) for split in ("train", "valid", "test")}
 
 
-def test_preparing_series_uses_training_alone_and_a_scaler_of_everything_is_found(tmp_path: Path) -> None:
-    as_is, altered = raw(tmp_path / "raw", 0), raw(tmp_path / "changed", 6)
-
-    def prepare(source: Path, out: Path) -> None:
-        SERIES.prepare({"panels": source / "panels"}, out)
-
-    def leaking(source: Path, out: Path) -> None:
-        prepare(source, out)
-        everything = [one for split in ("train", "test") for one in Sequences.load(out / "target" / split)]
-        write_tensors(out / "scaler.safetensors", Scaler.fit(everything).tensors)
-
-    assert probe.training_alone(prepare, as_is, altered, tmp_path / "honest") == []
-    (found,) = probe.training_alone(leaking, as_is, altered, tmp_path / "leaky")
-    assert found.found == "scaler.safetensors changes with the content of the test split"
-    (idle,) = probe.training_alone(prepare, as_is, as_is, tmp_path / "idle")
-    assert "nothing was probed" in idle.found
+def test_a_scale_of_the_whole_series_is_found(tmp_path: Path) -> None:
+    splits = prepared(tmp_path)
+    assert probe.scalers(splits) == []
+    test = splits["target", "test"]
+    leaking = replace(test, centre=np.stack([one.mean(0) for one in test]))
+    (found,) = probe.scalers({**splits, ("target", "test"): leaking})
+    assert (found.probe, found.subject) == ("scalers", "target/test")
+    assert found.found == "centre or scale of sequence 0 is not that of its 34 known positions (4 more)"
 
 
-def test_an_artefact_that_comes_and_goes_is_found(tmp_path: Path) -> None:
-    for name in ("raw", "changed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "test.txt").write_text(name)
+def test_a_scaler_of_all_splits_is_found() -> None:
+    train, test = vectors(0), vectors(1)
+    for fitted, expected in ((list(train), 0), ([*train, *test], 1)):
+        scaler = Scaler.fit(fitted)
+        scaled = {("target", split): Sequences.from_arrays([scaler(one) for one in part])
+                  for split, part in (("train", train), ("test", test))}  # fmt: skip
+        assert len(probe.scalers(scaled)) == expected
 
-    def prepare(source: Path, out: Path) -> None:
-        (out / "test").mkdir(parents=True)
-        shutil.copy(source / "test.txt", out / "test")
-        write_json(out / "meta.json", {"sha256": source.name})
-        if source.name == "raw":
-            (out / "lexicon.tsv").write_text("a\n")
 
-    (found,) = probe.training_alone(prepare, tmp_path / "raw", tmp_path / "changed", tmp_path / "out")
-    assert found.found.startswith("lexicon.tsv changes")
+def test_a_symbol_of_the_test_alone_is_found() -> None:
+    known = Sequences.from_arrays([np.array([1, 2, 2], np.uint16)])
+    splits = {("source", "train"): known, ("target", "train"): known, ("target", "test"): Sequences.from_arrays(
+        [np.array([3, 0], np.uint16)])}  # fmt: skip
+    assert probe.symbols(splits, 3) == []
+    (found,) = probe.symbols(splits, 4)
+    assert found.found == "symbol 3 occurs in no training split (0 more)"
+
+
+def test_another_model_without_a_test_split_is_found() -> None:
+    tensors = {"counts": np.arange(4.0), "words": np.zeros(2)}
+    assert probe.retrained(tensors, {**tensors}, "lexicon") == []
+    for other in (
+        {**tensors, "counts": np.arange(4.0) + 1e-3},
+        {"counts": np.arange(4.0)},
+        {**tensors, "b": np.ones(1)},
+    ):
+        assert len(probe.retrained(tensors, other, "lexicon")) == 1
 
 
 # Overlap
@@ -243,16 +248,27 @@ def labelled(seed: int) -> Sequences:
     return Sequences.from_arrays(rows, labels=labels)
 
 
+def answers(train: Sequences, valid: Sequences, test: Sequences) -> Predictions:
+    model = controls.OrderFree(train, valid, Space("vectors", 1), [1.0])
+    return metrics.classify(model, test, 4096).predictions[CLASSIFY]
+
+
 def test_shuffled_labels_fall_to_the_majority_unless_labels_leak() -> None:
     train, valid, test = (labelled(seed) for seed in range(3))
-    mixed = probe.with_shuffled_labels(train, 0)
-    assert mixed.labels is not None
-    assert sorted(mixed.labels) == sorted(train.labels)
-    honest = controls.OrderFree(mixed, probe.with_shuffled_labels(valid, 1), Space("vectors", 1), [1.0])
-    assert probe.shuffled_labels(metrics.classify(honest, test, 4096).predictions[CLASSIFY], "ridge") == []
-    leaky = controls.OrderFree(train, valid, Space("vectors", 1), [1.0])  # which never saw the shuffled labels
-    (found,) = probe.shuffled_labels(metrics.classify(leaky, test, 4096).predictions[CLASSIFY], "ridge")
+    mixed = [[probe.with_shuffled_labels(part, 0, turn, 3) for part in (train, valid)] for turn in range(3)]
+    assert sorted(mixed[0][0].labels) == sorted(train.labels)  # type: ignore[arg-type]
+    assert probe.shuffled_labels([answers(*parts, test) for parts in mixed], "ridge") == []
+    # A classifier that never saw the shuffled labels.
+    (found,) = probe.shuffled_labels([answers(train, valid, test)] * 3, "ridge")
     assert found.found.startswith("trained on shuffled labels it is right on")
+
+
+def test_classes_that_lie_apart_are_called_by_chance_and_that_is_no_leak() -> None:
+    labels = np.arange(40) % 2
+    guesses = np.log(np.where(np.eye(2)[labels] > 0, 0.9, 0.1))
+    turns = [Predictions(np.arange(40), labels, part) for part in (guesses, guesses[:, ::-1])]
+    assert probe.shuffled_labels(turns, "two clusters") == []
+    assert len(probe.shuffled_labels(turns[:1] * 2, "two clusters")) == 1
 
 
 # Batches and order
@@ -332,3 +348,19 @@ def test_scores_that_depend_on_the_batch_or_the_order_are_found(
 
     found = probe.batches(score, SCORED, [2000, 300, 90], "series", 0)
     assert any(re.search(message, one.found) for one in found), found
+
+
+def test_a_sampled_coverage_may_flip_one_value_and_no_more() -> None:
+    def scores(crps: float, flipped: int) -> Scores:
+        inside = np.ones(40)
+        inside[:flipped] -= 1 / 6
+        one, example = np.ones(40), np.arange(40)
+        drawn = np.random.default_rng(round(1e3 * crps)).normal(size=40)
+        return Scores({(NEXT, "crps"): Ratio(example, drawn, one), (NEXT, "coverage80"): Ratio(example, inside, one)})
+
+    def answering(flipped: int) -> Callable[[Sequences, int, int], Scores]:
+        return lambda _, tokens, seed: scores(seed % 97 / 97, flipped if tokens == 300 else 0)
+
+    assert probe.batches(answering(1), SCORED, [2000, 300], "series", 0) == []
+    (found,) = probe.batches(answering(40), SCORED, [2000, 300], "series", 0)
+    assert found.subject == "series coverage80"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +14,12 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from seqlab.evaluation import metrics, seeds
+from seqlab import config
+from seqlab.cli.composing import compose
+from seqlab.evaluation import leaderboard, metrics, seeds
+from seqlab.evaluation.leaderboard import Entry
 from seqlab.evaluation.metrics import metric_of
-from seqlab.evaluation.scores import Predictions
+from seqlab.evaluation.scores import Predictions, Ratio, Scores
 
 RATIO = metric_of("mase").reduce
 
@@ -127,3 +133,50 @@ def test_a_metric_that_is_no_mean() -> None:
     alone = seeds.spread(own[0][None], judged.reduce)
     resampled = [judged.reduce(own[0][drawn].sum(0)) for drawn in rng.integers(0, 200, (500, 200))]
     assert alone.error == pytest.approx(np.std(resampled), rel=0.1)
+
+
+# In the comparison
+
+
+def entry(family: str, seed: int, errors: np.ndarray, strategy: str = "scratch") -> Entry:
+    ratio = Ratio(np.arange(len(errors)), errors, np.ones(len(errors)))
+    return Entry("series", family, strategy, seed, Scores({("forecast", "mase@16"): ratio}))
+
+
+def test_the_leaderboard_is_over_seeds_and_examples_where_a_row_has_several() -> None:
+    rng = np.random.default_rng(7)
+    network, closed = drawn(rng, 3, 0.5) + 3, drawn(rng, 1, 0.0)[0] + 3
+    cells = [entry("gru", seed, errors) for seed, errors in enumerate(network)]
+    rows = leaderboard.build([*cells, entry("ar", 0, closed)], 200, 0)
+    of = {row.family: row for row in rows}
+    expected = seeds.spread(features(network), RATIO)
+    assert (of["gru"].value, of["gru"].low, of["gru"].high) == pytest.approx(
+        (expected.mean, expected.low, expected.high)
+    )
+    assert (of["gru"].seeds, of["gru"].between_seeds) == (3, pytest.approx(expected.between))
+    assert of["gru"].seed_share == pytest.approx(expected.share)
+    assert (of["ar"].seeds, of["ar"].between_seeds, of["ar"].seed_share) == (1, None, None)
+    behind = max(rows, key=lambda row: row.value)
+    first, second = (network, closed[None]) if rows[0].family == "gru" else (closed[None], network)
+    paired = seeds.difference(features(second), features(first), RATIO)
+    assert behind.p_holm == pytest.approx(paired.p)
+    text = leaderboard.markdown(rows, {"series": {"forecast": "mase@16"}})
+    assert "| seeds | deviation |" in text
+    assert "Mean and interval over 3 seeds and all examples: gru · scratch." in text
+    assert "One seed, so the interval speaks of examples and not of training: ar · scratch." in text
+
+
+def test_a_page_says_on_how_many_seeds_it_stands() -> None:
+    assert seeds.told({"series/ar": 1, "series/gru": 1}).startswith("One seed: ")
+    assert seeds.told({"series/ar": 1, "series/gru": 3, "series/rnn": 3}).startswith("Seeds: 1 systems of 1, 2 systems")
+
+
+def test_the_suite_seeds_has_three_of_what_is_trained_by_gradient_and_one_of_the_rest() -> None:
+    default, found = (config.experiment(compose("config", [f"suite={name}"])) for name in ("default", "seeds"))
+    by_fit: dict[str, set[int]] = {}
+    for cell in found.cells():
+        by_fit.setdefault(found.families[cell.family].fit, set()).add(cell.seed)
+    assert by_fit == {"gradient": {0, 1, 2}, "closed_form": {0}, "rules": {0}, "mixture": {0}}
+    assert {cell for cell in found.cells() if cell.seed == 0} == set(default.cells())
+    counts = Counter(replace(cell, seed=0) for cell in found.cells())
+    assert all(n == (3 if found.families[cell.family].fit == "gradient" else 1) for cell, n in counts.items())

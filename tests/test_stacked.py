@@ -25,9 +25,9 @@ from seqlab.settings import Budget, Optimizer, TrainerSettings
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.fit import fit
 from seqlab.training.gradient.loss import loss_of
-from seqlab.training.gradient.stacked import fit_seeds, side_by_side
-from seqlab.training.gradient.stacked_layers import LAYERS
 from seqlab.training.resume import Checkpoint
+from stacked import fit_seeds, side_by_side
+from stacked_layers import LAYERS
 
 OPTIMIZER = Optimizer(learning_rate=1e-2, weight_decay=0.1, betas=[0.9, 0.99], clip=0.5, warmup=0.2, floor=0.1)
 CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)

@@ -57,16 +57,21 @@ class Suite:
     replicates: Count
     fractions: Annotated[list[Fraction], Len(1)]  # of the target's training examples, nested; 1.0 is all of them
     parts: list[dict[str, Any]]  # each a Part, where not everything is crossed with everything; empty: all of it
+    retrained: list[str]  # families that the probe for leaks trains again, where they are not fitted by steps
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a suite's domains, families and strategies, crossed, at fractions of their own."""
+    """Some of a suite's domains, families and strategies, crossed, at fractions of their own.
+
+    seeds: None: the suite's.
+    """
 
     domains: list[str]
     families: list[str]
     strategies: list[str]
     fractions: list[Fraction]
+    seeds: list[Natural] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class Experiment:
                 for family in part.families
                 for strategy in part.strategies
                 for fraction in part.fractions
-                for seed in self.suite.seeds
+                for seed in part.seeds or self.suite.seeds
                 if domain in part.domains
             )
         )

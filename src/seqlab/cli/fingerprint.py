@@ -170,8 +170,11 @@ def used(family: Family) -> list[Path]:
 
 
 def prepares(domain: Domain) -> list[Path]:
-    subwords = [schema.ROOT / "data/vocabulary.py"] if domain.kind == "pairs" else []
-    return [stage_of("prepare"), schema.definition(domain.prepare.target, "").file, *subwords]
+    return [stage_of("prepare"), schema.definition(domain.prepare.target, "").file, *subwords(domain)]
+
+
+def subwords(domain: Domain) -> list[Path]:
+    return [schema.ROOT / "data/vocabulary.py"] if domain.kind == "pairs" else []
 
 
 def trains(verb: str, domain: Domain, family: Family, tasks: Iterable[str]) -> list[Path]:
@@ -230,6 +233,19 @@ def draws(domain: Domain) -> list[Path]:
     return [stage_of("draw"), *task_parts(judged(domain.evaluate.headline), "draw")]
 
 
+def probes(experiment: Experiment, domain: Domain) -> list[Path]:
+    """What is trained again, and all whose models are asked."""
+    cells = [cell for cell in experiment.cells() if cell.domain == domain.name]
+    families = [experiment.families[name] for name in dict.fromkeys(cell.family for cell in cells)]
+    files = [stage_of("probe"), *subwords(domain)]
+    for family in families:
+        files += [*family_files(family, domain.kind), *used(family)]
+        files += [file for name in family.members for file in family_files(experiment.families[name], domain.kind)]
+        if family.name in experiment.suite.retrained:
+            files += trains("finetune", domain, family, config.tasks_of(domain, family))
+    return files
+
+
 def diagnoses(family: Family) -> list[Path]:
     return [stage_of("diagnose"), *family_files(family, "vectors")]
 
@@ -248,6 +264,7 @@ def roots(experiment: Experiment) -> dict[str, list[Path]]:
             f"prepare.{name}": prepares(domain),
             f"controls.{name}": controls(domain),
             f"draw.{name}": draws(domain),
+            f"probe.{name}": probes(experiment, domain),
         }
     for cell in experiment.cells():
         domain, family, strategy = domains[cell.domain], families[cell.family], experiment.strategies[cell.strategy]

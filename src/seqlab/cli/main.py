@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 STAGES = (
-    "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "diagnose", "diagnostics", "compare",
+    "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "probe", "diagnose", "diagnostics",
+    "compare",
 )  # fmt: skip
 
 TOP = """\
@@ -19,6 +20,7 @@ examples:
   seqlab run finetune domain=strings family=rnn     one cell by hand, any override
   seqlab add sales.csv                              make a domain of a file of your own
   seqlab compare sales                              and compare every family on it
+  seqlab score forecasts.csv --domain series --task forecast   a model of your own in the same tests
   seqlab status                                     what would run, and what ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
   seqlab verify strings-rnn-full-s0                 whether a result comes out to the bit once more
@@ -60,6 +62,12 @@ examples:
   seqlab predict sales new.csv --steps 12 -o forecasts.parquet
   seqlab predict machines new.csv --question score
 """
+SCORE = """\
+examples:
+  seqlab score --domain series --task forecast --ask asked/
+  seqlab score predictions.parquet --domain series --task forecast
+  seqlab score logistic.csv --domain strings --task classify --metric log_loss
+"""
 STATUS = """\
 examples:
   seqlab status
@@ -70,6 +78,12 @@ examples:
   seqlab ui
   seqlab ui --port 5001
 """
+SCORING = {
+    "domain": "whose examples were predicted",
+    "task": "forecast or classify",
+    "metric": "that ranks the table that is printed (default: the domain's headline)",
+    "ask": "a folder: write there what there is to predict, and judge nothing",
+}
 QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
 HINTS = {
     "name": "of the domain; the file's own",
@@ -153,6 +167,12 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--steps", type=positive, default=12, help="steps ahead, or bytes of a text")
     predict.add_argument("--levels", default="0.1,0.5,0.9", help="of the quantiles of a forecast")
     predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output")
+
+    score = commands.add_parser("score", help="compare a model from elsewhere by its predictions", epilog=SCORE)
+    score.add_argument("predictions", nargs="?", help="a .csv or .parquet table; docs/outside.md says of what")
+    for name, text in SCORING.items():
+        score.add_argument(f"--{name}", required=name in ("domain", "task"), help=text)
+    score.add_argument("-o", "--out", help="a .csv file of the rows of all metrics")
 
     ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone", epilog=UI)
     ui.add_argument("--port", type=positive, default=5000)
@@ -277,6 +297,15 @@ def _predict(given: argparse.Namespace) -> None:
     predict(Asked(given.domain, file, given.question, model, given.steps, levels, out))
 
 
+def _score(given: argparse.Namespace) -> None:
+    from seqlab.cli.score import Question, score
+
+    predictions, ask, out = (
+        None if one is None else Path(one).resolve() for one in (given.predictions, given.ask, given.out)
+    )
+    score(Question(predictions, given.domain, given.task, given.metric, ask, out))
+
+
 def _status(given: argparse.Namespace) -> None:
     from seqlab.cli.status import status
 
@@ -323,6 +352,7 @@ COMMANDS = {
     "add": _add,
     "compare": _compare,
     "predict": _predict,
+    "score": _score,
     "status": _status,
     "blast": _blast,
     "verify": _verify,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import statistics
 import sys
 import time
@@ -25,6 +26,8 @@ from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import Experiment, read_params
 from seqlab.errors import Interrupted, UserError
 
+DURATIONS = "durations.json"
+SEED = re.compile(r"-s\d+$")  # at the end of a stage's name
 TAIL = 30  # lines of a failed stage's output that are shown
 
 
@@ -103,7 +106,7 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
             instructions.for_children()
         gc.freeze()  # see warm.main
         slots = options.jobs or experiment.execution.jobs or len(os.sched_getaffinity(0))
-        told = Progress(workspace, len(waiting), len(graph.before), slots, waiting)
+        told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
         schedule, failed, lost = Schedule(graph, set(waiting)), {}, set()
         logs = workspace.private / "logs"
         with Local(pipeline, slots, options.force, lambda command: warmed(experiment, command), logs) as executor:
@@ -173,7 +176,7 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
     """What tells stages from each other, by their names in dvc.yaml."""
     found: dict[str, dict[str, str]] = {}
     for name, domain in experiment.domains.items():
-        for verb in ("acquire", "prepare", "controls", "draw"):
+        for verb in ("acquire", "prepare", "controls", "draw", "probe"):
             found[f"{verb}@{name}"] = {"stage": verb, "domain": name}
         for archive in domain.archives:  # of a domain with a user's own files
             for group in ("packages", "files"):
@@ -199,21 +202,47 @@ def warmed(experiment: Experiment, command: str) -> str | None:
     return experiment.families[family].fit if family else "closed_form"
 
 
+def durations(workspace: Workspace) -> dict[str, float]:
+    """Seconds that each stage took when it last ran there."""
+    path = workspace.private / DURATIONS
+    with suppress(UserError):
+        return dict(read_json(path)) if path.exists() else {}
+    return {}
+
+
+def alike(workspace: Workspace, experiment: Experiment) -> dict[str, float]:
+    """What stages took in the checkout, for a suite that trains as long as the checkout's own; else nothing."""
+    own = Workspace(ROOT)
+    if workspace == own or not (own.home / PARAMS).exists():
+        return {}
+    return durations(own) if read_params(own.home / PARAMS)["suite"]["steps"] == experiment.suite.steps else {}
+
+
 class Progress:
     """A line a stage, with the time that is left, from what each stage took when it last ran here, or its like.
 
-    durations.json keeps seconds by stage.
+    durations.json keeps seconds by stage. alike: those of another workspace, for stages that never ran in this one; for
+    a seed that never ran, the first one's.
     """
 
-    def __init__(self, workspace: Workspace, total: int, stages: int, slots: int, waiting: set[str]):
-        self.path = workspace.private / "durations.json"
-        self.known: dict[str, float] = {}
-        with suppress(UserError):
-            self.known = dict(read_json(self.path)) if self.path.exists() else {}
+    def __init__(
+        self,
+        workspace: Workspace,
+        total: int,
+        stages: int,
+        slots: int,
+        waiting: set[str],
+        alike: dict[str, float] | None = None,
+    ):
+        self.path = workspace.private / DURATIONS
+        self.known, like = durations(workspace), alike or {}
+        first = {name: like.get(name) or like.get(SEED.sub("-s0", name)) for name in waiting}
+        self.alike = {name: seconds for name, seconds in first.items() if seconds}
         self.total, self.slots, self.done, self.left = total, slots, 0, set(waiting)
         self.seen: dict[str, list[float]] = {}
         self.began = time.monotonic()
-        print(f"seqlab: {total} of {stages} stages to run, {slots} at a time", flush=True)
+        left = f", {self.remaining()}" if self.alike else ""
+        print(f"seqlab: {total} of {stages} stages to run, {slots} at a time{left}", flush=True)
 
     def finished(self, stage: Any) -> None:
         seconds = time.monotonic() - stage.started
@@ -235,9 +264,10 @@ class Progress:
             return "the last one"
         everything = [seconds for part in self.seen.values() for seconds in part]
         typical = {verb: statistics.fmean(part) for verb, part in self.seen.items()}
-        mean = statistics.fmean(everything)
-        sure = sum(name in self.known for name in self.left)
-        seconds = sum(self.known.get(name, typical.get(name.split("@")[0], mean)) for name in self.left)
+        known = self.alike | self.known
+        mean = statistics.fmean(everything or known.values())
+        sure = sum(name in known for name in self.left)
+        seconds = sum(known.get(name, typical.get(name.split("@")[0], mean)) for name in self.left)
         minutes = seconds / min(self.slots, len(self.left)) / 60
         # A guess is called one where most of what is left was never seen.
         return f"about {minutes:.1f} min left" + ("" if sure * 2 > len(self.left) else " (a guess)")

@@ -74,6 +74,7 @@ def note_of(work: Work) -> Note:
         "evaluate": "Scores on the test split, each example's kept, so that any two systems can be compared in pairs.",
         "controls": "What every family must beat on the same test examples.",
         "draw": "Pictures of each cell's answers.",
+        "probe": "Leaks and invariances of a domain's data and models; anything found is a failure.",
         "diagnose": "How far a recurrent family remembers.",
         "diagnostics": "Pictures of what diagnose found.",
         "compare": "The leaderboard: which system is best, what it cannot be told apart from, and what it costs.",

@@ -161,6 +161,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": ("domain=strings family=rnn", "domain=strings family=rnn model=outputs/…/models/strings/rnn/full/0"),
     "controls": ("domain=series",),
     "draw": ("series",),
+    "probe": ("series",),
     "diagnose": ("rnn",),
     "diagnostics": ("",),
     "compare": ("",),

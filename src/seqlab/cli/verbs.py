@@ -26,7 +26,7 @@ from seqlab.errors import UserError
 from seqlab.tracking import Run, System
 
 if TYPE_CHECKING:
-    from seqlab.stages.compare import Compared
+    from seqlab.stages.compare import Compared, Comparison
 
 DOWNLOADS = ROOT / ".seqlab/downloads"
 REPORTS = Path("reports")
@@ -288,6 +288,45 @@ def draw(work: DomainWork) -> None:
     print(f"draw {name}: {len(work.cells)} cells, {sum(1 for path in out.rglob('*') if path.is_file())} files in {out}")
 
 
+def probe(work: DomainWork) -> None:
+    from seqlab.stages.probe import Trainings, run_probe
+
+    name, experiment = work.domain.name, experiment_of(work)
+    first = [cell for cell in work.cells if cell.fraction == 1.0 and cell.seed == experiment.suite.seeds[0]]
+    scratch = [cell for cell in first if cell.strategy == "scratch" and cell.family in experiment.suite.retrained]
+    again = {cell: experiment.families[cell.family] for cell in scratch}
+    # Of every family one model: the last of its strategies that keep the order.
+    kept = {cell.family: cell for cell in first if experiment.strategies[cell.strategy].order == "kept"}
+    prepared, out = prepared_of(work), (work.places.out or REPORTS) / "probe" / name
+    with run_of(work, {"prepared": prepared}) as run:
+        found = run_probe(
+            prepared,
+            Path("models"),
+            out,
+            domain=name,
+            cells=list(kept.values()),
+            again=Trainings(
+                cells=again,
+                budgets=config.budgets(work.domain),
+                bound={family.name: config.bound(work.domain, family) for family in again.values()},
+                steps=work.steps,
+                positions=work.positions,
+            ),
+            settings=work.domain.evaluate,
+            trainer=work.settings,
+        )
+        run.artifact(out.with_suffix(".md"))
+        finished(work, run, {}, {})
+    print(
+        f"probe {name}: {sum(map(len, found.looked.values()))} probes of {len(kept)} models and the data: nothing found"
+    )
+
+
+def experiment_of(work: Work) -> Experiment:
+    """The suite that a workspace is composed of."""
+    return config.experiment(config.read_params(work.workspace.home / "params.yaml"))
+
+
 def diagnose(work: FamilyWork) -> None:
     from seqlab.stages.diagnose import diagnose
 
@@ -323,7 +362,7 @@ def diagnostics(work: SuiteWork) -> None:
 
 
 def compare(work: SuiteWork) -> None:
-    from seqlab.stages.compare import Comparison, Measured, compare
+    from seqlab.stages.compare import Measured, compare
 
     experiment = work.experiment
     cells = experiment.cells()
@@ -336,18 +375,7 @@ def compare(work: SuiteWork) -> None:
     paths = [cell.path for cell in cells]
     with run_of(work, {"scores": Path("scores")}) as run:
         found = compare(
-            Comparison(
-                cells=cells,
-                domains={name: domain.evaluate for name, domain in experiment.domains.items()},
-                judges=config.judges(),
-                judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
-                strategies=experiment.strategies,
-                replicates=experiment.suite.replicates,
-                comparing=experiment.comparing,
-                threads=work.settings.threads,
-                unfit=unfit(experiment),
-                left_out=left_out(experiment),
-            ),
+            comparison_of(experiment),
             Path("models"),
             Path("scores"),
             REPORTS,
@@ -366,6 +394,25 @@ def compare(work: SuiteWork) -> None:
             run.artifact(part)
         write_json(work.workspace.record("compare", "suite"), {"run": run.key})
     print(found.text)
+
+
+def comparison_of(experiment: Experiment) -> Comparison:
+    """What a suite compares."""
+    from seqlab.stages.compare import Comparison
+
+    return Comparison(
+        cells=experiment.cells(),
+        domains={name: domain.evaluate for name, domain in experiment.domains.items()},
+        judges=config.judges(),
+        judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
+        strategies=experiment.strategies,
+        replicates=experiment.suite.replicates,
+        comparing=experiment.comparing,
+        threads=experiment.trainer.settings.threads,
+        unfit=unfit(experiment),
+        left_out=left_out(experiment),
+        members={name: family.members for name, family in experiment.families.items() if family.members},
+    )
 
 
 def unfit(experiment: Experiment) -> dict[str, list[tuple[str, str]]]:
@@ -459,6 +506,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(works.CELL, evaluate),
     "controls": Verb(works.DOMAIN, controls),
     "draw": Verb(works.DOMAIN, draw),
+    "probe": Verb(works.DOMAIN, probe),
     "diagnose": Verb(works.FAMILY, diagnose),
     "diagnostics": Verb(works.SUITE, diagnostics),
     "compare": Verb(works.SUITE, compare),

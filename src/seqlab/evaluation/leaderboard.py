@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +28,7 @@ import numpy as np
 
 from seqlab import artifacts, scratch
 from seqlab.errors import UserError
-from seqlab.evaluation import significance
+from seqlab.evaluation import seeds, significance
 from seqlab.evaluation.metrics import Metric, features_of, label_of, metric_of, names_of, order_of
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.significance import ALPHA, least_p
@@ -61,9 +61,11 @@ class Entry:
 class Row:
     """One line of the leaderboard; None is an empty field.
 
-    seeds: how many; with 1 the interval speaks of examples alone. examples: how many were resampled. value: mean over
-    seeds; low, high: its 95% interval. control: whether the row is a control. best: whether it leads its table.
-    parameters, train_steps, train_flops and those of pretraining (0 without any): means over seeds.
+    seeds: how many; with 1 the interval speaks of examples alone. between_seeds: standard deviation of the value from
+    seed to seed, and seed_share: the share of the mean's variance that comes from the seeds; None of one seed.
+    examples: how many were resampled. value: mean over seeds; low, high: its 95% interval. control: whether the row is
+    a control. best: whether it leads its table. parameters, train_steps, train_flops and those of pretraining (0
+    without any): means over seeds.
     """
 
     domain: str
@@ -97,6 +99,8 @@ class Row:
     beats_control: bool | None
     pretrain_steps: float | None
     pretrain_flops: float | None
+    between_seeds: float | None
+    seed_share: float | None
 
     @property
     def table(self) -> tuple[str, str, str]:
@@ -138,7 +142,7 @@ class Resampled:
     """One row's numbers before it is compared.
 
     replicates: (B,) values of the metric on the resampled examples. left_out: (E,) values without each example, empty
-    where there are enough examples for the bootstrap.
+    where there are enough examples for the bootstrap. features: (S, E, D) of each seed's examples.
     """
 
     family: str
@@ -147,6 +151,7 @@ class Resampled:
     value: float
     replicates: np.ndarray
     left_out: np.ndarray
+    features: np.ndarray
 
     @property
     def control(self) -> bool:
@@ -203,26 +208,36 @@ def systems(
             points = reduce(features.sum(0))
             values = reduce(drawn.reshape(replicates, *features.shape[1:]))
             left_out = significance.leave_one_out(features, reduce)
-            tables[metric] = _over_seeds(by_metric[metric], points, values, left_out, draw_seed)
+            tables[metric] = _over_seeds(by_metric[metric], features, points, values, left_out, draw_seed)
     return tables
 
 
 def _over_seeds(
-    cells: Sequence[Entry], points: np.ndarray, values: np.ndarray, left_out: np.ndarray, seed: int
+    cells: Sequence[Entry],
+    features: np.ndarray,
+    points: np.ndarray,
+    values: np.ndarray,
+    left_out: np.ndarray,
+    seed: int,
 ) -> list[Resampled]:
-    """Join the seeds of each system. points: (cells,); values: (B, cells); left_out: (E or 0, cells)."""
+    """Join the seeds of each system.
+
+    features: (E, cells, D); points: (cells,); values: (B, cells); left_out: (E or 0, cells).
+    """
     columns: dict[tuple[str, str], list[int]] = {}
     for k, cell in enumerate(cells):
         columns.setdefault((cell.family, cell.strategy), []).append(k)
     systems = []
     for (family, strategy), own in columns.items():
-        seeds = [cells[k].seed for k in own]
-        if len(set(seeds)) < len(seeds):
+        numbers = [cells[k].seed for k in own]
+        if len(set(numbers)) < len(numbers):
             raise UserError(f"{_name(cells[own[0]])}: two cells with one name; expected one for each seed")
-        weights = significance.seed_weights(seeds, len(values), seed)
+        weights = significance.seed_weights(numbers, len(values), seed)
         drawn = (values[:, own] * weights).sum(1)
         without = left_out[:, own].mean(1)
-        systems.append(Resampled(family, strategy, [cells[k] for k in own], float(points[own].mean()), drawn, without))
+        named, mean = [cells[k] for k in own], float(points[own].mean())
+        each = features[:, own].transpose(1, 0, 2)
+        systems.append(Resampled(family, strategy, named, mean, drawn, without, each))
     return systems
 
 
@@ -243,7 +258,8 @@ def _compared(domain: str, task: str, name: str, systems: list[Resampled]) -> li
 
     rows = []
     for system in systems:
-        alone = significance.compared(system.value, system.replicates, system.left_out)
+        over_seeds = spread(metric, system)
+        alone = over_seeds or significance.compared(system.value, system.replicates, system.left_out)
         difference, difference_low, difference_high, p_holm = behind.get(id(system), NOTHING)
         gain, gain_low, gain_high, gain_p_holm = gains.get(id(system), NOTHING)
         over, over_low, over_high, over_p = against.get(id(system), NOTHING)
@@ -280,6 +296,8 @@ def _compared(domain: str, task: str, name: str, systems: list[Resampled]) -> li
                 beats_control=None if over is None or over_p is None else over > 0 and over_p < ALPHA,
                 pretrain_steps=_mean(cell.pretrain_steps for cell in system.cells),
                 pretrain_flops=_mean(cell.pretrain_flops for cell in system.cells),
+                between_seeds=None if over_seeds is None else over_seeds.between,
+                seed_share=None if over_seeds is None else over_seeds.share,
             )
         )
     return rows
@@ -296,13 +314,38 @@ def _gains(metric: Metric, pairs: list[tuple[Resampled, Resampled]]) -> dict[int
 
 
 def compared(metric: Metric, system: Resampled, reference: Resampled) -> significance.PairedDifference:
-    """How much less `system` loses than `reference`, on the same examples."""
+    """How much less `system` loses than `reference`, on the same examples; over seeds too where either has several."""
     loss = metric.loss
+    if crossed(system) or crossed(reference):
+        return seeds.difference(
+            system.features, reference.features, _straight(metric, system), _straight(metric, reference)
+        )
     return significance.compared(
         loss(reference.value) - loss(system.value),
         loss(reference.replicates) - loss(system.replicates),
         loss(reference.left_out) - loss(system.left_out),
     )
+
+
+def _straight(metric: Metric, system: Resampled) -> Callable[[np.ndarray], np.ndarray]:
+    """The loss of sums; how far from a nominal level, straight on through it, on the side where the system's mean is:
+    what is folded there has another mean over seeds than the mean's own distance.
+    """
+    nominal = metric.better
+    if isinstance(nominal, float):
+        side = 1.0 if system.value >= nominal else -1.0
+        return lambda sums: side * (metric.reduce(sums) - nominal)
+    return lambda sums: metric.loss(metric.reduce(sums))
+
+
+def crossed(system: Resampled) -> bool:
+    """Whether its seeds are a second factor: there are several, and more examples than an exact test takes."""
+    return len(system.cells) > 1 and not len(system.left_out)
+
+
+def spread(metric: Metric, system: Resampled) -> seeds.Spread | None:
+    """Its mean and interval over seeds and examples, where it has several seeds."""
+    return seeds.spread(system.features, metric.reduce) if crossed(system) else None
 
 
 @dataclass(frozen=True)
@@ -447,6 +490,8 @@ def markdown(
         others = sorted((name for name in scored if _beside(name, metric)), key=order_of)
         values = {(row.family, row.strategy, row.metric): row.value for row in rows if row.table[:2] == (domain, task)}
         header = ["", f"{label_of(metric)} [95%]", "behind the best", "p", "gain over scratch"]
+        several = any(row.seeds > 1 for row in table)
+        header += ["seeds", "deviation"] if several else []
         header += [other.replace("_", " ") for other in others] + ["parameters", "steps", "FLOPs"]
         header += ["seconds", "symbols/s", "peak MB", "judging s"] if costs is not None else []
         lines = [header, [":--", *["--:"] * (len(header) - 1)]]
@@ -461,6 +506,7 @@ def markdown(
                 line += [f"{_short(behind[0])} {_interval(*behind[1:])}", _p(row.p_holm)]
             own_gain = row.gain_over_scratch is not None and row.strategy != SCRATCH
             line.append(f"{row.gain_over_scratch:+.3g} {_interval(row.gain_low, row.gain_high)}" if own_gain else "–")
+            line += ["–" if row.control else str(row.seeds), _short(row.between_seeds)] if several else []
             line += [_short(values.get((row.family, row.strategy, other))) for other in others]
             line += [_count(row.parameters), _count(row.train_steps), _count(row.train_flops)]
             if costs is not None:
@@ -526,6 +572,11 @@ def _notes(table: list[Row], metric: str) -> list[str]:
         sure = [row for row in families if row.gain_p_holm is not None and row.gain_p_holm < ALPHA]
         if moved := [row.system for row in sure if (row.gain_over_scratch or 0) * sign > 0]:
             notes.append(f"Transfer {verdict}: {', '.join(moved)}.")
+    if several := [row for row in families if row.between_seeds is not None]:
+        counts = " or ".join(map(str, sorted({row.seeds for row in several})))
+        notes.append(
+            f"Mean and interval over {counts} seeds and all examples: {', '.join(row.system for row in several)}."
+        )
     if single := [row.system for row in families if row.seeds == 1]:
         whose = "every system" if len(single) == len(families) else ", ".join(single)
         notes.append(f"One seed, so the interval speaks of examples and not of training: {whose}.")

@@ -13,7 +13,8 @@ step is its number in the series, or a day counted from EPOCH, for libraries tha
 with what the test has, so that predictions of other data are noticed.
 
 A class prediction is a row as well: `example`, its number among the test sequences, and a probability for each class,
-in columns called as the classes are.
+in columns called as the classes are. What there is to classify, and to learn from, is told by a table `examples`
+(split, example, label, and text or values), in which the test has no labels.
 
 What a table does not say is not scored: a metric that needs a quantile which is not there is left out, and said.
 """
@@ -244,6 +245,30 @@ def _same_truth(path: Path, found: np.ndarray, rows: np.ndarray, truth: np.ndarr
 
 
 # Classes
+
+
+def examples(splits: Mapping[str, Sequences], names: Sequence[str], characters: bool) -> pa.Table:
+    """Labelled sequences, split by split, in their order; the test's labels are not told.
+
+    names: of the classes. characters: whether symbols are UTF-8 bytes: then a sequence is its text, otherwise a list of
+    positions as models see them, each a symbol or a list of channels.
+    """
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {"split": [], "example": [], "label": [], "text" if characters else "values": []}
+    for split, found in splits.items():
+        assert found.labels is not None
+        columns["split"] += [split] * len(found)
+        columns["example"] += range(len(found))
+        columns["label"] += [None if split == "test" else names[label] for label in found.labels]
+        rows: list[Any]
+        if characters:
+            rows = [bytes(one).decode("utf-8", "replace") for one in found]
+        else:
+            batches = (found.batch(np.array([i])) for i in range(len(found)))
+            rows = [one.tolist() for one in (found if found.symbols else (batch.x[0] for batch in batches))]
+        columns["text" if characters else "values"] += rows
+    return pa.table(columns)
 
 
 def classes(path: Path, test: Sequences, names: Sequence[str]) -> Foreign:

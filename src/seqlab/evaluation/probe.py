@@ -1,8 +1,10 @@
 """Leaks and invariances, looked for rather than assumed: each probe returns what it found, nothing where all is well.
 
 * `future`: a changed future changes no past score
-* `training_alone`: a changed test split changes nothing that is made from training (scalers, vocabularies, projections)
-* `overlaps`: no held-out sequence occurs in another split, or in the source
+* `scalers`: what standardises was estimated on training alone, or before the first position that is scored
+* `symbols`: every symbol of an alphabet occurs in training
+* `retrained`: a model that is trained where no test split is to be had is the same
+* `overlap`: no held-out sequence occurs in another split, or in the source
 * `shuffled_labels`: with the labels of training shuffled, a classifier falls to the majority
 * `batches`: no score depends on the size of the evaluation's batches, or on the order of the examples
 """
@@ -12,11 +14,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from seqlab.artifacts import seed_of, sha256
+from seqlab.artifacts import seed_of
 from seqlab.data.sequences import Batch, Sequences
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 from seqlab.families.base import Predictor
@@ -96,28 +97,70 @@ def _like(flags: np.ndarray, x: np.ndarray) -> np.ndarray:
 # Training alone
 
 
-def training_alone(prepare: Callable[[Path, Path], None], raw: Path, altered: Path, folder: Path) -> list[Finding]:
-    """Prepares the raw files and a copy whose test content alone is altered, and compares all that is not test.
+def scalers(splits: Mapping[tuple[str, str], Sequences]) -> list[Finding]:
+    """Of vectors, by (set, split): what standardises them saw nothing that is scored.
 
-    prepare: from a raw folder to an output folder; the two outputs are left under `folder`. Files of a folder called
-    `test` may differ, and meta.json, which counts them; that nothing differs at all is a finding too: then the probe
-    has looked at nothing.
+    A sequence that carries its own centre and scale and is scored from `first` on has those of the positions before.
+    Where a set has none, one scaler was fitted for it, and if on the training split alone, that one has mean 0 and
+    deviation 1 in every channel that varies.
     """
-    outputs = [folder / "as_is", folder / "altered"]
-    for source, out in zip((raw, altered), outputs, strict=True):
-        prepare(source, out)
-    hashes = [{path.relative_to(out): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
-              for out in outputs]  # fmt: skip
-    changed = sorted(path for path in hashes[0].keys() | hashes[1].keys() if hashes[0].get(path) != hashes[1].get(path))
-    if not any("test" in path.parts for path in changed):
-        return [
-            Finding("training_alone", raw.name, "the altered raw files give the same test split; nothing was probed")
-        ]
-    return [
-        Finding("training_alone", raw.name, f"{path} changes with the content of the test split")
-        for path in changed
-        if "test" not in path.parts and path.name != "meta.json"
-    ]
+    findings = []
+    for (name, split), found in splits.items():
+        if found.symbols or not len(found.values):
+            continue
+        if found.centre is None or found.scale is None:
+            if split == "train" and (clause := _unstandardised(np.asarray(found.values, np.float64))):
+                findings.append(Finding("scalers", f"{name}/{split}", clause))
+        elif found.first is not None:
+            known = [np.asarray(one[:end], np.float64) for one, end in zip(found, found.first, strict=True)]
+            wrong = [i for i, past in enumerate(known) if len(past) and not _standardises(past, found, i)]
+            if wrong:
+                clause = (
+                    f"centre or scale of sequence {wrong[0]} is not that of its {len(known[wrong[0]])} known positions"
+                )
+                findings.append(Finding("scalers", f"{name}/{split}", f"{clause} ({len(wrong) - 1} more)"))
+    return findings
+
+
+def _unstandardised(values: np.ndarray) -> str:
+    """A clause where a channel of (N, C) has another mean than 0, or a deviation that is neither 1 nor none."""
+    mean, deviation = values.mean(0), values.std(0)
+    wrong = (np.abs(mean) > TOLERANCE) | ((np.abs(deviation - 1) > TOLERANCE) & (deviation > TOLERANCE))
+    if not wrong.any():
+        return ""
+    channel = int(np.flatnonzero(wrong)[0])
+    return (
+        f"channel {channel} has mean {mean[channel]:.4g} and deviation {deviation[channel]:.4g}: its scaler was fitted"
+        " on other data than these"
+    )
+
+
+def _standardises(past: np.ndarray, found: Sequences, i: int) -> bool:
+    assert found.centre is not None
+    assert found.scale is not None
+    deviation = past.std(0)
+    size = TOLERANCE * (np.abs(past.mean(0)) + deviation)
+    centred = np.abs(found.centre[i] - past.mean(0)) <= size
+    return bool((centred & ((np.abs(found.scale[i] - deviation) <= size) | (deviation <= size))).all())
+
+
+def symbols(splits: Mapping[tuple[str, str], Sequences], size: int) -> list[Finding]:
+    """Of an alphabet of `size` symbols that was made of texts; symbol 0 stands for what it does not have."""
+    train = [found.values for (_, split), found in splits.items() if split == "train"]
+    lacking = np.setdiff1d(np.arange(1, size), np.concatenate(train))
+    if not len(lacking):
+        return []
+    clause = f"symbol {lacking[0]} occurs in no training split ({len(lacking) - 1} more)"
+    return [Finding("symbols", "the alphabet", clause)]
+
+
+def retrained(known: Mapping[str, np.ndarray], again: Mapping[str, np.ndarray], subject: str) -> list[Finding]:
+    """Compares a model's tensors with those of one that was trained without a test split."""
+    for name in sorted(known.keys() | again.keys()):
+        one, two = known.get(name), again.get(name)
+        if one is None or two is None or one.shape != two.shape or not np.allclose(one, two, 1e-6, equal_nan=True):
+            return [Finding("retrained", subject, f"{name} is another where training has no test split to read")]
+    return []
 
 
 # Overlap
@@ -216,23 +259,27 @@ def _hashes(values: np.ndarray) -> np.ndarray:
 # Labels
 
 
-def with_shuffled_labels(sequences: Sequences, seed: int) -> Sequences:
-    """The same sequences, each with the label of another."""
+def with_shuffled_labels(sequences: Sequences, seed: int, turn: int, classes: int) -> Sequences:
+    """The same sequences, each with the label of another, and that `turn` classes further."""
     assert sequences.labels is not None
-    return replace(sequences, labels=np.random.default_rng(seed).permutation(sequences.labels))
+    shuffled = np.random.default_rng(seed).permutation(sequences.labels)
+    return replace(sequences, labels=(shuffled + turn) % classes)
 
 
-def shuffled_labels(answers: Predictions, subject: str) -> list[Finding]:
-    """Of a classifier that was trained on shuffled labels: whether it knows the true ones better than the majority.
+def shuffled_labels(answers: Sequence[Predictions], subject: str) -> list[Finding]:
+    """Of a classifier that was trained on shuffled labels, once for each turn of the classes: whether on the mean over
+    the turns it knows the true ones better than the majority.
 
-    Guesses that do not depend on the label are right no more often than the largest class is met, so a binomial test
-    against its share is on the safe side.
+    Classes that lie apart stay apart when labels are shuffled, and chance calls them: one training may be right on all
+    or on none. Over all turns every guess is right once, so the mean is one in so many classes, and a binomial test
+    against the share of the largest class is on the safe side.
     """
     from scipy.stats import binomtest
 
-    hits = int((answers.log_probs.argmax(1) == answers.labels).sum())
-    size = len(answers.labels)
-    share = np.bincount(answers.labels).max() / size
+    labels = answers[0].labels
+    hits = sum(int((one.log_probs.argmax(1) == labels).sum()) for one in answers) // len(answers)
+    size = len(labels)
+    share = np.bincount(labels).max() / size
     if binomtest(hits, size, share, alternative="greater").pvalue >= SIGNIFICANT:
         return []
     clause = f"trained on shuffled labels it is right on {hits / size:.1%} of {size}, the majority on {share:.1%}"
@@ -278,21 +325,31 @@ def _reordered(found: Scores, places: np.ndarray) -> Scores:
 
 
 def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tuple[str, str]]:
-    """Metrics, or tasks, on which two evaluations disagree, and how."""
+    """Metrics, or tasks, on which two evaluations disagree, and how.
+
+    A coverage counts: where a task's scores are sampled, one value that falls on the other side of its interval, in no
+    example of the second seed, is no more than chance.
+    """
+    sampled = {
+        task for (task, metric), one in base.ratios.items() if (_noise(one, reseeded.ratios[task, metric])).any()
+    }
     for key, one in base.ratios.items():
         two, again = other.ratios.get(key), reseeded.ratios[key]
         if two is None or not np.array_equal(one.example, two.example):
             yield key[1], f"{len(one.example)} examples become {0 if two is None else len(two.example)}"
             continue
         change = _per_example(two) - _per_example(one)
-        noise = _per_example(again) - _per_example(one)
+        noise = _noise(one, again)
+        variance = float((noise**2).mean())
+        if key[0] in sampled and key[1].startswith("coverage") and change.any():
+            variance = max(variance, float(np.abs(change[change != 0]).min() ** 2) / len(change))
         size = np.abs(_per_example(one)).mean()
-        if not noise.any():
+        if not variance:
             wrong = np.abs(change) > TOLERANCE * (np.abs(_per_example(one)) + size)
             if wrong.any():
                 worst = int(np.argmax(np.abs(change)))
                 yield key[1], f"example {one.example[worst]} changes by {change[worst]:.3g}"
-        elif abs(change.mean()) > 5 * np.sqrt((noise**2).mean() / len(noise)):
+        elif abs(change.mean()) > reach(len(noise)) * np.sqrt(variance / len(noise)):
             yield key[1], f"the mean changes by {change.mean():.3g}, more than another seed explains"
     for task, answers in base.predictions.items():
         two_answers = other.predictions.get(task)
@@ -302,6 +359,17 @@ def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tupl
         elif not np.allclose(np.exp(answers.log_probs), np.exp(two_answers.log_probs), atol=TOLERANCE):
             worst = int(np.abs(np.exp(answers.log_probs) - np.exp(two_answers.log_probs)).max(1).argmax())
             yield task, f"the probabilities of example {answers.example[worst]} change"
+
+
+def _noise(one: Ratio, again: Ratio) -> np.ndarray:
+    return _per_example(again) - _per_example(one)
+
+
+def reach(examples: int) -> float:
+    """Student's t that noise of so many examples exceeds, on either side, once in a hundred of a suite's probes."""
+    from scipy.special import stdtrit
+
+    return float(-stdtrit(examples, SIGNIFICANT / 200))
 
 
 def _per_example(one: Ratio) -> np.ndarray:

@@ -14,12 +14,21 @@ examples alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from seqlab.evaluation.significance import ALPHA, PairedDifference
+
+
+def told(seeds: Mapping[str, int]) -> str:
+    """For the head of a page: on how many seeds its systems stand. seeds: how many, by system."""
+    counts = sorted(set(seeds.values()))
+    if counts == [1]:
+        return "One seed: intervals and p-values speak of examples, not of training, and another seed may turn them."
+    parts = [f"{sum(own == count for own in seeds.values())} systems of {count}" for count in counts]
+    return f"Seeds: {', '.join(parts)}. Where there are several, intervals and p-values are over seeds and examples."
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,16 @@ def difference(
     first: np.ndarray,
     second: np.ndarray,
     loss: Callable[[np.ndarray], np.ndarray],
+    other_loss: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> PairedDifference:
     """loss of second - loss of first: how much less the first loses, paired over examples.
 
     first, second: features (S, E, D) and (S', E, D) of the same examples. With equally many seeds they are paired in
     the order given; otherwise the means over the seeds are, and each side's seeds add their own variance.
-    loss: (..., D) sums -> (...), lower being better.
+    loss: (..., D) sums -> (...), lower being better. other_loss: the second's, where it is another.
     """
-    (value, pseudo), (other_value, other) = (_pseudo_values(part, loss) for part in (first, second))
+    value, pseudo = _pseudo_values(first, loss)
+    other_value, other = _pseudo_values(second, other_loss or loss)
     if len(pseudo) == len(other):
         found = _spread(other_value - value, other - pseudo)
         return _comparison(found.mean, found.error, found.freedom)
@@ -124,5 +135,5 @@ def _comparison(mean: float, error: float, freedom: float) -> PairedDifference:
 
     if error == 0:
         return PairedDifference(mean, mean, mean, 1.0 if mean == 0 else 0.0, 0.0)
-    reach = float(stdtrit(freedom, 1 - ALPHA / 2)) * error
+    reach = float(stdtrit(freedom, 1 - ALPHA / 2) * error)
     return PairedDifference(mean, mean - reach, mean + reach, float(2 * stdtr(freedom, -abs(mean) / error)), 0.0)

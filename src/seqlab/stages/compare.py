@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from seqlab.artifacts import read_json, write_text
 from seqlab.cells import Cell
 from seqlab.errors import UserError
-from seqlab.evaluation import across, leaderboard, order, pictures, pictures_across, scores, transfer, verdict
+from seqlab.evaluation import across, leaderboard, order, pictures, pictures_across, scores, seeds, transfer, verdict
 from seqlab.evaluation.across import Aggregate, Result
 from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
 from seqlab.evaluation.order import Worth
@@ -39,8 +40,8 @@ class Measured:
 class Comparison:
     """What is compared. judges: the task that judges each table. judged: the tasks that judge each domain.
 
-    threads: of a training. unfit: by domain, families that it is not for, and why. left_out: strategy, where, and the
-    reason, of what the suite names and has no meaning.
+    members: of a family that is made of others. threads: of a training. unfit: by domain, families that it is not
+    for, and why. left_out: strategy, where, and the reason, of what the suite names and has no meaning.
     """
 
     cells: Sequence[Cell]
@@ -53,6 +54,7 @@ class Comparison:
     threads: int = 1
     unfit: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     left_out: Sequence[tuple[str, str, str]] = ()
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def headlines(self) -> dict[str, dict[str, str]]:
@@ -110,18 +112,20 @@ def compare(
     leaderboard.write_costs(costs, out / "cost.csv")
     verdicts = decided(comparison, rows, whole, costs, points, ways_of(comparison, models))
     told = "".join(f"## {domain}\n\n{verdict}\n\n" for domain, verdict in verdicts.items())
+    head = f"{seeds.told(counted(comparison.cells))}\n"
     table = leaderboard.markdown(rows, headlines, costs, ensembles.notes(joined))
-    text = "\n".join(filter(None, (told, table, order.markdown(worths))))
+    text = "\n".join(filter(None, (head, told, table, order.markdown(worths))))
     write_text(out / "leaderboard.md", text)
     seconds = read_seconds(comparison, costs, measured)
-    write_text(out / "transfer.md", transfer.markdown(points, curves, seconds, list(comparison.left_out)))
+    pairs = transfer.markdown(points, curves, seconds, list(comparison.left_out))
+    write_text(out / "transfer.md", f"{head}\n{pairs}")
     for domain, tasks in comparison.judged.items():
         own = [entry for entry in whole if entry.domain == domain]
         for report in filter(None, map(report_of, tasks)):
             speeds = read_speeds(comparison, domain, measured)
-            write_text(
-                out / f"{domain}.md", report.markdown(domain, own, speeds, comparison.domains[domain], replicates)
-            )
+            page = report.markdown(domain, own, speeds, comparison.domains[domain], replicates)
+            few = seeds.told(counted([cell for cell in comparison.cells if cell.domain == domain]))
+            write_text(out / f"{domain}.md", f"{page.rstrip()}\n\n{few}\n")
     return Compared(rows, whole, costs, verdicts, text)
 
 
@@ -130,6 +134,11 @@ def results(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]]) -> 
     own = [row for row in rows if not row.control]
     seen = {(row.system, row.domain) for row in own if row.strategy == leaderboard.OUTSIDE}
     return across.results(own, headlines, seen)
+
+
+def counted(cells: Sequence[Cell]) -> dict[str, int]:
+    """By system, its seeds."""
+    return dict(Counter(f"{cell.domain}/{cell.family}/{cell.arm}" for cell in cells))
 
 
 def decided(
@@ -202,7 +211,9 @@ def read_cells(
 
 
 def pretraining(comparison: Comparison, cell: Cell, models: Path) -> tuple[int, float | None]:
-    """Steps and FLOPs behind what a cell starts from: none from scratch; of a student, those of its teacher."""
+    """Steps and FLOPs behind what a cell starts from: none from scratch; of a student, those of its teacher; of what is
+    made of other families, those behind its members.
+    """
     strategy = comparison.strategies[cell.strategy]
     if strategy.teacher is not None:
         teacher = replace(cell, strategy=strategy.teacher)
@@ -210,6 +221,10 @@ def pretraining(comparison: Comparison, cell: Cell, models: Path) -> tuple[int, 
         steps, flops = pretraining(comparison, teacher, models)
         known = [flops, *(one["flops"] for one in own)]
         return steps + sum(one["steps"] for one in own), None if None in known else sum(known)
+    if members := comparison.members.get(cell.family):
+        behind = [pretraining(comparison, replace(cell, family=name), models) for name in members]
+        counted_flops = [flops for _, flops in behind if flops is not None]
+        return sum(steps for steps, _ in behind), sum(counted_flops) if len(counted_flops) == len(behind) else None
     if strategy.init != "pretrained":
         return 0, 0.0
     [only] = read_json(models / cell.source / "report.json").values()  # named after what was predicted

@@ -29,7 +29,7 @@ from seqlab.training.gradient.batches import Stream, TensorBatch, validation_bat
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.muon import MuonAdamW
 from seqlab.training.gradient.optim import build_optimizer, build_schedule
-from seqlab.training.gradient.stacked_layers import LAYERS
+from stacked_layers import LAYERS
 
 VALIDATION_SHARE = 0.5  # as of `fit`
 IGNORED = -100  # the label of a row that only fills a batch, which torch's cross-entropy leaves out
