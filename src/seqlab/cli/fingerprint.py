@@ -25,7 +25,7 @@ from seqlab.config import Domain, Experiment, judged
 from seqlab.settings import Family, Strategy
 
 SRC = schema.ROOT.parent
-DATA = r"\w+\.(yaml|jsonl|tsv)"  # names of files of data
+DATA = r"\w+\.(yaml|jsonl|tsv|html|css|js)"  # names of files that a module reads
 
 
 def fingerprint(files: Iterable[Path]) -> str:
@@ -258,7 +258,7 @@ def roots(experiment: Experiment) -> dict[str, list[Path]]:
         found[f"evaluate.{key}"] = evaluates(domain, family, strategy, members)
     for name in experiment.diagnosed():
         found[f"diagnose.{name}"] = diagnoses(families[name])
-    return found | {"diagnostics": [stage_of("diagnostics")], "compare": compares(experiment)}
+    return found | {"diagnostics": [stage_of("diagnostics")], "compare": compares(experiment), "report": [stage_of("report")]}
 
 
 def key_of(cell: Cell) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 STAGES = (
     "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "diagnose", "diagnostics", "compare",
+    "report",
 )  # fmt: skip
 
 TOP = """\

@@ -363,6 +363,30 @@ def compare(work: SuiteWork) -> None:
     print(found.text)
 
 
+def report(work: SuiteWork) -> None:
+    from seqlab.cli.behind import about, committed, origins
+    from seqlab.stages.report import Behind, report
+
+    experiment = work.experiment
+    earlier = committed(work.workspace, REPORTS / "leaderboard.csv")
+    with run_of(work, {}) as run:
+        report(
+            REPORTS,
+            Path("pictures"),
+            {name: domain.evaluate.headline for name, domain in experiment.domains.items()},
+            Behind(
+                origins=origins(work.workspace, experiment),
+                about=about(work.suite),
+                before=None if earlier is None else earlier[1],
+                named="" if earlier is None else f"the committed report ({earlier[0]})",
+            ),
+            title=f"seqlab: suite {work.suite}",
+        )
+        run.artifact(REPORTS / "index.html")
+    size = (REPORTS / "index.html").stat().st_size
+    print(f"report {work.suite}: {REPORTS / 'index.html'}, {size / 1e6:.1f} MB")
+
+
 def unfit(experiment: Experiment) -> dict[str, list[tuple[str, str]]]:
     """By domain, the families of the suite that it is not for, and why."""
     return {
@@ -455,4 +479,5 @@ VERBS: dict[str, Verb] = {
     "diagnose": Verb(works.FAMILY, diagnose),
     "diagnostics": Verb(works.SUITE, diagnostics),
     "compare": Verb(works.SUITE, compare),
+    "report": Verb(works.SUITE, report),
 }

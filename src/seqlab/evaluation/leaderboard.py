@@ -350,6 +350,23 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     artifacts.write_text(path, csv_text(COLUMNS, [[field(getattr(row, name)) for name in COLUMNS] for row in rows]))
 
 
+def read_csv(path: Path) -> list[Row]:
+    """What `write_csv` wrote. Raises UserError where the file is missing or has other columns."""
+    artifacts.check_file(path, artifacts.LONGEST_TEXT)
+    with open(path, encoding="utf-8", newline="") as file:
+        lines = csv.DictReader(file)
+        if tuple(lines.fieldnames or ()) != COLUMNS:
+            raise UserError(f"{path}: its columns are not those of this version; run `seqlab repro` to write it anew")
+        return [Row(**{one.name: _read(line[one.name], str(one.type)) for one in fields(Row)}) for line in lines]
+
+
+def _read(text: str, kind: str) -> Any:
+    if text == "" and kind.endswith(" | None"):
+        return None
+    kinds: Mapping[str, Any] = {"str": str, "int": int, "float": float, "bool": "true".__eq__}
+    return kinds[kind.removesuffix(" | None")](text)
+
+
 def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:
     """DOMAIN-TASK-METRIC.json of each headline, the value of every system: `dvc metrics show` makes a line of each."""
     with scratch.replacing(folder) as made:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from seqlab.artifacts import read_json, write_text
+from seqlab.artifacts import read_json, write_json, write_text
 from seqlab.cells import Cell
 from seqlab.evaluation import leaderboard, order, pictures, scores, transfer, verdict
 from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
@@ -92,7 +92,9 @@ def compare(
     draw(comparison, rows, points, worths, out / "pictures")
     costs = leaderboard.read_costs(out / "cost.csv") | read_costs(comparison, models, measured)
     leaderboard.write_costs(costs, out / "cost.csv")
-    verdicts = decided(comparison, rows, whole, costs, points)
+    decisions = decided(comparison, rows, whole, costs, points)
+    write_json(out / "verdicts.json", decisions)
+    verdicts = {domain: told_of(made) for domain, made in decisions.items()}
     told = "".join(f"## {domain}\n\n{verdict}\n\n" for domain, verdict in verdicts.items())
     text = "\n".join(filter(None, (told, leaderboard.markdown(rows, headlines, costs), order.markdown(worths))))
     write_text(out / "leaderboard.md", text)
@@ -114,18 +116,22 @@ def decided(
     entries: Sequence[Entry],
     costs: Mapping[Key, MeanCost],
     points: Sequence[Point],
-) -> dict[str, str]:
-    """By domain, what each of its headline tables decides."""
-    found: dict[str, str] = {}
+) -> dict[str, dict[str, str]]:
+    """By domain and task, what each headline table decides. It quotes measured cost, so it is hashed nowhere."""
+    found: dict[str, dict[str, str]] = {}
     for domain, metrics in comparison.headlines.items():
         own = [entry for entry in entries if entry.domain == domain]
-        lines = []
+        found[domain] = {}
         for task, metric in metrics.items():
             if table := [row for row in rows if row.table == (domain, task, metric)]:
                 made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
-                lines.append(f"**{task.replace('_', ' ')}.** {verdict.sentences(made)}")
-        found[domain] = "\n\n".join(lines)
+                found[domain][task] = verdict.sentences(made)
     return found
+
+
+def told_of(decisions: Mapping[str, str]) -> str:
+    """Markdown of one domain's decisions, by task."""
+    return "\n\n".join(f"**{task.replace('_', ' ')}.** {sentences}" for task, sentences in decisions.items())
 
 
 def read_cells(
