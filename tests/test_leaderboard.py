@@ -4,7 +4,6 @@ import csv
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -153,7 +152,7 @@ def test_two_examples_are_too_few_to_tell_and_nine_are_tested_exactly(tmp_path: 
         [best, other], HEADLINES
     )
     leaderboard.write_csv([best, other], tmp_path / "few.csv")
-    assert read(tmp_path / "few.csv")[1].difference_low == -np.inf
+    assert leaderboard.read_csv(tmp_path / "few.csv")[1].difference_low == -np.inf
     pictures.leaderboard([best, other], tmp_path / "few.png")
     best, other = few(9)
     assert other.p_holm == 2 / 2**9

@@ -258,7 +258,11 @@ def roots(experiment: Experiment) -> dict[str, list[Path]]:
         found[f"evaluate.{key}"] = evaluates(domain, family, strategy, members)
     for name in experiment.diagnosed():
         found[f"diagnose.{name}"] = diagnoses(families[name])
-    return found | {"diagnostics": [stage_of("diagnostics")], "compare": compares(experiment), "report": [stage_of("report")]}
+    return found | {
+        "diagnostics": [stage_of("diagnostics")],
+        "compare": compares(experiment),
+        "report": [stage_of("report")],
+    }
 
 
 def key_of(cell: Cell) -> str:

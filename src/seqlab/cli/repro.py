@@ -183,7 +183,11 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
             found[f"{verb}@{cell}"] = {"stage": verb, **own, "strategy": cell.strategy}
     for family in experiment.diagnosed():
         found[f"diagnose@{family}"] = {"stage": "diagnose", "family": family}
-    return found | {"diagnostics@memory": {"stage": "diagnostics"}, "compare": {"stage": "compare"}, "report": {"stage": "report"}}
+    return found | {
+        "diagnostics@memory": {"stage": "diagnostics"},
+        "compare": {"stage": "compare"},
+        "report": {"stage": "report"},
+    }
 
 
 def warmed(experiment: Experiment, command: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,7 @@ def leaderboard(table: Sequence[Row], costs: Mapping[Key, MeanCost], origins: Ma
     """The headline metric of one table's rows, best first. origins: by FAMILY/STRATEGY."""
     metric = table[0].metric
     columns = [f"{label_of(metric)} [95%]", "behind the best", "p", "gain over scratch", "gain over best control"]
-    columns += ["seconds", "peak MB", "parameters", "seeds"]
+    columns += ["seconds", "peak MB", "parameters"]
     lines = []
     for row in table:
         behind = None if row.difference_from_best is None else 0.0 - row.difference_from_best
@@ -144,17 +145,19 @@ def leaderboard(table: Sequence[Row], costs: Mapping[Key, MeanCost], origins: Ma
             number(None if cost is None else cost.seconds),
             number(None if cost is None else cost.peak_memory_mb),
             count(row.parameters),
-            count(row.seeds),
         ]
         lines.append(Line(row.system, kind_of(row), values, origins.get(f"{row.family}/{row.strategy}")))
     better = metric_of(metric).better
     direction = f"{better} is better" if isinstance(better, str) else f"closer to {better:g} is better"
-    caption = f"{table[0].domain}, {table[0].task.replace('_', ' ')}: {label_of(metric)} on {table[0].examples} examples"
+    caption = (
+        f"{table[0].domain}, {table[0].task.replace('_', ' ')}: {label_of(metric)} on {table[0].examples} examples"
+    )
     # A metric with a target is not sorted by its value.
     order: tuple[int, Literal["ascending", "descending"]] | None = {
         "lower": (0, "ascending"), "higher": (0, "descending"),
     }.get(str(better))  # type: ignore[assignment]  # fmt: skip
-    return Table(f"{caption}; {direction}.", columns, lines, sorted=order)
+    seeds = max(row.seeds for row in table)
+    return Table(f"{caption}, {seeds} seed{'s' * (seeds > 1)}; {direction}.", columns, lines, sorted=order)
 
 
 def every_metric(rows: Sequence[Row], names: Sequence[str]) -> Table:
@@ -179,7 +182,7 @@ def kind_of(row: Row) -> Literal["best", "family", "control", "outside"]:
 
 def number(value: float | None, low: float | None = None, high: float | None = None, signed: bool = False) -> Value:
     """Four digits, with an interval where it has two ends."""
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return Value("–", None)
     text = f"{value:+.3g}" if signed else f"{float(f'{value:.4g}'):,}" if abs(value) >= 1e4 else f"{value:.4g}"
     ends = (low, high)
@@ -217,10 +220,14 @@ def changed(before: str | None, now: str, named: str, headlines: Headlines) -> C
     both = [key for key in new if key in old]
     moved = [key for key in both if old[key] != new[key]]
     joined, left = [key for key in new if key not in old], [key for key in old if key not in new]
-    said = f"Against {named}: {len(moved)} of {len(both)} headline values differ, {len(joined)} joined, {len(left)} left."
+    said = (
+        f"Against {named}: {len(moved)} of {len(both)} headline values differ, {len(joined)} joined, {len(left)} left."
+    )
     lines = [Line(where(key), "family", values_of(key, old, new, headlines)) for key in (*moved, *joined, *left)]
     columns = ["system", "then", "now", "better by"]
-    return Change(said, Table(f"Headline values that differ from {named}.", columns, lines, first="table") if lines else None)
+    return Change(
+        said, Table(f"Headline values that differ from {named}.", columns, lines, first="table") if lines else None
+    )
 
 
 def where(key: tuple[str, str, str]) -> str:
@@ -244,11 +251,11 @@ def values_of(
 SUFFIXES = {
     "": ("the leaderboard", "Each system's value with its 95% interval, best on top; the table has the numbers."),
     "-transfer": ("what the source brings", "Each family's gain over the same family from scratch, with its interval."),
-    "-labels": ("over shares of the target", "The value over the share of the target's training examples, a panel a family."),
+    "-labels": ("over shares of the target", "The value over the share of the target's training examples."),
     "-lengths": ("by length", "The value of each system by the length of the sequences."),
-    "-cost": ("quality against cost", "Each system's value against its seconds of training; the front is drawn through."),
+    "-cost": ("quality against cost", "Each system's value against its seconds of training, with the front."),
 }  # fmt: skip
-# By task, what evaluation showed of a cell: file, title, what a reader who sees no picture is told, whether it is drawn.
+# By task, what evaluation showed of a cell: file, title, what a reader is told who sees none, whether it is drawn.
 SHOWN = {
     "forecast": (
         ("forecasts.png", "forecasts against the truth", "Medians and intervals beside what came.", True),

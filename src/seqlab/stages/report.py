@@ -15,7 +15,7 @@ from seqlab.evaluation.leaderboard import OUTSIDE, MeanCost, Row
 from seqlab.evaluation.metrics import label_of
 from seqlab.evaluation.transfer import Key
 from seqlab.page import content, render
-from seqlab.page.content import Content, Origin, Picture, Section, Text
+from seqlab.page.content import Content, Origin, Picture, Section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def section(
     behind: Behind,
     folder: Path,
 ) -> Section:
-    """One headline table with its pictures, those of its best family's answers among them. folder: for what is drawn."""
+    """One headline table with its pictures, and those of its best family's answers. folder: for what is drawn here."""
     table = [row for row in rows if row.table == (domain, task, metric)]
     own = [row for row in rows if (row.domain, row.task) == (domain, task)]
     pictures, texts = list(content.pictures_of(reports / "pictures", domain, task)), []
