@@ -21,6 +21,7 @@ examples:
   seqlab add sales.csv                              make a domain of a file of your own
   seqlab compare sales                              and compare every family on it
   seqlab status                                     what would run, and what ran last
+  seqlab why compare                                what changed since that stage ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
   seqlab ui                                         browse the runs
 """
@@ -43,6 +44,12 @@ examples:
   seqlab blast                                      every file and every key of conf/
   seqlab blast src/seqlab/families/rnn.py
   seqlab blast families.rnn.hidden_size
+"""
+WHY = """\
+examples:
+  seqlab why compare
+  seqlab why finetune strings/rnn/full/0
+  seqlab why finetune@strings-rnn-full-s0
 """
 ADD = """\
 examples:
@@ -105,6 +112,9 @@ def parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="what would run, and what ran last")
     status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
+
+    why = commands.add_parser("why", help="what changed since a stage ran last: key, file, input", epilog=WHY)
+    why.add_argument("stage", nargs="+", help="as DVC names it, or a verb and a label")
 
     blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
     blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
@@ -250,6 +260,12 @@ def _status(given: argparse.Namespace) -> None:
     status(given.overrides)
 
 
+def _why(given: argparse.Namespace) -> None:
+    from seqlab.cli.why import why
+
+    why(given.stage)
+
+
 def _blast(given: argparse.Namespace) -> None:
     from seqlab.cli.blast import blast
 
@@ -281,6 +297,7 @@ COMMANDS = {
     "compare": _compare,
     "predict": _predict,
     "status": _status,
+    "why": _why,
     "blast": _blast,
     "ui": _ui,
 }
