@@ -23,6 +23,7 @@ examples:
   seqlab status                                     what would run, and what ran last
   seqlab why compare                                what changed since that stage ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
+  seqlab diff strings/rnn/full/0 strings/gru/full/0 what differs between two cells, runs or workspaces
   seqlab ui                                         browse the runs
 """
 REPRO = """\
@@ -50,6 +51,12 @@ examples:
   seqlab why compare
   seqlab why finetune strings/rnn/full/0
   seqlab why finetune@strings-rnn-full-s0
+"""
+DIFF = """\
+examples:
+  seqlab diff 5680c2cf 420791ba                     two runs, by the beginnings of their ids in MLflow
+  seqlab diff strings/rnn/full/0 strings/gru/full/0
+  seqlab diff . quick                               two workspaces: a folder, or a suite below suites/
 """
 ADD = """\
 examples:
@@ -118,6 +125,11 @@ def parser() -> argparse.ArgumentParser:
 
     blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
     blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
+
+    diff = commands.add_parser("diff", help="what differs between two runs, cells or workspaces", epilog=DIFF)
+    diff.add_argument("one", help="a run, a cell or a workspace")
+    diff.add_argument("other", help="another of its kind")
+    diff.add_argument("--all", action="store_true", help="every line, not the first of each part")
 
     add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
     add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
@@ -266,6 +278,12 @@ def _why(given: argparse.Namespace) -> None:
     why(given.stage)
 
 
+def _diff(given: argparse.Namespace) -> None:
+    from seqlab.cli.diff import diff
+
+    diff(given.one, given.other, given.all)
+
+
 def _blast(given: argparse.Namespace) -> None:
     from seqlab.cli.blast import blast
 
@@ -298,6 +316,7 @@ COMMANDS = {
     "predict": _predict,
     "status": _status,
     "why": _why,
+    "diff": _diff,
     "blast": _blast,
     "ui": _ui,
 }
