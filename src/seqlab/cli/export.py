@@ -1,6 +1,6 @@
 """Export a trained Transformer of translation to CTranslate2, which serves it fast (`pip install 'seqlab[serve]'`).
 
-python pipelines/export.py family=seq2seq_transformer strategy=full FOLDER [--int8]
+seqlab export family=seq2seq_transformer strategy=full FOLDER [--int8]
 """
 
 from __future__ import annotations

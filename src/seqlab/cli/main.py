@@ -74,6 +74,16 @@ examples:
   seqlab predict sales new.csv --steps 12 -o forecasts.parquet
   seqlab predict machines new.csv --question score
 """
+STATUS = """\
+examples:
+  seqlab status
+  seqlab status suite=quick
+"""
+UI = """\
+examples:
+  seqlab ui
+  seqlab ui --port 5001
+"""
 QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
 HINTS = {
     "name": "of the domain; the file's own",
@@ -99,6 +109,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     top = Parser(prog="seqlab", description="A laboratory for sequence models.", epilog=TOP)
     top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("--shell-completion", metavar="install=SHELL", help="of bash, zsh or fish: to be evaluated there")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     repro = commands.add_parser("repro", help="bring every stage of a suite up to date", epilog=REPRO)
@@ -117,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
     compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
-    status = commands.add_parser("status", help="what would run, and what ran last")
+    status = commands.add_parser("status", help="what would run, and what ran last", epilog=STATUS)
     status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
 
     why = commands.add_parser("why", help="what changed since a stage ran last: key, file, input", epilog=WHY)
@@ -151,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--levels", default="0.1,0.5,0.9", help="of the quantiles of a forecast")
     predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output")
 
-    ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
+    ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone", epilog=UI)
     ui.add_argument("--port", type=positive, default=5000)
 
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
@@ -189,6 +200,8 @@ def main(arguments: list[str] | None = None) -> None:
         errors_in_one_line(lambda: _translate(words[1:]))
     elif words[:1] == ["export"]:
         errors_in_one_line(lambda: _export(words[1:]))
+    elif words[:1] and words[0] in ("--shell-completion", "-sc"):
+        errors_in_one_line(lambda: _complete(words))
     else:
         from seqlab.cli.words import words_of
 
@@ -229,6 +242,12 @@ def _run(stage: str, arguments: list[str]) -> None:
     from seqlab.cli.stage import start
 
     start(stage, arguments)
+
+
+def _complete(words: list[str]) -> None:
+    from seqlab.cli.completion import complete
+
+    complete(words, [*COMMANDS, "run", "translate", "export"], STAGES)
 
 
 def _compose(given: argparse.Namespace) -> None:

@@ -176,7 +176,7 @@ def usage(verb: str, found: Verb) -> str:
         for group in groups:
             names = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
             lines.append(f"  {group}={names}")
-        lines += ["", "Hydra's flags work: --cfg job, --info, -m, --hydra-help, --shell-completion install=bash"]
+        lines += ["", "Hydra's flags work: --cfg job, --info, -m, --hydra-help"]
     return "\n".join(lines)
 
 
