@@ -67,6 +67,7 @@ examples:
 COMPARE = """\
 examples:
   seqlab compare sales
+  seqlab compare sales --time-limit 10m             a verdict within a minute, refined until the time is up
   seqlab compare sales suite.steps=0.1
 """
 PREDICT = """\
@@ -152,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("name", help="of the domain, as seqlab add wrote it")
     compare.add_argument("overrides", nargs="*", help="Hydra overrides, such as suite.steps=0.1")
     compare.add_argument("--jobs", type=positive, help="stages at a time")
+    compare.add_argument("--time-limit", metavar="TIME", help="such as 90s or 10m: as far as that reaches, cheap first")
 
     predict = commands.add_parser("predict", help="answer new data with the winner of a domain", epilog=PREDICT)
     predict.add_argument("domain")
@@ -270,11 +272,16 @@ def _add(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
+    from seqlab.cli.anytime import anytime, seconds_of, verdict
     from seqlab.cli.repro import Options, repro
 
     own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
-    repro(Options([*own, *given.overrides], given.jobs, keep_going=True))
-    print(Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0])
+    options = Options([*own, *given.overrides], given.jobs, keep_going=True)
+    if given.time_limit is not None:
+        anytime(options, seconds_of(given.time_limit))
+        return
+    repro(options)
+    print(verdict())
 
 
 def _predict(given: argparse.Namespace) -> None:

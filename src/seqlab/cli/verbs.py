@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import config
 from seqlab.artifacts import write_json
+from seqlab.cells import Cell
 from seqlab.cli import work as works
 from seqlab.cli.places import PIPELINE, ROOT, Places
 from seqlab.cli.runs import checkpoint_of, cost_of, finished, run_of
@@ -321,10 +322,15 @@ def diagnostics(work: SuiteWork) -> None:
 
 
 def compare(work: SuiteWork) -> None:
+    print(compared(work, work.experiment.cells()).text)
+
+
+def compared(work: SuiteWork, cells: Sequence[Cell]) -> Compared:
+    """The comparison of a suite's cells, or of some of them, and of the domains that they are of."""
     from seqlab.stages.compare import Comparison, Measured, compare
 
     experiment = work.experiment
-    cells = experiment.cells()
+    domains = {name: experiment.domains[name] for name in dict.fromkeys(cell.domain for cell in cells)}
 
     def costs(verb: str, labels: list[str]) -> dict[str, dict[str, dict[str, float]]]:
         return {label: cost for label in labels if (cost := cost_of(work.workspace, verb, label))}
@@ -336,9 +342,9 @@ def compare(work: SuiteWork) -> None:
         found = compare(
             Comparison(
                 cells=cells,
-                domains={name: domain.evaluate for name, domain in experiment.domains.items()},
+                domains={name: domain.evaluate for name, domain in domains.items()},
                 judges=config.judges(),
-                judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
+                judged={name: judged(domain.evaluate.headline) for name, domain in domains.items()},
                 strategies=experiment.strategies,
                 replicates=experiment.suite.replicates,
                 threads=experiment.trainer.threads,
@@ -356,11 +362,11 @@ def compare(work: SuiteWork) -> None:
                 evaluations=costs("evaluate", paths),
             ),
         )
-        recorded(work, run, found)
+        recorded(work, run, found, register=len(cells) == len(experiment.cells()))
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         write_json(work.workspace.record("compare", "suite"), {"run": run.key})
-    print(found.text)
+    return found
 
 
 def report(work: SuiteWork) -> None:
@@ -410,8 +416,11 @@ def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
     return [(strategy, ", ".join(where), reason) for (strategy, reason), where in found.items()]
 
 
-def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
-    """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units."""
+def recorded(work: SuiteWork, run: Run, found: Compared, register: bool) -> None:
+    """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units.
+
+    register: not where cells are missing, which may win yet.
+    """
     from seqlab.data.prepared import Prepared
     from seqlab.evaluation.leaderboard import OUTSIDE
     from seqlab.families import bundle
@@ -434,7 +443,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
         rerun=rerun,
     )
     comparison.record(run, made)
-    if work.steps < WORTH_REGISTERING:
+    if not register or work.steps < WORTH_REGISTERING:
         return
     for winner in comparison.winners(found.rows, headlines):
         row = winner.row

@@ -187,8 +187,11 @@ def draw(
         for domain, metrics in comparison.headlines.items():
             for task, metric in metrics.items():
                 table = [row for row in rows if row.table == (domain, task, metric)]
+                if not table:  # nobody was scored on it
+                    continue
                 pictures.leaderboard(table, made / f"{domain}-{task}.png")
-                pictures.gains(table, made / f"{domain}-{task}-transfer.png")
+                if any(row.gain_over_scratch is not None and not row.from_scratch for row in table):
+                    pictures.gains(table, made / f"{domain}-{task}-transfer.png")
                 curves = [point for point in points if (point.domain, point.task) == (domain, task)]
                 if len({point.fraction for point in curves}) > 1:
                     pictures.label_curves(curves, made / f"{domain}-{task}-labels.png")
