@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from seqlab.cli import anytime
-from seqlab.cli.anytime import Told, TimeUp, limited, needed, seconds_of, waves, within
+from seqlab.cli.anytime import TimeUp, Told, limited, needed, seconds_of, waves, within
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.repro import Options
 from seqlab.config import Experiment, experiment, read_params
@@ -30,7 +30,7 @@ def test_times(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["10", "m", "0s", "-1m", "ten minutes", ""])
 def test_what_is_no_time_is_one_line(text: str) -> None:
-    with pytest.raises(UserError, match="expected a time such as 90s, 10m or 1.5h"):
+    with pytest.raises(UserError, match=r"expected a time such as 90s, 10m or 1\.5h"):
         seconds_of(text)
 
 

@@ -105,7 +105,7 @@ def start(function: Callable[[], Any]) -> Child:
 def in_child(function: Callable[[], Any]) -> Any:
     """The result of a function that opens DVC's data bases, which a later child must not share.
 
-    Raises EOFError when it failed. Whatever interrupts the waiting ends the child, which would go on holding DVC's locks.
+    Raises EOFError when it failed. What interrupts the waiting ends the child, which would go on holding DVC's locks.
     """
     child = start(function)
     try:
