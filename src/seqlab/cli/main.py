@@ -23,7 +23,8 @@ examples:
   seqlab status                                     what would run, and what ran last
   seqlab why compare                                what changed since that stage ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
-  seqlab diff strings/rnn/full/0 strings/gru/full/0 what differs between two cells, runs or workspaces
+  seqlab diff . quick                               what differs between two workspaces, cells or runs
+  seqlab verify strings-rnn-full-s0                 whether a result comes out to the bit once more
   seqlab ui                                         browse the runs
 """
 REPRO = """\
@@ -99,6 +100,14 @@ HINTS = {
     "time_format": "how times are written, as in %%d.%%m.%%Y",
     "licence": "for people",
 }
+VERIFY = """\
+examples:
+  seqlab verify strings-rnn-full-s0                 a cell: its source's model, its own, its scores
+  seqlab verify 12                                  the twelfth row of reports/leaderboard.csv
+  seqlab verify series/forecast/gru/scratch         a row by its name
+  seqlab verify 0123456789abcdef0123456789abcdef    a run of MLflow
+  seqlab verify --all --sample 10                   ten rows at random; it says the seed
+"""
 COMPOSE = """\
 examples:
   seqlab compose                                    conf/ as it stands, with what was asked for last
@@ -129,19 +138,7 @@ def parser() -> argparse.ArgumentParser:
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
     compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
-    status = commands.add_parser("status", help="what would run, and what ran last", epilog=STATUS)
-    status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
-
-    why = commands.add_parser("why", help="what changed since a stage ran last: key, file, input", epilog=WHY)
-    why.add_argument("stage", nargs="+", help="as DVC names it, or a verb and a label")
-
-    blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
-    blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
-
-    diff = commands.add_parser("diff", help="what differs between two runs, cells or workspaces", epilog=DIFF)
-    diff.add_argument("one", help="a run, a cell or a workspace")
-    diff.add_argument("other", help="another of its kind")
-    diff.add_argument("--all", action="store_true", help="every line, not the first of each part")
+    _looking(commands)
 
     add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
     add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
@@ -170,6 +167,29 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
         commands.add_parser(name, help=text)
     return top
+
+
+def _looking(commands: Any) -> None:
+    """The subcommands that say what there is, what changed and what would run."""
+    status = commands.add_parser("status", help="what would run, and what ran last", epilog=STATUS)
+    status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
+
+    why = commands.add_parser("why", help="what changed since a stage ran last: key, file, input", epilog=WHY)
+    why.add_argument("stage", nargs="+", help="as DVC names it, or a verb and a label")
+
+    blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
+    blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
+
+    diff = commands.add_parser("diff", help="what differs between two runs, cells or workspaces", epilog=DIFF)
+    diff.add_argument("one", help="a run, a cell or a workspace")
+    diff.add_argument("other", help="another of its kind")
+    diff.add_argument("--all", action="store_true", help="every line, not the first of each part")
+
+    verify = commands.add_parser("verify", help="run a result's own commit and inputs again", epilog=VERIFY)
+    verify.add_argument("what", nargs="*", help="runs, cells, stages or rows; overrides that name the suite")
+    verify.add_argument("--all", action="store_true", help="every row of the leaderboard")
+    verify.add_argument("--sample", type=positive, metavar="N", help="with --all: as many of them, at random")
+    verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
 
 
 class Parser(argparse.ArgumentParser):
@@ -316,6 +336,16 @@ def _blast(given: argparse.Namespace) -> None:
     blast(given.what)
 
 
+def _verify(given: argparse.Namespace) -> None:
+    from seqlab.cli.verify import Asked, verify
+    from seqlab.errors import UserError
+
+    if (given.sample is not None and not given.all) or (given.seed is not None and given.sample is None):
+        raise UserError("verify: --sample goes with --all, and --seed with --sample")
+    names = [word for word in given.what if "=" not in word]
+    verify(Asked(names, [word for word in given.what if "=" in word], given.all, given.sample, given.seed))
+
+
 def _ui(given: argparse.Namespace) -> None:
     from seqlab.cli.ui import ui
 
@@ -344,6 +374,7 @@ COMMANDS = {
     "why": _why,
     "diff": _diff,
     "blast": _blast,
+    "verify": _verify,
     "ui": _ui,
 }
 

@@ -52,7 +52,7 @@ def translate(arguments: list[str]) -> None:
     folder = model_of(work)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no trained model; run the pipeline, or name a folder with model=")
-    system = loading.load(folder, Use(work.trainer, settings.decoding))
+    system = loading.load(folder, Use(work.settings, settings.decoding))
     explain = EXPLAIN in arguments
     if explain and not hasattr(system, "explain"):
         raise UserError(f"{EXPLAIN}: family {work.family.name} has no steps to show; rule_based has")

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from seqlab import config
 from seqlab.artifacts import write_json
 from seqlab.cells import Cell
+from seqlab.cli import environment
 from seqlab.cli import work as works
 from seqlab.cli.places import PIPELINE, ROOT, Places
-from seqlab.cli.runs import checkpoint_of, cost_of, finished, run_of
+from seqlab.cli.runs import checkpoint_of, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
 from seqlab.config import Experiment, judged
 from seqlab.data.archive import Archive
@@ -144,7 +145,7 @@ def pretrain(work: CellWork) -> float | None:
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             checkpoint=checkpoint,
             bound=config.bound(work.domain, work.family),
             watch=run,
@@ -191,7 +192,7 @@ def finetune(work: CellWork) -> float | None:
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             checkpoint=checkpoint,
             bound=config.bound(work.domain, work.family),
             members=work.members,
@@ -244,7 +245,7 @@ def evaluate(work: CellWork) -> float | None:
             order=work.strategy.order,
             examples=work.examples,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             watch=run,
         )
         run.artifact(out, "scores")
@@ -302,7 +303,7 @@ def diagnose(work: FamilyWork) -> None:
             component=work.family.component,
             settings=work.experiment.diagnostics,
             steps=work.steps,
-            threads=work.trainer.threads,
+            threads=work.settings.threads,
             watch=run,
         )
         run.artifact(out)
@@ -347,7 +348,7 @@ def compared(work: SuiteWork, cells: Sequence[Cell]) -> Compared:
                 judged={name: judged(domain.evaluate.headline) for name, domain in domains.items()},
                 strategies=experiment.strategies,
                 replicates=experiment.suite.replicates,
-                threads=experiment.trainer.threads,
+                threads=work.settings.threads,
                 unfit=unfit(experiment),
                 left_out=left_out(experiment),
             ),
@@ -363,6 +364,8 @@ def compared(work: SuiteWork, cells: Sequence[Cell]) -> Compared:
             ),
         )
         recorded(work, run, found, register=len(cells) == len(experiment.cells()))
+        machines = environment.of_stages(environment.MACHINES) | environments_of(work.workspace)
+        environment.write_stages(environment.MACHINES, machines)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         write_json(work.workspace.record("compare", "suite"), {"run": run.key})
@@ -455,7 +458,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared, register: bool) -> None
             bundle.write(
                 Path(folder),
                 Prepared.open(PIPELINE.prepared(row.domain)),
-                trainer=asdict(work.trainer),
+                trainer=asdict(work.settings),
                 decoding=None if decoding is None else asdict(decoding),
                 samples=getattr(evaluate, "samples", None) or None,
             )

@@ -88,7 +88,7 @@ class KnnDtw(DirectClassifier):
         self.window, self.power = float(state["window"].item()), float(state["power"].item())
 
     def flops(self, train: Sequences) -> float:
-        """Two a number, to standardise it: nothing is estimated but on validation, and an answer costs what it costs."""
+        """Two a number, to standardise it: nothing is estimated but on validation; answers cost what they cost."""
         return float(2 * train.values.size)
 
     @property

@@ -59,7 +59,7 @@ class DirectClassifier(ABC):
 
     @abstractmethod
     def flops(self, train: Sequences) -> float:
-        """Operations of estimating from `train` what `fit` chose, by a formula that the subclass states: an estimate."""
+        """Operations of estimating from `train` what `fit` chose, an estimate by a formula of the subclass."""
 
     @property
     @abstractmethod
