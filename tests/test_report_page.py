@@ -21,8 +21,10 @@ from seqlab.artifacts import write_json
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, pictures
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST
+from seqlab.evaluation.settings import Evaluation
 from seqlab.page import content
 from seqlab.page.content import Origin
+from seqlab.stages.compare import Comparison, draw
 from seqlab.stages.report import Behind, report
 
 HEADLINES = {"series": {FORECAST: "mase@4", CLASSIFY: "accuracy"}}
@@ -103,6 +105,15 @@ def test_what_changed_counts_values_that_differ_joined_and_left() -> None:
     ]
     assert content.changed(OLD, OLD, "itself", HEADLINES).table is None
     assert content.changed(None, NEW, "", HEADLINES).said.startswith("There is no earlier report")
+
+
+def test_pictures_are_of_the_tables_that_somebody_was_scored_on(tmp_path: Path) -> None:
+    tables = {FORECAST: "mase@4", "label": "f1"}  # nothing here was labelled
+    comparison = Comparison(
+        cells=[], domains={"series": Evaluation(tables)}, judges={}, judged={"series": []}, strategies={}, replicates=1
+    )
+    draw(comparison, ROWS, [], [], tmp_path / "pictures")
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == [f"series-{FORECAST}.png"]
 
 
 def test_an_interval_without_ends_is_called_one_of_too_few() -> None:

@@ -47,7 +47,7 @@ class ARIMA(LocalForecaster):
         approximation: bool,
     ):
         super().__init__(space, period)
-        self.limits = {
+        self.limits: dict[str, Any] = {
             "max_p": order,
             "max_q": order,
             "start_p": min(order, 1),

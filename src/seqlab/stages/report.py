@@ -15,7 +15,7 @@ from seqlab.evaluation.leaderboard import OUTSIDE, MeanCost, Row
 from seqlab.evaluation.metrics import label_of
 from seqlab.evaluation.transfer import Key
 from seqlab.page import content, render
-from seqlab.page.content import Content, Origin, Picture, Section
+from seqlab.page.content import Content, Origin, Picture, Section, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def section(
     """One headline table with its pictures, and those of its best family's answers. folder: for what is drawn here."""
     table = [row for row in rows if row.table == (domain, task, metric)]
     own = [row for row in rows if (row.domain, row.task) == (domain, task)]
-    pictures, texts = list(content.pictures_of(reports / "pictures", domain, task)), []
+    pictures, texts = list(content.pictures_of(reports / "pictures", domain, task)), list[Text]()
     if not any(picture.path.stem.endswith("-cost") for picture in pictures):
         pictures += bought(table, costs, folder)
     for row in answering(table):
