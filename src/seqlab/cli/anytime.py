@@ -48,7 +48,7 @@ def anytime(options: Options, seconds: float) -> None:
     with workspace.locked():
         experiment = composed(workspace, options.overrides)
         told = Told(workspace, experiment, began, seconds)
-        failures = []
+        failures: list[str] = []
         for wave in (*waves(experiment), None):
             while True:
                 try:

@@ -20,13 +20,14 @@ from seqlab.cli import work as works
 from seqlab.cli.places import PIPELINE, ROOT, Places
 from seqlab.cli.runs import checkpoint_of, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
-from seqlab.config import Experiment, judged
+from seqlab.config import Domain, Experiment, judged
 from seqlab.data.archive import Archive
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
 from seqlab.tracking import Run, System
 
 if TYPE_CHECKING:
+    from seqlab.data.prepared import Meta
     from seqlab.stages.compare import Compared
 
 DOWNLOADS = ROOT / ".seqlab/downloads"
@@ -81,6 +82,15 @@ def prepare(work: DomainWork) -> None:
     sizes = {part: "/".join(str(n[s]) for s in SPLITS if s in n) or str(n) for part, n in meta.counts.items()}
     removed = f"; {meta.cleaning}" if meta.removed else ""
     print(f"prepare {work.label}: " + ", ".join(f"{part} {size}" for part, size in sizes.items()) + removed)
+    for task in lacking(work.domain, meta):
+        print(f"prepare {work.label}: not applicable: {task}: the data have nothing to learn it from; no table of it")
+
+
+def lacking(domain: Domain, meta: Meta) -> list[str]:
+    """The tasks that a domain asks for and its data do not have, such as classes without labels."""
+    from seqlab.training.task import trained_task
+
+    return [task for task in domain.finetune if not trained_task(task).possible(meta)]
 
 
 def prepared_of(work: DomainWork) -> Path:

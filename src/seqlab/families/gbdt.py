@@ -57,7 +57,7 @@ class GBDT(DirectForecaster):
         super().__init__(space, period, horizons)
         self.window, self.ways, self.trees, self.rows = window, ways, trees, rows
         self.lengths = self.needed = [window]
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "objective": "l1",  # whose forecast is the median, as the paths' is
             "learning_rate": learning_rate,
             "num_leaves": leaves,
