@@ -50,6 +50,8 @@ def about(suite: str) -> dict[str, str]:
 
 def committed(workspace: Workspace, path: Path) -> tuple[str, str] | None:
     """What the last commit says of a file of a workspace: which commit last changed it, and its text; None without."""
+    if not workspace.home.is_relative_to(ROOT):
+        return None
     name = (workspace.home / path).relative_to(ROOT).as_posix()
     text, commit = git("show", f"HEAD:{name}"), git("log", "-1", "--format=%h of %as", "HEAD", "--", name)
     return None if text is None or not commit else (commit, text)
