@@ -26,13 +26,13 @@ import numpy as np
 
 from seqlab import artifacts, scratch
 from seqlab.errors import UserError
-from seqlab.evaluation import significance
+from seqlab.evaluation import kinds, significance
 from seqlab.evaluation.metrics import Metric, features_of, label_of, metric_of, names_of, order_of
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.significance import ALPHA, least_p
 
 CONTROL = "control"  # the strategy of a control's cell
-OUTSIDE = "outside"  # the strategy of a system from elsewhere: what marks its row
+OUTSIDE = kinds.OUTSIDE
 SCRATCH = "scratch"
 
 
