@@ -44,7 +44,13 @@ def nlinear(space: Space = LINE, **changed: Any) -> NLinear:
 
 
 def gbdt(space: Space = LINE, **changed: Any) -> GBDT:
-    own: dict[str, Any] = {"windows": [9], "ways": ["direct", "recursive"], "trees": 30, "learning_rate": 0.1, "leaves": 8}
+    own: dict[str, Any] = {
+        "windows": [9],
+        "ways": ["direct", "recursive"],
+        "trees": 30,
+        "learning_rate": 0.1,
+        "leaves": 8,
+    }
     return GBDT(space, PERIOD, HORIZONS, **own | {"leaf_rows": 10, "features": 1.0, "rows": 4000} | changed)
 
 

@@ -58,7 +58,7 @@ class GBDT(DirectForecaster):
         super().__init__(space, period, horizons)
         self.windows, self.ways, self.trees, self.rows = windows, ways, trees, rows
         self._read_last(max(windows))
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "objective": "l1",  # whose forecast is the median, as the paths' is
             "learning_rate": learning_rate,
             "num_leaves": leaves,
