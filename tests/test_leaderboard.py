@@ -4,7 +4,6 @@ import csv
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +153,7 @@ def test_two_examples_are_too_few_to_tell_and_nine_are_tested_exactly(tmp_path: 
         [best, other], HEADLINES
     )
     leaderboard.write_csv([best, other], tmp_path / "few.csv")
-    assert read(tmp_path / "few.csv")[1].difference_low == -np.inf
+    assert leaderboard.read_csv(tmp_path / "few.csv")[1].difference_low == -np.inf
     pictures.leaderboard([best, other], tmp_path / "few.png")
     best, other = few(9)
     assert other.p_holm == 2 / 2**9
@@ -185,23 +184,9 @@ def test_unequal_examples_and_doubles_are_refused() -> None:
 # Files
 
 
-def read(path: Path) -> list[Row]:
-    """What `write_csv` wrote."""
-    kinds = {"str": str, "int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}
-
-    def value(text: str, kind: str) -> Any:
-        return None if text == "" and kind.endswith(" | None") else kinds[kind.removesuffix(" | None")](text)
-
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            Row(**{one.name: value(row[one.name], str(one.type)) for one in fields(Row)})
-            for row in csv.DictReader(file)
-        ]
-
-
 def test_csv_round_trip(tmp_path: Path) -> None:
     leaderboard.write_csv(ROWS, tmp_path / "a.csv")
-    found = read(tmp_path / "a.csv")
+    found = leaderboard.read_csv(tmp_path / "a.csv")
     leaderboard.write_csv(found, tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     for ours, theirs in zip(found, ROWS, strict=True):

@@ -55,11 +55,15 @@ def test_two_hourly_series_with_a_missing_value_and_a_korean_header(checkout: Pa
     assert path.read_bytes() == before
 
     part = "[{domains: [sales], families: [markov, theta, nlinear], strategies: [scratch], fractions: [1.0]}]"
-    said = run(
-        checkout, "seqlab", "compare", "sales", f"suite.parts={part}", "suite.steps=0.02", "suite.replicates=200"
-    )
+    words = [f"suite.parts={part}", "suite.steps=0.02", "suite.replicates=200"]
+    said = run(checkout, "seqlab", "compare", "sales", *words, "--time-limit", "20m")
+    assert "seqlab: 3 of 3 cells after" in said
     assert "**forecast.** Best in MASE" in said
-    assert (checkout / "suites/sales/reports/leaderboard.csv").exists()
+    page = (checkout / "suites/sales/reports/index.html").read_text(encoding="utf-8")
+    assert "Best in MASE" in page
+    assert "seqlab run finetune sales/theta/scratch/0" in page
+    workspace = checkout / "suites/sales"
+    assert "nothing changed since it ran last" in run(workspace, "seqlab", "why", "evaluate", "sales/theta/scratch/0")
 
     out = tmp_path / "out.parquet"
     table.ffill().to_csv(tmp_path / "new.csv", index=False)

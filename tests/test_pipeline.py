@@ -257,7 +257,7 @@ def check(verb, label, key):
             threading.setprofile(None)
     setattr(stage, verb, watched)
     VERBS[verb].run(from_pipeline(verb, label, VERBS[verb].needs, here))
-    own = {Path(name) for name in ran if name.startswith(f"{fingerprint.SRC}/")}
+    own = {Path(name) for name in ran if name.startswith(f"{fingerprint.SRC}/") and name.endswith(".py")}
     known = fingerprint.closure(*roots[key])
     counted = {path for path in own if not fingerprint.changes_no_bit(path) and not fingerprint.only_words(path)}
     return sorted(str(path.relative_to(fingerprint.SRC)) for path in counted - known), len(own & known)
@@ -282,13 +282,18 @@ WATCHES = ("seqlab/tracking/", "seqlab/cli/runs.py")
 
 
 def test_a_stage_runs_no_code_beyond_its_fingerprint(clean: Lab) -> None:
-    stages = ["prepare strings prepare.strings", "controls strings controls.strings", "compare  compare"]
+    stages = [
+        "prepare strings prepare.strings",
+        "controls strings controls.strings",
+        "compare  compare",
+        "report  report",
+    ]
     for family in ("markov", "rnn"):
         stages.append(f"pretrain strings/{family}/0 pretrain.strings.{family}")
         for verb in ("finetune", "evaluate"):
             stages.append(f"{verb} strings/{family}/full/0 {verb}.strings.{family}.full")
     script = RUNS.replace("line.split()", "line.split(' ')")
-    found = json.loads(clean.run(sys.executable, "-c", script, *stages).split("JSON")[-1])
+    found = json.loads(clean.run(sys.executable, "-c", script, *stages).split("JSON")[-1].splitlines()[0])
     beyond = {stage: [file for file in files if not file.startswith(WATCHES)] for stage, (files, _) in found.items()}
     assert {stage: files for stage, files in beyond.items() if files} == {}
     assert len(found) == len(stages)
@@ -306,7 +311,7 @@ def test_an_edit_of_conf_reaches_exactly_the_stages_that_use_it(clean: Lab) -> N
     clean.run("git", "checkout", "-q", ".")
     clean.edit("conf/domain/strings.yaml", "period: 1", "period: 2")
     every = {"evaluate@strings-markov-scratch-s0", "evaluate@strings-markov-full-s0"}
-    every |= {stage for stage in rnn if stage.startswith("evaluate")} | {"controls@strings", "compare"}
+    every |= {stage for stage in rnn if stage.startswith("evaluate")} | {"controls@strings", "compare", "report"}
     assert clean.stages() == every
     clean.run("git", "checkout", "-q", ".")
     clean.edit("conf/tracking/local.yaml", "system_interval: 10.0", "system_interval: 20.0")
@@ -322,7 +327,7 @@ def test_an_edit_of_the_library_reaches_exactly_the_stages_that_import_it(clean:
     assert all(of_rnn(stage) for stage in stages)
     clean.run("git", "checkout", "-q", ".")
     clean.append("src/seqlab/evaluation/leaderboard.py", "\nCHANGED = 1\n")
-    assert clean.stages() == {"compare"}
+    assert clean.stages() == {"compare", "report"}
 
 
 def test_a_family_that_joins_the_suite_stops_repro_once(clean: Lab) -> None:
@@ -343,7 +348,7 @@ def test_a_family_that_joins_the_suite_stops_repro_once(clean: Lab) -> None:
 def test_an_experiment_changes_one_family(clean: Lab) -> None:
     said = clean.run("dvc", "exp", "run", "-S", "families.rnn.hidden_size=12")
     stages = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
-    stages -= {"compose", "compare", "draw@strings", "diagnostics@memory"}
+    stages -= {"compose", "compare", "report", "draw@strings", "diagnostics@memory"}
     assert stages
     assert all(of_rnn(stage) for stage in stages)
     assert clean.model("strings", "rnn", "full", "0", "next_step")["parameters"]["hidden_size"] == 12
@@ -391,7 +396,17 @@ for experiment in client.search_experiments():
 print("JSON" + json.dumps(list(found.items())))
 """
     found = dict(json.loads(lab.run(sys.executable, "-c", script).split("JSON")[-1]))
-    assert set(found) >= {"acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "compare"}
+    assert set(found) >= {
+        "acquire",
+        "prepare",
+        "pretrain",
+        "finetune",
+        "evaluate",
+        "controls",
+        "draw",
+        "compare",
+        "report",
+    }
     named = [run for run in found["finetune"] if run["name"] == "rnn·full·s0 finetune"]
     # Experiments and cells by hand have runs of the same name, with their own values.
     tuned = next(run for run in named if run["params"]["family.hidden_size"] == "8" and run["tags"]["suite"] == "small")

@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 from test_comparison import CELLS, COSTS, HEADLINES
-from test_leaderboard import read
 
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, pictures
@@ -47,7 +46,7 @@ PICTURES = os.environ.get("SEQLAB_PICTURES")
 
 def committed() -> tuple[list[Row], comparison.Headlines]:
     """The rows of the committed leaderboard, and its headline metrics, those of the next step first."""
-    rows = read(REPORTS / "leaderboard.csv")
+    rows = leaderboard.read_csv(REPORTS / "leaderboard.csv")
     tables = sorted(
         (path.stem.split("-", 2) for path in (REPORTS / "metrics").glob("*.json")), key=lambda t: t[1][::-1]
     )

@@ -6,18 +6,16 @@ Computed from dvc.yaml and the imports. Stages whose inputs would turn out to be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from seqlab import schema
 from seqlab.cli import fingerprint
 from seqlab.cli.compose import CELLS, CODE, PARAMS
+from seqlab.cli.listed import listed
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.repro import current
 from seqlab.cli.trees import flat
@@ -47,31 +45,8 @@ class Blast:
 
 def parameters(workspace: Workspace) -> dict[str, dict[str, list[str]]]:
     """By stage, the keys that dvc.yaml lists for it, by file."""
-    pipeline = yaml.safe_load((workspace.home / "dvc.yaml").read_text(encoding="utf-8"))
-    cells = read_params(workspace.home / CELLS)
-    found: dict[str, dict[str, list[str]]] = {}
-    for name, stage in pipeline["stages"].items():
-        if "foreach" not in stage:
-            found[name] = _keys(stage.get("params", []), {})
-            continue
-        items = cells[re.sub(r"[${}]", "", stage["foreach"])] or {}
-        for key, item in items.items():
-            found[f"{name}@{key}"] = _keys(stage["do"].get("params", []), {"key": key, "item": item})
-    return found
-
-
-def _keys(params: list[Any], context: Mapping[str, Any]) -> dict[str, list[str]]:
-    files: dict[str, list[str]] = {}
-    for entry in params:
-        for file, keys in (entry if isinstance(entry, dict) else {PARAMS: [entry]}).items():
-            files.setdefault(file, []).extend(
-                re.sub(r"\$\{([^}]+)\}", lambda m: _value(m[1], context), k) for k in keys
-            )
-    return files
-
-
-def _value(path: str, context: Mapping[str, Any]) -> str:
-    return str(reduce(getitem, path.split("."), context))
+    found = listed(workspace.home / "dvc.yaml", read_params(workspace.home / CELLS))
+    return {name: stage.values for name, stage in found.items()}
 
 
 def of_files(workspace: Workspace) -> dict[str, Blast]:

@@ -64,6 +64,7 @@ def composed(workspace: Workspace, arguments: list[str]) -> Experiment:
     write_changed(params, text)
     write_changed(cells, HEADER + yaml.dump(after, sort_keys=False, default_flow_style=None, width=160))
     write_changed(code, CODE_HEADER + yaml.dump(fingerprint.code(checked), sort_keys=False))
+    fingerprint.keep_notes(checked, workspace.home)
     if stale:
         raise UserError(
             "the suite's list of cells has changed; params.yaml and cells.yaml are new: run `dvc repro` once more"

@@ -20,17 +20,48 @@ from pathlib import Path
 from typing import Any, cast
 
 from seqlab import config, schema
+from seqlab.artifacts import read_json, write_json
 from seqlab.cells import Cell
 from seqlab.config import Domain, Experiment, judged
 from seqlab.settings import Family, Strategy
 
 SRC = schema.ROOT.parent
-DATA = r"\w+\.(yaml|jsonl|tsv)"  # names of files of data
+DATA = r"\w+\.(yaml|jsonl|tsv|html|css|js)"  # names of files that a module reads
 
 
 def fingerprint(files: Iterable[Path]) -> str:
     """A hash of `files` and of all that they import."""
     return _digest(frozenset(closure(*files)))
+
+
+def files_of(files: Iterable[Path]) -> dict[str, str]:
+    """A hash of what each of `files`, and of those that they import, does; by its path below src."""
+    return {
+        path.relative_to(SRC).as_posix(): hashlib.sha256(essence(path)).hexdigest()[:16]
+        for path in sorted(closure(*files))
+    }
+
+
+NOTES = Path(".seqlab/code")  # of a workspace: index.json has a note's name by fingerprint; a note, hashes by file
+
+
+def keep_notes(experiment: Experiment, home: Path) -> None:
+    """Note what the files of every new fingerprint are, so that `seqlab why` can name those that change."""
+    started = list(roots(experiment).values())
+    known = read_json(home / NOTES / "index.json") if (home / NOTES / "index.json").exists() else {}
+    if new := {fingerprint(files) for files in started} - known.keys():
+        found = files_of(file for files in started for file in files)
+        name = hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+        write_json(home / NOTES / f"{name}.json", found)
+        write_json(home / NOTES / "index.json", known | dict.fromkeys(new, name))
+
+
+def noted(home: Path, found: str) -> dict[str, str] | None:
+    """What the files were when a fingerprint was new here; those of other stages may be among them."""
+    index = home / NOTES / "index.json"
+    name = read_json(index).get(found) if index.exists() else None
+    note = home / NOTES / f"{name}.json"
+    return read_json(note) if name is not None and note.exists() else None
 
 
 @cache
@@ -276,7 +307,11 @@ def roots(experiment: Experiment) -> dict[str, list[Path]]:
         found[f"evaluate.{key}"] = evaluates(domain, family, strategy, members)
     for name in experiment.diagnosed():
         found[f"diagnose.{name}"] = diagnoses(families[name])
-    return found | {"diagnostics": [stage_of("diagnostics")], "compare": compares(experiment)}
+    return found | {
+        "diagnostics": [stage_of("diagnostics")],
+        "compare": compares(experiment),
+        "report": [stage_of("report")],
+    }
 
 
 def key_of(cell: Cell) -> str:

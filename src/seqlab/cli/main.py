@@ -10,7 +10,7 @@ from typing import Any
 
 STAGES = (
     "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "probe", "diagnose", "diagnostics",
-    "compare",
+    "compare", "report",
 )  # fmt: skip
 
 TOP = """\
@@ -22,7 +22,9 @@ examples:
   seqlab compare sales                              and compare every family on it
   seqlab score forecasts.csv --domain series --task forecast   a model of your own in the same tests
   seqlab status                                     what would run, and what ran last
+  seqlab why compare                                what changed since that stage ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
+  seqlab diff . quick                               what differs between two workspaces, cells or runs
   seqlab verify strings-rnn-full-s0                 whether a result comes out to the bit once more
   seqlab ui                                         browse the runs
 """
@@ -46,6 +48,18 @@ examples:
   seqlab blast src/seqlab/families/rnn.py
   seqlab blast families.rnn.hidden_size
 """
+WHY = """\
+examples:
+  seqlab why compare
+  seqlab why finetune strings/rnn/full/0
+  seqlab why finetune@strings-rnn-full-s0
+"""
+DIFF = """\
+examples:
+  seqlab diff 5680c2cf 420791ba                     two runs, by the beginnings of their ids in MLflow
+  seqlab diff strings/rnn/full/0 strings/gru/full/0
+  seqlab diff . quick                               two workspaces: a folder, or a suite below suites/
+"""
 ADD = """\
 examples:
   seqlab add sales.csv
@@ -55,6 +69,7 @@ examples:
 COMPARE = """\
 examples:
   seqlab compare sales
+  seqlab compare sales --time-limit 10m             a verdict within a minute, refined until the time is up
   seqlab compare sales suite.steps=0.1
 """
 PREDICT = """\
@@ -136,17 +151,7 @@ def parser() -> argparse.ArgumentParser:
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
     compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
-    status = commands.add_parser("status", help="what would run, and what ran last", epilog=STATUS)
-    status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
-
-    blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
-    blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
-
-    verify = commands.add_parser("verify", help="run a result's own commit and inputs again", epilog=VERIFY)
-    verify.add_argument("what", nargs="*", help="runs, cells, stages or rows; overrides that name the suite")
-    verify.add_argument("--all", action="store_true", help="every row of the leaderboard")
-    verify.add_argument("--sample", type=positive, metavar="N", help="with --all: as many of them, at random")
-    verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
+    _looking(commands)
 
     add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
     add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
@@ -158,6 +163,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("name", help="of the domain, as seqlab add wrote it")
     compare.add_argument("overrides", nargs="*", help="Hydra overrides, such as suite.steps=0.1")
     compare.add_argument("--jobs", type=positive, help="stages at a time")
+    compare.add_argument("--time-limit", metavar="TIME", help="such as 90s or 10m: as far as that reaches, cheap first")
 
     predict = commands.add_parser("predict", help="answer new data with the winner of a domain", epilog=PREDICT)
     predict.add_argument("domain")
@@ -180,6 +186,29 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
         commands.add_parser(name, help=text)
     return top
+
+
+def _looking(commands: Any) -> None:
+    """The subcommands that say what there is, what changed and what would run."""
+    status = commands.add_parser("status", help="what would run, and what ran last", epilog=STATUS)
+    status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
+
+    why = commands.add_parser("why", help="what changed since a stage ran last: key, file, input", epilog=WHY)
+    why.add_argument("stage", nargs="+", help="as DVC names it, or a verb and a label")
+
+    blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
+    blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
+
+    diff = commands.add_parser("diff", help="what differs between two runs, cells or workspaces", epilog=DIFF)
+    diff.add_argument("one", help="a run, a cell or a workspace")
+    diff.add_argument("other", help="another of its kind")
+    diff.add_argument("--all", action="store_true", help="every line, not the first of each part")
+
+    verify = commands.add_parser("verify", help="run a result's own commit and inputs again", epilog=VERIFY)
+    verify.add_argument("what", nargs="*", help="runs, cells, stages or rows; overrides that name the suite")
+    verify.add_argument("--all", action="store_true", help="every row of the leaderboard")
+    verify.add_argument("--sample", type=positive, metavar="N", help="with --all: as many of them, at random")
+    verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
 
 
 class Parser(argparse.ArgumentParser):
@@ -282,11 +311,16 @@ def _add(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
+    from seqlab.cli.anytime import anytime, seconds_of, verdict
     from seqlab.cli.repro import Options, repro
 
     own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
-    repro(Options([*own, *given.overrides], given.jobs, keep_going=True))
-    print(Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0])
+    options = Options([*own, *given.overrides], given.jobs, keep_going=True)
+    if given.time_limit is not None:
+        anytime(options, seconds_of(given.time_limit))
+        return
+    repro(options)
+    print(verdict())
 
 
 def _predict(given: argparse.Namespace) -> None:
@@ -310,6 +344,18 @@ def _status(given: argparse.Namespace) -> None:
     from seqlab.cli.status import status
 
     status(given.overrides)
+
+
+def _why(given: argparse.Namespace) -> None:
+    from seqlab.cli.why import why
+
+    why(given.stage)
+
+
+def _diff(given: argparse.Namespace) -> None:
+    from seqlab.cli.diff import diff
+
+    diff(given.one, given.other, given.all)
 
 
 def _blast(given: argparse.Namespace) -> None:
@@ -354,6 +400,8 @@ COMMANDS = {
     "predict": _predict,
     "score": _score,
     "status": _status,
+    "why": _why,
+    "diff": _diff,
     "blast": _blast,
     "verify": _verify,
     "ui": _ui,

@@ -33,18 +33,26 @@ TAIL = 30  # lines of a failed stage's output that are shown
 
 @dataclass(frozen=True)
 class Options:
-    """jobs: stages at a time; None: as conf/execution says. only: attributes of the stages that are asked for."""
+    """jobs: stages at a time; None: as conf/execution says. only: attributes of the stages that are asked for.
+
+    names: in place of them, the stages themselves.
+    """
 
     overrides: list[str]
     jobs: int | None = None
     force: bool = False
     keep_going: bool = False
     only: dict[str, str] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.only or self.names)
 
 
 def repro(options: Options) -> None:
     """Raises UserError naming the stages that failed."""
-    if not (options.force or options.only) and nothing_changed(options.overrides):
+    if not (options.force or options.partial) and nothing_changed(options.overrides):
         print("seqlab: all stages are up to date")
         return
     workspace = workspace_of(options.overrides)
@@ -91,17 +99,17 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
         # Everything follows from its files, but what they say may not have changed for a stage: first it, then a look.
         if "compose" in pipeline.stages:
             lock.add(in_child(lambda: pipeline.reproduced("compose", options.force)))
-        wanted = selected(experiment, graph, options.only)
-        candidates = graph.needed(wanted) if options.only else set(graph.before)
+        wanted = set(options.names) or selected(experiment, graph, options.only)
+        candidates = graph.needed(wanted) if options.partial else set(graph.before)
         changed = set(wanted)
         if not options.force:
             changed = in_child(lambda: {name for name in graph.before if name in candidates and pipeline.dirty(name)})
         waiting = graph.followers(changed) & candidates
         if not waiting:
             print(
-                "seqlab: all stages are up to date" if not options.only else "seqlab: what was asked for is up to date"
+                "seqlab: what was asked for is up to date" if options.partial else "seqlab: all stages are up to date"
             )
-            return not options.only
+            return not options.partial
         if experiment.trainer.portable:
             instructions.for_children()
         gc.freeze()  # see warm.main
@@ -141,7 +149,7 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
         if failed:
             raise UserError(summary(failed, lost, told, options.keep_going))
     told.end()
-    return not options.only
+    return not options.partial
 
 
 def summary(failed: dict[str, Path], lost: set[str], told: Progress, keep_going: bool) -> str:
@@ -188,7 +196,11 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
             found[f"{verb}@{cell}"] = {"stage": verb, **own, "strategy": cell.strategy}
     for family in experiment.diagnosed():
         found[f"diagnose@{family}"] = {"stage": "diagnose", "family": family}
-    return found | {"diagnostics@memory": {"stage": "diagnostics"}, "compare": {"stage": "compare"}}
+    return found | {
+        "diagnostics@memory": {"stage": "diagnostics"},
+        "compare": {"stage": "compare"},
+        "report": {"stage": "report"},
+    }
 
 
 def warmed(experiment: Experiment, command: str) -> str | None:

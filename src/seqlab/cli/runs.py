@@ -77,6 +77,7 @@ def note_of(work: Work) -> Note:
         "probe": "Leaks and invariances of a domain's data and models; anything found is a failure.",
         "diagnose": "How far a recurrent family remembers.",
         "diagnostics": "Pictures of what diagnose found.",
+        "report": "The comparison as one page: verdicts, tables, pictures, and what is behind every number.",
         "compare": "The leaderboard: which system is best, what it cannot be told apart from, and what it costs.",
     }
     what = f"{work.verb} of {work.label}, suite {work.suite}" if work.label else f"{work.verb}, suite {work.suite}"

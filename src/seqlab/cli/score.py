@@ -55,7 +55,7 @@ def score(asked: Question) -> None:
     from seqlab.stages import score as stage
 
     home, examples = workspace.home, experiment.suite.examples
-    prepared, whole = home / PIPELINE.prepared(asked.domain), comparison_of(experiment)
+    prepared, whole = home / PIPELINE.prepared(asked.domain), comparison_of(experiment, experiment.cells())
     if asked.ask is not None:
         names = stage.ask(
             prepared, asked.ask, domain=asked.domain, task=asked.task, comparison=whole, examples=examples

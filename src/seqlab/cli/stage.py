@@ -165,6 +165,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "diagnose": ("rnn",),
     "diagnostics": ("",),
     "compare": ("",),
+    "report": ("",),
 }
 
 

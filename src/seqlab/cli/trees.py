@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -23,6 +24,30 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
         for key in keys
         if old.get(key, ABSENT) != new.get(key, ABSENT)
     }
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """What differs between two trees, a line each for people; a part that only one of them has is one line."""
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            below = f"{key}.{name}" if key else str(name)
+            yield from differences(old.get(name, ABSENT), new.get(name, ABSENT), below)
+    elif isinstance(old, list) and isinstance(new, list) and not any(isinstance(one, dict) for one in (*old, *new)):
+        joined, left = [one for one in new if one not in old], [one for one in old if one not in new]
+        parts = [f"{verb} {short(part)}" for verb, part in (("adds", joined), ("drops", left)) if part]
+        yield f"{key}: {', '.join(parts) or 'in another order'}"
+    else:
+        yield f"{key}: {short(old)} → {short(new)}"
+
+
+LONGEST = 60  # characters of a value that are shown
+
+
+def short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def merged(tree: dict[str, Any], changed: dict[str, tuple[Any, Any]]) -> dict[str, Any]:

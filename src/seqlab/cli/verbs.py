@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import config
 from seqlab.artifacts import write_json
+from seqlab.cells import Cell
 from seqlab.cli import environment
 from seqlab.cli import work as works
 from seqlab.cli.places import PIPELINE, ROOT, Places
 from seqlab.cli.runs import checkpoint_of, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
-from seqlab.config import Experiment, judged
+from seqlab.config import Domain, Experiment, judged
 from seqlab.data.archive import Archive
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
 from seqlab.tracking import Run, System
 
 if TYPE_CHECKING:
+    from seqlab.data.prepared import Meta
     from seqlab.stages.compare import Compared, Comparison
 
 DOWNLOADS = ROOT / ".seqlab/downloads"
@@ -80,6 +82,15 @@ def prepare(work: DomainWork) -> None:
     sizes = {part: "/".join(str(n[s]) for s in SPLITS if s in n) or str(n) for part, n in meta.counts.items()}
     removed = f"; {meta.cleaning}" if meta.removed else ""
     print(f"prepare {work.label}: " + ", ".join(f"{part} {size}" for part, size in sizes.items()) + removed)
+    for task in lacking(work.domain, meta):
+        print(f"prepare {work.label}: not applicable: {task}: the data have nothing to learn it from; no table of it")
+
+
+def lacking(domain: Domain, meta: Meta) -> list[str]:
+    """The tasks that a domain asks for and its data do not have, such as classes without labels."""
+    from seqlab.training.task import trained_task
+
+    return [task for task in domain.finetune if not trained_task(task).possible(meta)]
 
 
 def prepared_of(work: DomainWork) -> Path:
@@ -362,10 +373,14 @@ def diagnostics(work: SuiteWork) -> None:
 
 
 def compare(work: SuiteWork) -> None:
+    print(compared(work, work.experiment.cells()).text)
+
+
+def compared(work: SuiteWork, cells: Sequence[Cell]) -> Compared:
+    """The comparison of a suite's cells, or of some of them, and of the domains that they are of."""
     from seqlab.stages.compare import Measured, compare
 
     experiment = work.experiment
-    cells = experiment.cells()
 
     def costs(verb: str, labels: list[str]) -> dict[str, dict[str, dict[str, float]]]:
         return {label: cost for label in labels if (cost := cost_of(work.workspace, verb, label))}
@@ -375,7 +390,7 @@ def compare(work: SuiteWork) -> None:
     paths = [cell.path for cell in cells]
     with run_of(work, {"scores": Path("scores")}) as run:
         found = compare(
-            comparison_of(experiment),
+            comparison_of(experiment, cells),
             Path("models"),
             Path("scores"),
             REPORTS,
@@ -387,24 +402,49 @@ def compare(work: SuiteWork) -> None:
                 evaluations=costs("evaluate", paths),
             ),
         )
-        recorded(work, run, found)
+        recorded(work, run, found, register=len(cells) == len(experiment.cells()))
         machines = environment.of_stages(environment.MACHINES) | environments_of(work.workspace)
         environment.write_stages(environment.MACHINES, machines)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         write_json(work.workspace.record("compare", "suite"), {"run": run.key})
-    print(found.text)
+    return found
 
 
-def comparison_of(experiment: Experiment) -> Comparison:
-    """What a suite compares."""
+def report(work: SuiteWork) -> None:
+    from seqlab.cli.behind import about, committed, origins
+    from seqlab.stages.report import Behind, report
+
+    experiment = work.experiment
+    earlier = committed(work.workspace, REPORTS / "leaderboard.csv")
+    with run_of(work, {}) as run:
+        report(
+            REPORTS,
+            Path("pictures"),
+            {name: domain.evaluate.headline for name, domain in experiment.domains.items()},
+            Behind(
+                origins=origins(work.workspace, experiment),
+                about=about(work.suite),
+                before=None if earlier is None else earlier[1],
+                named="" if earlier is None else f"the committed report ({earlier[0]})",
+            ),
+            title=f"seqlab: suite {work.suite}",
+        )
+        run.artifact(REPORTS / "index.html")
+    size = (REPORTS / "index.html").stat().st_size
+    print(f"report {work.suite}: {REPORTS / 'index.html'}, {size / 1e6:.1f} MB")
+
+
+def comparison_of(experiment: Experiment, cells: Sequence[Cell]) -> Comparison:
+    """What a suite compares, or some of its cells, and the domains that they are of."""
     from seqlab.stages.compare import Comparison
 
+    domains = {cell.domain: experiment.domains[cell.domain] for cell in cells}
     return Comparison(
-        cells=experiment.cells(),
-        domains={name: domain.evaluate for name, domain in experiment.domains.items()},
+        cells=list(cells),
+        domains={name: domain.evaluate for name, domain in domains.items()},
         judges=config.judges(),
-        judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
+        judged={name: judged(domain.evaluate.headline) for name, domain in domains.items()},
         strategies=experiment.strategies,
         replicates=experiment.suite.replicates,
         comparing=experiment.comparing,
@@ -438,8 +478,11 @@ def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:
     return [(strategy, ", ".join(where), reason) for (strategy, reason), where in found.items()]
 
 
-def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
-    """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units."""
+def recorded(work: SuiteWork, run: Run, found: Compared, register: bool) -> None:
+    """Send the comparison to the systems' own runs, and register the winners, who then answer in the data's units.
+
+    register: not where cells are missing, which may win yet.
+    """
     from seqlab.data.prepared import Prepared
     from seqlab.evaluation.leaderboard import ENSEMBLE, OUTSIDE
     from seqlab.families import bundle
@@ -464,7 +507,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
         rerun=rerun,
     )
     comparison.record(run, made)
-    if work.steps < WORTH_REGISTERING:
+    if not register or work.steps < WORTH_REGISTERING:
         return
     for winner in comparison.winners(found.rows, headlines):
         row = winner.row
@@ -510,4 +553,5 @@ VERBS: dict[str, Verb] = {
     "diagnose": Verb(works.FAMILY, diagnose),
     "diagnostics": Verb(works.SUITE, diagnostics),
     "compare": Verb(works.SUITE, compare),
+    "report": Verb(works.SUITE, report),
 }

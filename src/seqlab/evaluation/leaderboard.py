@@ -28,13 +28,13 @@ import numpy as np
 
 from seqlab import artifacts, scratch
 from seqlab.errors import UserError
-from seqlab.evaluation import seeds, significance
+from seqlab.evaluation import kinds, seeds, significance
 from seqlab.evaluation.metrics import Metric, features_of, label_of, metric_of, names_of, order_of
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.significance import ALPHA, least_p
 
 CONTROL = "control"  # the strategy of a control's cell
-OUTSIDE = "outside"  # the strategy of a system from elsewhere: what marks its row
+OUTSIDE = kinds.OUTSIDE
 ENSEMBLE = "ensemble"  # the strategy of systems joined from others of their table
 SCRATCH = "scratch"
 
@@ -400,6 +400,23 @@ def _name(cell: Entry) -> str:
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Eight significant digits, `true` and `false`, empty for None: equal rows give equal bytes."""
     artifacts.write_text(path, csv_text(COLUMNS, [[field(getattr(row, name)) for name in COLUMNS] for row in rows]))
+
+
+def read_csv(path: Path) -> list[Row]:
+    """What `write_csv` wrote. Raises UserError where the file is missing or has other columns."""
+    artifacts.check_file(path, artifacts.LONGEST_TEXT)
+    with open(path, encoding="utf-8", newline="") as file:
+        lines = csv.DictReader(file)
+        if tuple(lines.fieldnames or ()) != COLUMNS:
+            raise UserError(f"{path}: its columns are not those of this version; run `seqlab repro` to write it anew")
+        return [Row(**{one.name: _read(line[one.name], str(one.type)) for one in fields(Row)}) for line in lines]
+
+
+def _read(text: str, kind: str) -> Any:
+    if text == "" and kind.endswith(" | None"):
+        return None
+    kinds: Mapping[str, Any] = {"str": str, "int": int, "float": float, "bool": "true".__eq__}
+    return kinds[kind.removesuffix(" | None")](text)
 
 
 def write_metrics(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]], folder: Path) -> None:

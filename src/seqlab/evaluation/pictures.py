@@ -37,6 +37,7 @@ MARKERS = "osD^vPX"
 LINES: Sequence[Literal["-", "--", "-.", ":"]] = ("-", "--", "-.", ":")
 GREY = "#777777"
 FEW = 5  # examples that a bin needs to be drawn
+MOST_COUNTED = 16  # classes of which a picture has room for every count
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same letters
     "font.size": 9,
@@ -482,6 +483,31 @@ def reliability(predictions: Mapping[str, Predictions], path: Path) -> None:
         lower.set_xlabel("confidence")
         lower.set_xlim(0, 1.02)
         figure.legend(loc="outside upper center", ncols=min(3, len(predictions)))
+
+
+def confusion(labels: np.ndarray, guesses: np.ndarray, classes: int, title: str, path: Path) -> None:
+    """Where each true class (a row) was put: shares of the row as shades, counts in the cells where they can be read.
+
+    labels, guesses: (N,) class numbers.
+    """
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, guesses), 1)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(7.2, 2.4 + 0.36 * classes)
+    with _figure(path, side + 0.8, side) as figure:
+        axes = figure.add_subplot()
+        shown = axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", interpolation="none")
+        axes.grid(visible=False)
+        if classes <= MOST_COUNTED:
+            axes.set_xticks(range(classes))
+            axes.set_yticks(range(classes))
+            for i, j in np.argwhere(counts):
+                colour = "black" if shares[i, j] > 0.55 else "white"
+                axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=colour, fontsize=7)
+        axes.set_xlabel("guessed class")
+        axes.set_ylabel("true class")
+        axes.set_title(title)
+        figure.colorbar(shown, ax=axes, shrink=0.8, label="share of the true class")
 
 
 def coverage(pits: Mapping[str, np.ndarray], path: Path) -> None:

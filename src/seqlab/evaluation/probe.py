@@ -362,7 +362,8 @@ def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tupl
 
 
 def _noise(one: Ratio, again: Ratio) -> np.ndarray:
-    return _per_example(again) - _per_example(one)
+    noise: np.ndarray = _per_example(again) - _per_example(one)
+    return noise
 
 
 def reach(examples: int) -> float:

@@ -105,9 +105,13 @@ def start(function: Callable[[], Any]) -> Child:
 def in_child(function: Callable[[], Any]) -> Any:
     """The result of a function that opens DVC's data bases, which a later child must not share.
 
-    Raises EOFError when it failed.
+    Raises EOFError when it failed. What interrupts the waiting ends the child, which would go on holding DVC's locks.
     """
     child = start(function)
-    found = child.result.recv()
-    child.process.join()
-    return found
+    try:
+        return child.result.recv()
+    except BaseException:
+        child.process.kill()
+        raise
+    finally:
+        child.process.join()

@@ -59,7 +59,7 @@ class GBDT(DirectForecaster):
         self.windows, self.ways, self.trees, self.rows = windows, ways, trees, rows
         self.leaves, self.share = leaves, features
         self._read_last(max(windows))
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "objective": "l1",  # whose forecast is the median, as the paths' is
             "learning_rate": learning_rate,
             "num_leaves": leaves,

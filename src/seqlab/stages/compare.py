@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from seqlab.artifacts import read_json, write_text
+from seqlab.artifacts import read_json, write_json, write_text
 from seqlab.cells import Cell
 from seqlab.errors import UserError
 from seqlab.evaluation import across, leaderboard, order, pictures, pictures_across, scores, seeds, transfer, verdict
@@ -19,8 +19,8 @@ from seqlab.evaluation.settings import Comparing, Evaluation, PairEvaluation
 from seqlab.evaluation.transfer import Key, Point, Spent
 from seqlab.scratch import replacing
 from seqlab.settings import Strategy
-from seqlab.tasks.forecast.ways import sentence, way
 from seqlab.stages import ensembles
+from seqlab.tasks.forecast.ways import sentence, way
 from seqlab.tasks.judging import answered
 from seqlab.tasks.reporting import report_of
 
@@ -110,7 +110,9 @@ def compare(
     costs |= ensembles.costs(joined, costs)
     draw_seconds(comparison, rows, costs, out / "pareto")
     leaderboard.write_costs(costs, out / "cost.csv")
-    verdicts = decided(comparison, rows, whole, costs, points, ways_of(comparison, models))
+    decisions = decided(comparison, rows, whole, costs, points, ways_of(comparison, models))
+    write_json(out / "verdicts.json", decisions)
+    verdicts = {domain: told_of(made) for domain, made in decisions.items()}
     told = "".join(f"## {domain}\n\n{verdict}\n\n" for domain, verdict in verdicts.items())
     head = f"{seeds.told(counted(comparison.cells))}\n"
     table = leaderboard.markdown(rows, headlines, costs, ensembles.notes(joined))
@@ -148,19 +150,21 @@ def decided(
     costs: Mapping[Key, MeanCost],
     points: Sequence[Point],
     ways: Mapping[str, Mapping[str, str]],
-) -> dict[str, str]:
-    """By domain, what each of its headline tables decides. ways: in which its networks forecast, by system."""
-    found: dict[str, str] = {}
+) -> dict[str, dict[str, str]]:
+    """By domain and task, what each headline table decides. ways: in which its networks forecast, by system.
+
+    It quotes measured cost, so it is hashed nowhere.
+    """
+    found: dict[str, dict[str, str]] = {}
     for domain, metrics in comparison.headlines.items():
         own = [entry for entry in entries if entry.domain == domain]
-        lines = []
+        found[domain] = {}
         for task, metric in metrics.items():
             if table := [row for row in rows if row.table == (domain, task, metric)]:
                 made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
-                lines.append(f"**{task.replace('_', ' ')}.** {verdict.sentences(made)}")
-        if domain in ways:
-            lines.append(sentence(ways[domain]))
-        found[domain] = "\n\n".join(lines)
+                found[domain][task] = verdict.sentences(made)
+        if domain in ways and "forecast" in found[domain]:
+            found[domain]["forecast"] += f" {sentence(ways[domain])}"
     return found
 
 
@@ -173,6 +177,11 @@ def ways_of(comparison: Comparison, models: Path) -> dict[str, dict[str, str]]:
             system = f"{cell.family} {cell.strategy}" + (f" (seed {cell.seed})" if several else "")
             found.setdefault(cell.domain, {})[system] = own
     return found
+
+
+def told_of(decisions: Mapping[str, str]) -> str:
+    """Markdown of one domain's decisions, by task."""
+    return "\n\n".join(f"**{task.replace('_', ' ')}.** {sentences}" for task, sentences in decisions.items())
 
 
 def read_cells(
@@ -247,8 +256,11 @@ def draw(
         for domain, metrics in comparison.headlines.items():
             for task, metric in metrics.items():
                 table = [row for row in rows if row.table == (domain, task, metric)]
+                if not table:  # nobody was scored on it
+                    continue
                 pictures.leaderboard(table, made / f"{domain}-{task}.png")
-                pictures.gains(table, made / f"{domain}-{task}-transfer.png")
+                if any(row.gain_over_scratch is not None and not row.from_scratch for row in table):
+                    pictures.gains(table, made / f"{domain}-{task}-transfer.png")
                 pareto(table, flops(table), "training FLOPs, pretraining included", made / f"{domain}-{task}-flops.png")
                 curves = [point for point in points if (point.domain, point.task) == (domain, task)]
                 if len({point.fraction for point in curves}) > 1:

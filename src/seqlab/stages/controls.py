@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqlab.data.prepared import Prepared
 from seqlab.evaluation import scores
-from seqlab.evaluation.leaderboard import OUTSIDE
+from seqlab.evaluation.kinds import OUTSIDE
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.settings import Evaluation
 from seqlab.scratch import replacing

@@ -280,7 +280,7 @@ def next_step(model: Any, prepared: Prepared) -> Score:
     def score(sequences: Sequences, tokens: int, seed: int) -> Scores:
         if sequences.symbols:
             return metrics.next_symbols(model, sequences, np.ones(prepared.meta.size, np.int64), tokens)
-        return metrics.next_vectors(model, sequences, tokens, judge.POSITIONS, judge.DRAWS, seed)[0]
+        return metrics.next_vectors(metrics.one_step(model, sequences, tokens, judge.POSITIONS, judge.DRAWS, seed))
 
     return score
 

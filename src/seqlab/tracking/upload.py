@@ -26,8 +26,9 @@ from mlflow.store.db import utils as database
 from sqlalchemy.exc import SQLAlchemyError
 
 from seqlab.artifacts import sha256
+from seqlab.errors import UserError
 from seqlab.tracking.names import NOTE, clean
-from seqlab.tracking.spool import Delivery, Journal, journals, read_status, uploader_lock, write_json
+from seqlab.tracking.spool import Delivery, Journal, absolute_uri, journals, read_status, uploader_lock, write_json
 from seqlab.tracking.views import TRAINING, run_address, runs_address
 
 log = logging.getLogger(__name__)
@@ -443,6 +444,32 @@ def _experiment_id(state: Delivery) -> str:
     if state.experiment_id is None:
         raise ValueError("an event comes before the run's start")
     return state.experiment_id
+
+
+class Read(NamedTuple):
+    """What a store keeps of a run."""
+
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+def read_run(uri: str, root: Path, word: str) -> Read:
+    """The run whose id, or whose key, begins with `word`. root: where a relative SQLite file lies.
+
+    Raises UserError where no run has it, or several have.
+    """
+    client = MlflowClient(tracking_uri=absolute_uri(uri, root))
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found: dict[str, Any] = {}
+    for what in ("attributes.run_id", f"tags.`{KEY_TAG}`"):
+        for run in client.search_runs(experiments, f"{what} LIKE '{word}%'", max_results=2):
+            found[run.info.run_id] = run.data
+    if len(found) != 1:
+        many = f"several runs have it: {', '.join(found)}" if found else "no run has it"
+        raise UserError(f"run {word}: {many}, in {uri}")
+    [data] = found.values()
+    return Read(dict(data.params), dict(data.tags), dict(data.metrics))
 
 
 def _exists(client: MlflowClient, run_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Classification: accuracy against confidence."""
+"""Classification: accuracy against confidence, and which classes are taken for which."""
 
 from __future__ import annotations
 
@@ -10,4 +10,7 @@ from seqlab.tasks.judging import Shown
 
 
 def draw(scores: Scores, shown: Shown, label: str, folder: Path) -> None:
-    pictures.reliability({label: scores.predictions[metrics.CLASSIFY]}, folder / "reliability.png")
+    found = scores.predictions[metrics.CLASSIFY]
+    pictures.reliability({label: found}, folder / "reliability.png")
+    guesses, classes = found.log_probs.argmax(1), found.log_probs.shape[1]
+    pictures.confusion(found.labels, guesses, classes, label, folder / "confusion.png")

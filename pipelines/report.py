@@ -1,0 +1,5 @@
+"""Write the comparison as one page."""
+
+import checkout
+
+checkout.stage("report")

@@ -1,0 +1,183 @@
+"""A comparison with an answer whenever it stops: cheap cells first, a leaderboard of what is finished after each wave.
+
+Every stage is the pipeline's own, run by `repro`: what a wave made is up to date for the next one, and for the same
+command typed again. A table of some of the cells is made by the stage `compare` itself, on those cells; once all are
+there, DVC runs that stage as it runs any other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from seqlab.cells import Cell
+from seqlab.cli.compose import composed
+from seqlab.cli.places import Workspace
+from seqlab.cli.repro import Options, run, workspace_of
+from seqlab.config import Experiment
+from seqlab.errors import UserError
+
+FIRST = 45.0  # seconds until a table is made of what there is, the cheapest wave finished or not
+CHEAP = 5  # families of the first wave
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class TimeUp(BaseException):
+    """A wave has had its time; what it finished is kept, and what runs is ended with its checkpoint."""
+
+
+def seconds_of(text: str) -> float:
+    """90s, 10m, 1.5h. Raises UserError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None or not float(match[1]):
+        raise UserError(f"--time-limit {text}: expected a time such as 90s, 10m or 1.5h")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def anytime(options: Options, seconds: float) -> None:
+    """Bring a suite up to date as far as the time reaches. Raises UserError naming stages that failed."""
+    began = time.monotonic()
+    workspace = workspace_of(options.overrides)
+    os.chdir(workspace.home)
+    with workspace.locked():
+        experiment = composed(workspace, options.overrides)
+        told = Told(workspace, experiment, began, seconds)
+        failures: list[str] = []
+        for wave in (*waves(experiment), None):
+            while True:
+                try:
+                    with limited(told.until(first=not told.shown)):
+                        run(workspace, experiment, within(options, experiment, wave))
+                except TimeUp:
+                    told.table()
+                    if told.over:
+                        told.end(failures)
+                        return
+                    continue
+                except UserError as error:
+                    failures.append(str(error))
+                break
+            if wave is not None:
+                told.table()
+    if failures:
+        raise UserError(failures[-1])
+
+
+def waves(experiment: Experiment) -> list[list[str]]:
+    """Families, the cheap ones first, in the order of the suite: closed forms and rules, then each that is trained.
+
+    A mixture comes after what it mixes.
+    """
+    here = list(dict.fromkeys(cell.family for cell in experiment.cells()))
+    plain = [name for name in here if not experiment.families[name].members]
+    quick = [name for name in plain if experiment.families[name].fit in ("closed_form", "rules")]
+    slow = [[name] for name in here if name not in quick]
+    slow.sort(key=lambda wave: bool(experiment.families[wave[0]].members))
+    return [part for part in (quick[:CHEAP], quick[CHEAP:], *slow) if part]
+
+
+def within(options: Options, experiment: Experiment, wave: Sequence[str] | None) -> Options:
+    """The evaluations of a wave's cells, and the controls that they are held against; None: every stage."""
+    cells = [cell for cell in experiment.cells() if wave is not None and cell.family in wave]
+    names = frozenset(name for cell in cells for name in needed(cell))
+    return Options(options.overrides, options.jobs, keep_going=True, names=names)
+
+
+def needed(cell: Cell) -> set[str]:
+    """The stages whose scores a table has of a cell."""
+    return {f"evaluate@{cell}", f"controls@{cell.domain}"}
+
+
+@contextmanager
+def limited(until: float) -> Iterator[None]:
+    """Raise TimeUp within the block at a moment of the monotonic clock; at once where that has passed."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TimeUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, until - time.monotonic()))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Told:
+    """What a person hears: a table whenever there is a new one, and at the end what was not reached.
+
+    A table takes time too: the last one's is kept free for the one at the end.
+    """
+
+    def __init__(self, workspace: Workspace, experiment: Experiment, began: float, seconds: float):
+        self.workspace, self.experiment = workspace, experiment
+        self.began, self.end_at = began, began + seconds
+        self.shown: list[Cell] = []
+        self.took = 0.0
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.end_at - 1.2 * self.took
+
+    def until(self, first: bool) -> float:
+        end = self.end_at - 1.2 * self.took
+        return min(end, self.began + FIRST) if first and time.monotonic() < self.began + FIRST else end
+
+    def table(self) -> None:
+        """Of the cells that are finished; nothing where they are those of the last one."""
+        from seqlab.executors.local import in_child
+
+        began = time.monotonic()
+        reached: list[Cell] = in_child(lambda: finished(self.experiment))
+        if not reached:
+            print(f"seqlab: no cell is finished after {began - self.began:.0f} s", flush=True)
+        if reached == self.shown or not reached:
+            return
+        in_child(lambda: compare(self.workspace, reached))
+        self.shown = reached
+        self.took = time.monotonic() - began
+        cells = len(self.experiment.cells())
+        print(f"\nseqlab: {len(reached)} of {cells} cells after {time.monotonic() - self.began:.0f} s", flush=True)
+        print(verdict(), flush=True)
+
+    def end(self, failures: Sequence[str]) -> None:
+        left = [cell for cell in self.experiment.cells() if cell not in self.shown]
+        names = ", ".join(dict.fromkeys(f"{cell.family} · {cell.arm}" for cell in left))
+        print(f"seqlab: the time is up; not reached: {names}. The same command goes on from here.")
+        if failures:
+            raise UserError(failures[-1])
+
+
+def finished(experiment: Experiment) -> list[Cell]:
+    """The cells whose scores are up to date with all that they follow from, the controls of their domain with them."""
+    from seqlab.executors import dvc
+    from seqlab.executors.graph import Graph
+
+    with dvc.opened() as pipeline:
+        graph = Graph({name: before for name, before in pipeline.before.items() if name != "compose"})
+        wanted = {cell: needed(cell) for cell in experiment.cells()}
+        asked = graph.needed(name for names in wanted.values() for name in names)
+        waiting = graph.followers(name for name in asked if pipeline.dirty(name))
+        return [cell for cell, names in wanted.items() if not names & waiting]
+
+
+def compare(workspace: Workspace, cells: Sequence[Cell]) -> None:
+    """The stage `compare` on some of its cells, heard by nobody."""
+    from seqlab.cli.verbs import compared
+    from seqlab.cli.work import SUITE, SuiteWork, from_pipeline
+
+    work = from_pipeline("compare", "", SUITE, workspace)
+    assert isinstance(work, SuiteWork)
+    compared(work, cells)
+
+
+def verdict() -> str:
+    """What the newest leaderboard of the current workspace decides."""
+    return Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0]

@@ -1,0 +1,134 @@
+"""A comparison under a time limit: cheap waves first, tables of what is finished, and the same command goes on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqlab.cli import anytime
+from seqlab.cli.anytime import TimeUp, Told, limited, needed, seconds_of, waves, within
+from seqlab.cli.places import ROOT, Workspace
+from seqlab.cli.repro import Options
+from seqlab.config import Experiment, experiment, read_params
+from seqlab.errors import UserError
+from seqlab.executors import local
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Experiment:
+    return experiment(read_params(ROOT / "params.yaml"))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_times(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", "m", "0s", "-1m", "ten minutes", ""])
+def test_what_is_no_time_is_one_line(text: str) -> None:
+    with pytest.raises(UserError, match=r"expected a time such as 90s, 10m or 1\.5h"):
+        seconds_of(text)
+
+
+def test_waves_have_every_family_once_closed_forms_first_and_mixtures_last(shipped: Experiment) -> None:
+    found = waves(shipped)
+    names = [name for wave in found for name in wave]
+    assert sorted(names) == sorted({cell.family for cell in shipped.cells()})
+    fits = [shipped.families[name].fit for name in names]
+    first_trained = next(i for i, fit in enumerate(fits) if fit not in ("closed_form", "rules"))
+    assert all(fit not in ("closed_form", "rules") for fit in fits[first_trained:])
+    assert all(names.index(member) < i for i, name in enumerate(names) for member in shipped.families[name].members)
+    assert len(found[0]) == anytime.CHEAP
+
+
+def test_a_wave_asks_for_its_evaluations_and_their_controls(shipped: Experiment) -> None:
+    options = within(Options(["suite=own"], 2), shipped, ["markov"])
+    assert {name.partition("@")[0] for name in options.names} == {"evaluate", "controls"}
+    assert all("-markov-" in name for name in options.names if name.startswith("evaluate"))
+    assert options.partial
+    assert options.keep_going
+    assert not within(options, shipped, None).partial
+
+
+def test_a_limit_ends_what_waits_and_no_more() -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeUp), limited(began + 0.05):
+        time.sleep(30)
+    with pytest.raises(TimeUp), limited(began):  # which has passed
+        time.sleep(30)
+    with limited(time.monotonic() + 0.05):
+        pass
+    time.sleep(0.1)
+    assert time.monotonic() - began < 15
+
+
+def test_an_interrupted_wait_ends_the_child(tmp_path: Path) -> None:
+    seen = tmp_path / "went-on"
+
+    def slow() -> None:
+        time.sleep(0.5)
+        seen.touch()
+
+    with pytest.raises(TimeUp), limited(time.monotonic() + 0.1):
+        local.in_child(slow)
+    time.sleep(0.6)
+    assert not seen.exists()
+
+
+@pytest.fixture
+def told(shipped: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """With a comparison that is only counted."""
+    made = Told(Workspace(tmp_path), shipped, time.monotonic(), 600)
+    calls: list[int] = []
+    monkeypatch.setattr(local, "in_child", lambda function: function())
+    monkeypatch.setattr(anytime, "compare", lambda _, cells: calls.append(len(cells)))
+    monkeypatch.setattr(anytime, "verdict", lambda: "Best is markov.")
+    made.calls = calls  # type: ignore[attr-defined]
+    return made
+
+
+def test_a_table_is_made_whenever_cells_have_joined(
+    told: Any, shipped: Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = shipped.cells()
+    reached: list[Any] = []
+    monkeypatch.setattr(anytime, "finished", lambda _: list(reached))
+    told.table()
+    assert "no cell is finished after 0 s" in capsys.readouterr().out
+    assert told.until(first=True) == pytest.approx(told.began + anytime.FIRST)
+    reached += cells[:3]
+    told.table()
+    told.table()  # nothing new
+    reached += cells[3:5]
+    told.table()
+    assert told.calls == [3, 5]
+    said = capsys.readouterr().out
+    assert f"5 of {len(cells)} cells after 0 s" in said
+    assert "Best is markov." in said
+    told.end([])
+    said = capsys.readouterr().out
+    assert f"not reached: {cells[5].family} · {cells[5].arm}" in said
+    assert "The same command goes on from here." in said
+    with pytest.raises(UserError, match="stage x failed"):
+        told.end(["stage x failed"])
+
+
+def test_the_last_table_has_its_time_kept_free(told: Any) -> None:
+    told.took = 10.0
+    assert told.until(first=False) == pytest.approx(told.end_at - 12.0)
+    assert not told.over
+    told.end_at = time.monotonic() + 11.0
+    assert told.over
+
+
+def test_what_a_cell_needs_is_in_the_pipeline(shipped: Experiment) -> None:
+    from seqlab.cli.listed import listed
+
+    stages = listed(ROOT / "dvc.yaml", read_params(ROOT / "cells.yaml"))
+    cell = shipped.cells()[0]
+    assert needed(cell) <= stages.keys()
+    assert needed(replace(cell, seed=99)) - stages.keys() == {f"evaluate@{replace(cell, seed=99)}"}
