@@ -22,6 +22,7 @@ ALLOWED = {
     "seqlab/serving/registry.py": {"mlflow"},
     "seqlab/training/gradient/": {"lightning"},
     "seqlab/cli/composing.py": {"hydra", "omegaconf"},
+    "seqlab/cli/completion.py": {"hydra"},
     "seqlab/cli/stage.py": {"hydra", "omegaconf"},
     "seqlab/executors/dvc.py": {"dvc"},
 }

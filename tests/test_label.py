@@ -54,7 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ar": {"orders": [2, 4], "prior_weights": [0.5]},
     "latent_ar": {"states": [3], "restarts": 1, "passes": 3, "prior_weights": [0.5]},
 }
-TRAINER = config.trainer(yaml.safe_load((ROOT / "conf/trainer/cpu.yaml").read_text()))
+TRAINER = config.trainer(yaml.safe_load((ROOT / "conf/trainer/cpu.yaml").read_text())).settings
 
 
 def family(name: str) -> Family:
@@ -464,11 +464,6 @@ def test_its_values_are_translations_own() -> None:
     )
     assert ours["archives"] == theirs["archives"]
     assert {key: ours["prepare"][key] for key in SHARED} == {key: theirs["prepare"][key] for key in SHARED}
-
-
-def test_a_vocabulary_needs_room() -> None:
-    with pytest.raises(UserError, match="vocabulary_size: found 1"):
-        Spacing(**PARAMETERS | {"vocabulary_size": 1})
 
 
 def test_labelling_needs_marks(tmp_path: Path) -> None:

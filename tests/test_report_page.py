@@ -21,7 +21,7 @@ from seqlab.artifacts import write_json
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard, pictures
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST
-from seqlab.evaluation.settings import Evaluation
+from seqlab.evaluation.settings import Comparing, Evaluation
 from seqlab.page import content
 from seqlab.page.content import Origin
 from seqlab.stages.compare import Comparison, draw
@@ -110,9 +110,15 @@ def test_what_changed_counts_values_that_differ_joined_and_left() -> None:
 def test_pictures_are_of_the_tables_that_somebody_was_scored_on(tmp_path: Path) -> None:
     tables = {FORECAST: "mase@4", "label": "f1"}  # nothing here was labelled
     comparison = Comparison(
-        cells=[], domains={"series": Evaluation(tables)}, judges={}, judged={"series": []}, strategies={}, replicates=1
+        cells=[],
+        domains={"series": Evaluation(tables)},
+        judges={},
+        judged={"series": []},
+        strategies={},
+        replicates=1,
+        comparing=Comparing("markov", 5),
     )
-    draw(comparison, ROWS, [], [], tmp_path / "pictures")
+    draw(comparison, ROWS, [], [], [], "markov · scratch", tmp_path / "pictures")
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == [f"series-{FORECAST}.png"]
 
 

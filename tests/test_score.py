@@ -17,7 +17,7 @@ from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation import controls, judge, metrics, scores
 from seqlab.evaluation.leaderboard import OUTSIDE
-from seqlab.evaluation.settings import SequenceEvaluation
+from seqlab.evaluation.settings import Comparing, SequenceEvaluation
 from seqlab.settings import Strategy
 from seqlab.stages.compare import Comparison, pretraining
 from seqlab.stages.score import Judgement, ask, score
@@ -70,6 +70,7 @@ class Workspace:
             judged={"power": ["forecast", "classify"]},
             strategies={"scratch": Strategy(init="scratch", learning_rate_factor=1.0)},
             replicates=500,
+            comparing=Comparing("theta", 5),
         )
 
     class traits:
@@ -146,7 +147,7 @@ def test_behind_a_mixture_is_what_is_behind_its_members(tmp_path: Path) -> None:
     full, scratch = (Strategy(init=init, learning_rate_factor=1.0) for init in ("pretrained", "scratch"))
     comparison = Comparison(
         cells=[], domains={}, judges={}, judged={}, strategies={"full": full, "scratch": scratch}, replicates=1,
-        members={"mixture": ["naive", "gru"]},
+        comparing=Comparing("naive", 5), members={"mixture": ["naive", "gru"]},
     )  # fmt: skip
     assert pretraining(comparison, Cell("power", "mixture", "full", 0), tmp_path) == (40, 8.0)
     assert pretraining(comparison, Cell("power", "mixture", "scratch", 0), tmp_path) == (0, 0.0)
