@@ -18,7 +18,7 @@ defaults:
 FAMILIES
   - /strategy@strategies.scratch: scratch
   - _self_
-suite: {name: small, seeds: [0], steps: 0.005, positions: null, examples: null, replicates: 50,
+suite: {name: small, seeds: [0], steps: 0.005, positions: null, examples: null, replicates: 50, retrained: [],
   fractions: [1.0], parts: []}
 """
 

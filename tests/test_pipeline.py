@@ -31,7 +31,7 @@ defaults:
   - /strategy@strategies.scratch: scratch
   - /strategy@strategies.full: full
   - _self_
-suite: {name: small, seeds: [0], steps: 0.005, positions: null, examples: null, replicates: 100,
+suite: {name: small, seeds: [0], steps: 0.005, positions: null, examples: null, replicates: 100, retrained: [],
   fractions: [1.0], parts: []}
 """
 WORDS = ("the film is a good bad long short story of love war light dark and in with no some").split()  # noqa: SIM905

@@ -10,6 +10,7 @@ read as the domain's own were: the same columns, the same way of writing times.
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from seqlab.cli.compose import PARAMS
 from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import read_params
 from seqlab.errors import UserError
+from seqlab.evaluation import kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,16 +79,22 @@ def workspace_of(domain: str) -> Workspace:
 
 
 def winner(workspace: Workspace, domain: str, question: str, headline: dict[str, str]) -> Path:
-    """The model of the best family in the table that the question is about."""
+    """The model of the best family in the table that the question is about; what is ahead of it and has none is said."""
     path = workspace.home / "reports/leaderboard.csv"
     if not path.exists():
         raise UserError(f"{path}: missing; `seqlab compare {domain}` writes it, or name a model with --model")
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for table in TABLES[question]:
+        ahead = []
         for row in rows:
             own = (row["domain"], row["task"], row["metric"]) == (domain, table, headline.get(table))
-            if own and row["control"] != "true":
+            if own and row["strategy"] in (kinds.ENSEMBLE, kinds.OUTSIDE):
+                ahead.append(f"{row['family']} · {row['strategy']}")
+            elif own and row["control"] != "true":
+                if ahead:
+                    passed = f"{', '.join(ahead)}: ahead in {table}, but no single model; {row['family']} answers"
+                    print(f"seqlab: {passed}", file=sys.stderr)
                 seed = read_params(workspace.home / PARAMS)["suite"]["seeds"][0]
                 return workspace.home / "models" / domain / row["family"] / row["strategy"] / str(seed)
     raise UserError(f"{path}: no system of {domain} answers {question}; its tables are {', '.join(headline)}")

@@ -35,7 +35,7 @@ from seqlab.evaluation.significance import ALPHA, least_p
 
 CONTROL = "control"  # the strategy of a control's cell
 OUTSIDE = kinds.OUTSIDE
-ENSEMBLE = "ensemble"  # the strategy of systems joined from others of their table
+ENSEMBLE = kinds.ENSEMBLE
 SCRATCH = "scratch"
 
 
