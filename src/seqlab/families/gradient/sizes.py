@@ -12,6 +12,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from seqlab.errors import UserError
 
+CHANGES_NO_BIT = True  # of what is built: it ends what cannot be built
+
 
 class _Beyond(Exception):
     """More parameters than there are tensors for."""
