@@ -7,17 +7,21 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test test-fast test-gpu check api ui lock licences clean
+.PHONY: repro test test-fast test-long test-gpu check api ui lock licences clean
 .DEFAULT_GOAL := repro
 
 repro: $(VENV)/.installed
 	@seqlab repro $(if $(SUITE),suite=$(SUITE)) $(if $(JOBS),--jobs $(JOBS))
 
 test: $(VENV)/.installed check
-	@python -m pytest -n 2 --dist loadgroup
+	@python -m pytest -n 2 --dist loadgroup -m "not long"
+
+# What takes minutes each: kills at random moments, queues of experiments.
+test-long: $(VENV)/.installed
+	@python -m pytest -m long
 
 test-fast: $(VENV)/.installed
-	@python -m pytest -n 2 --dist loadgroup -m "not slow"
+	@python -m pytest -n 2 --dist loadgroup -m "not slow and not long"
 
 # On a machine with a card: trains and evaluates every family there, beside the CPU and twice over.
 test-gpu: $(VENV)/.installed

@@ -116,6 +116,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xfail(reason="a comparison that is killed and made again logs a system's scores twice", strict=False)
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes where Linux lists them")
 def test_a_run_in_which_each_kind_of_process_was_killed_ends_in_the_same_bits(lab: Lab) -> None:

@@ -356,6 +356,7 @@ def test_an_experiment_changes_one_family(clean: Lab) -> None:
     assert "lrr" in clean.run("dvc", "exp", "run", "-S", "families.rnn.lrr=1", fails=True)
 
 
+@pytest.mark.long
 def test_queued_experiments_run_side_by_side(clean: Lab) -> None:
     clean.run("dvc", "exp", "run", "--queue", "-S", "families.rnn.hidden_size=4,6")
     clean.run("dvc", "queue", "start", "-j", "2")
