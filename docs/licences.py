@@ -178,9 +178,8 @@ def bom(code: list[Package], data: dict[str, dict[str, Any]]) -> dict[str, Any]:
         }
         if one.hashes:
             # A package has a file a platform, of which an installation takes one.
-            where = f"https://pypi.org/project/{one.name}/{one.version}/"
             hashes = [{"alg": "SHA-256", "content": content} for content in one.hashes]
-            part["externalReferences"] = [{"type": "distribution", "url": where, "hashes": hashes}]
+            part["externalReferences"] = [{"type": "distribution", "url": address, "hashes": hashes}]
         components.append(part)
     for sha256, archive in data.items():
         kind = {"debian": "deb/debian"}.get(archive["registry"], archive["registry"])
