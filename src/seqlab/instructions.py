@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 from seqlab.errors import UserError
@@ -78,9 +79,18 @@ def has_them() -> bool:
 
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
-    except OSError:  # not Linux: the libraries will say it
+    known = cpuinfo()
+    if not known:  # not Linux: the libraries will say it
         return True
-    return {"avx2", "fma"} <= set(flags)
+    return {"avx2", "fma"} <= set(known.get("flags", "").split())
+
+
+@cache
+def cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor; nothing elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}

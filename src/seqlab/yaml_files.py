@@ -13,6 +13,13 @@ DEEPEST = 100
 MERGE_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 
+def parsed(text: str) -> Any:
+    """Plain values of YAML that this project wrote, by libyaml where it is there. Raises yaml.YAMLError."""
+    import yaml
+
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def read_yaml(path: Path) -> Any:
     """Plain values of a YAML file: no tags that build objects, and no aliases that multiply.
 
@@ -30,7 +37,7 @@ def read_yaml(path: Path) -> Any:
                 raise UserError(f"{path}, line {number}: {line.split()[0]} of an unfinished merge; choose one side")
         if not _shallow(text, loader):  # libyaml descends without a look at the stack, which ends the process
             raise UserError(f"{path}: not YAML that can be read: it is nested more than {DEEPEST} deep")
-        found = yaml.load(text, Loader=loader)
+        found = parsed(text)
     except ValueError as error:  # of UTF-8, or of a date
         raise UserError(f"{path}: not YAML: {error}") from None
     except yaml.YAMLError as error:

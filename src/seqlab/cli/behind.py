@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 from seqlab import __version__
 from seqlab.artifacts import read_json
+from seqlab.cli.git import git
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.config import Experiment
 from seqlab.evaluation.leaderboard import CONTROL
@@ -43,7 +43,7 @@ def origin(workspace: Workspace, label: str, verbs: tuple[str, ...]) -> Origin:
 def about(suite: str) -> dict[str, str]:
     """What made a page, and when: a page says how it was measured, so it need not be equal to another's bytes."""
     found = {"suite": suite, "seqlab": __version__}
-    if commit := git("describe", "--always", "--dirty", "--abbrev=12"):
+    if commit := git(ROOT, "describe", "--always", "--dirty", "--abbrev=12"):
         found["commit"] = commit
     return found | {"written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
 
@@ -53,14 +53,5 @@ def committed(workspace: Workspace, path: Path) -> tuple[str, str] | None:
     if not workspace.home.is_relative_to(ROOT):
         return None
     name = (workspace.home / path).relative_to(ROOT).as_posix()
-    text, commit = git("show", f"HEAD:{name}"), git("log", "-1", "--format=%h of %as", "HEAD", "--", name)
-    return None if text is None or not commit else (commit, text)
-
-
-def git(*words: str) -> str | None:
-    """What git answers in the checkout; None where it knows nothing, or is not there."""
-    try:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+    text, commit = git(ROOT, "show", f"HEAD:{name}"), git(ROOT, "log", "-1", "--format=%h of %as", "HEAD", "--", name)
+    return (commit, text) if text and commit else None

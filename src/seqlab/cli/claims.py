@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +11,13 @@ from typing import Any
 
 from seqlab.artifacts import read_json, sha256
 from seqlab.cli.compose import CELLS, CODE, PARAMS
-from seqlab.cli.trees import ABSENT, flat
+from seqlab.cli.git import git
+from seqlab.cli.results import LEADERBOARD, leaderboard
+from seqlab.cli.trees import at, changes
 from seqlab.errors import UserError
 from seqlab.executors.dvc import LOCK_FILE, Cache, locked
 from seqlab.schema import close
+from seqlab.yaml_files import parsed
 
 TRAINING = ("scratch", "finetune", "mixture")
 RUN = re.compile(r"[0-9a-f]{32}")
@@ -55,23 +56,9 @@ class Claim:
         lines = []
         for file in (PARAMS, CELLS):
             for key, value in self.entry.get("params", {}).get(file, {}).items():
-                recorded, now = flat(value, key), flat(at(read[file], key), key)
-                names = dict.fromkeys((*recorded, *now))
-                lines += [
-                    f"{name}: recorded {recorded.get(name, ABSENT)}, there {now.get(name, ABSENT)}"
-                    for name in names
-                    if recorded.get(name, ABSENT) != now.get(name, ABSENT)
-                ]
+                found = changes({key: value}, {key: at(read[file], key)})
+                lines += [f"{name}: recorded {recorded}, there {now}" for name, (recorded, now) in found.items()]
         return lines
-
-
-def at(tree: Any, key: str) -> Any:
-    """The value at a dotted key; ABSENT where there is none."""
-    for part in key.split("."):
-        if not isinstance(tree, dict) or part not in tree:
-            return ABSENT
-        tree = tree[part]
-    return tree
 
 
 @dataclass(frozen=True)
@@ -129,16 +116,15 @@ class Book:
             return Row(asked, tuple({claim.stage: claim for row in found for claim in row.claims}.values()))
         known = [name.partition("@")[2] for name in self.stages if name.startswith("evaluate@")]
         meant = close(label, known) or next(iter(known), "nothing: no stage was evaluated yet")
-        where = f"a run, a cell of {self.home / LOCK_FILE}, nor a row of reports/leaderboard.csv"
+        where = f"a run, a cell of {self.home / LOCK_FILE}, nor a row of {LEADERBOARD}"
         raise UserError(f"{asked!r}: neither {where}; did you mean {meant}?")
 
     def rows(self) -> list[Row]:
-        """Those of reports/leaderboard.csv, in its order. Raises UserError where it is missing."""
-        path = self.home / "reports/leaderboard.csv"
-        if not path.exists():
-            raise UserError(f"{path}: missing; seqlab repro writes it")
-        with open(path, encoding="utf-8", newline="") as file:
-            return [row for line in csv.DictReader(file) if (row := self._row(line)) is not None]
+        """Those of the leaderboard, in its order. Raises UserError where it is missing."""
+        lines = leaderboard(self.home)
+        if lines is None:
+            raise UserError(f"{self.home / LEADERBOARD}: missing; seqlab repro writes it")
+        return [row for line in lines if (row := self._row(line)) is not None]
 
     def _row(self, line: Mapping[str, str]) -> Row | None:
         """None where no stage of this workspace made it, such as a row that was brought from elsewhere."""
@@ -196,12 +182,10 @@ def _stages_of(tags: Mapping[str, str]) -> list[str]:
 
 def older(home: Path, stage: str) -> Iterable[dict[str, Any]]:
     """The stages of earlier versions of dvc.lock, newest first."""
-    import yaml
-
     for commit in git(home, "log", f"-{OLDER}", "--format=%H", "--", LOCK_FILE).split():
         text = git(home, "show", f"{commit}:./{LOCK_FILE}")
         if stage in text:
-            yield yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)).get("stages", {})
+            yield parsed(text).get("stages", {})
 
 
 def _sha256(cache: Cache, out: dict[str, Any]) -> str | None:
@@ -220,9 +204,3 @@ def _sha256(cache: Cache, out: dict[str, Any]) -> str | None:
     for name in sorted(files, key=lambda name: Path(name).parts):
         digest.update(name.encode() + b"\0" + cache.file(files[name]).read_bytes())
     return digest.hexdigest()
-
-
-def git(home: Path, *arguments: str) -> str:
-    """What git prints; nothing where it fails, as outside a repository."""
-    done = subprocess.run(["git", *arguments], cwd=home, capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""

@@ -6,20 +6,20 @@ and what its leaderboard holds.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqlab.artifacts import LONGEST_TEXT, check_file
+from seqlab.cli.claims import TRAINING
 from seqlab.cli.compose import CODE, PARAMS
 from seqlab.cli.places import ROOT, SUITES, Workspace
+from seqlab.cli.results import leaderboard
 from seqlab.cli.trees import ABSENT, flat, short
-from seqlab.cli.why import LOCK, locked
 from seqlab.config import Experiment, experiment, read_params
 from seqlab.errors import UserError
+from seqlab.executors.dvc import LOCK_FILE, check_lock
 
 PARTS = ("config", "data", "code", "result")
 MOST = 20  # lines of a part that are written out
@@ -86,7 +86,7 @@ def side_of(word: str) -> Side:
 def of_workspace(home: Path) -> Side:
     tree = read_params(home / PARAMS)
     checked = experiment(tree)
-    stages = locked(home)
+    stages = check_lock(home / LOCK_FILE)
     data = {
         entry["path"]: entry["md5"]
         for name, stage in stages.items()
@@ -103,32 +103,20 @@ def headline(home: Path, checked: Experiment) -> dict[str, float]:
     headlines = {name: domain.evaluate.headline for name, domain in checked.domains.items()}
     return {
         f"{line['domain']} {line['task']} {line['family']} {line['strategy']}": float(line["value"])
-        for line in leaderboard(home)
+        for line in leaderboard(home) or ()
         if headlines.get(line["domain"], {}).get(line["task"]) == line["metric"]
     }
-
-
-def leaderboard(home: Path) -> Iterator[dict[str, str]]:
-    """Lines of a workspace's leaderboard, none where there is none."""
-    path = home / "reports/leaderboard.csv"
-    if path.exists():
-        check_file(path, LONGEST_TEXT)
-        with open(path, encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file)
-
-
-TRAININGS = ("scratch", "finetune", "mixture")
 
 
 def of_cell(workspace: Workspace, label: str) -> Side:
     """What it was trained and judged with last; its own names stand as DOMAIN, FAMILY and STRATEGY in its keys."""
     domain, family, strategy, seed = [*label.split("/"), ""][:4]
-    stages = locked(workspace.home)
+    stages = check_lock(workspace.home / LOCK_FILE)
     cell = f"{domain}-{family}-{strategy}-s{seed}"
-    training = next((stages[f"{verb}@{cell}"] for verb in TRAININGS if f"{verb}@{cell}" in stages), None)
+    training = next((stages[f"{verb}@{cell}"] for verb in TRAINING if f"{verb}@{cell}" in stages), None)
     if training is None:
         raise UserError(
-            f"cell {label}: {workspace.home / LOCK} has no training of it; expected DOMAIN/FAMILY/STRATEGY/SEED"
+            f"cell {label}: {workspace.home / LOCK_FILE} has no training of it; expected DOMAIN/FAMILY/STRATEGY/SEED"
         )
     names = {domain: "DOMAIN", family: "FAMILY", strategy: "STRATEGY"}
     parts = {"train": training} | ({"evaluate": stages[f"evaluate@{cell}"]} if f"evaluate@{cell}" in stages else {})
@@ -144,7 +132,7 @@ def of_cell(workspace: Workspace, label: str) -> Side:
     data = {unnamed(entry["path"], names): entry["md5"] for entry in training.get("deps", ())}
     result = {
         f"{line['task']} {line['metric']}": float(line["value"])
-        for line in leaderboard(workspace.home)
+        for line in leaderboard(workspace.home) or ()
         if (line["domain"], line["family"], line["strategy"]) == (domain, family, strategy)
     }
     return Side("cell", config, data, code, result)

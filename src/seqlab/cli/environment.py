@@ -19,21 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.artifacts import read_json, write_json
+from seqlab.instructions import FIXED, OTHERS, cpuinfo
 
 MACHINES = Path("reports/machines.json")
 # Sets of instructions for which libraries have kernels of their own, as Linux names them.
 DISPATCHED = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile")
-# By these a user, or trainer.portable, keeps a library from some of them.
-CAPS = (
-    "ATEN_CPU_CAPABILITY",
-    "MKL_CBWR",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "ONEDNN_MAX_CPU_ISA",
-    "OPENBLAS_CORETYPE",
-    "NPY_DISABLE_CPU_FEATURES",
-    "NPY_ENABLE_CPU_FEATURES",
-    "NUMBA_CPU_NAME",
-)
+CAPS = (*FIXED, *OTHERS)  # by these a user, or trainer.portable, keeps a library from some of them
 
 
 def environment() -> dict[str, Any]:
@@ -49,26 +40,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-@cache
-def _cpuinfo() -> dict[str, str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        return {}
-    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in lines}
-
-
 def processor() -> str:
     """Vendor, family and model: processors that are alike in these take the same kernels."""
-    info = _cpuinfo()
+    info = cpuinfo()
     if "vendor_id" not in info:
         return platform.processor() or platform.machine()
     return f"{info['vendor_id']} family {info.get('cpu family')} model {info.get('model')}"
 
 
 def instructions() -> list[str]:
-    flags = _cpuinfo().get("flags", "").split()
+    flags = cpuinfo().get("flags", "").split()
     return [name for name in DISPATCHED if name in flags]
 
 

@@ -9,7 +9,6 @@ read as the domain's own were: the same columns, the same way of writing times.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab.cli.compose import PARAMS
 from seqlab.cli.places import ROOT, SUITES, Workspace
+from seqlab.cli.results import LEADERBOARD, leaderboard
 from seqlab.config import read_params
 from seqlab.errors import UserError
 from seqlab.evaluation import kinds
@@ -80,11 +80,9 @@ def workspace_of(domain: str) -> Workspace:
 
 def winner(workspace: Workspace, domain: str, question: str, headline: dict[str, str]) -> Path:
     """The model of the best family in the question's table; what is ahead of it and is no single model is said."""
-    path = workspace.home / "reports/leaderboard.csv"
-    if not path.exists():
+    path, rows = workspace.home / LEADERBOARD, leaderboard(workspace.home)
+    if rows is None:
         raise UserError(f"{path}: missing; `seqlab compare {domain}` writes it, or name a model with --model")
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     for table in TABLES[question]:
         ahead = []
         for row in rows:

@@ -15,6 +15,15 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def at(tree: Any, key: str) -> Any:
+    """The value at a dotted key; ABSENT where there is none."""
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return ABSENT
+        tree = tree[part]
+    return tree
+
+
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The keys whose values differ, each with both; ABSENT where one side has no such key."""
     old, new = flat(before), flat(after)

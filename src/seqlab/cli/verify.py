@@ -6,7 +6,6 @@ the run's commit, and then the bits that the stage makes there. The first that d
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import random
@@ -26,14 +25,17 @@ from typing import Any
 from seqlab import config
 from seqlab.artifacts import read_json, write_json
 from seqlab.cli import environment
-from seqlab.cli.claims import OLDER, RUN, Book, Claim, Row, at, git
+from seqlab.cli.claims import OLDER, RUN, Book, Claim, Row
 from seqlab.cli.compose import CELLS, CODE, PARAMS, remembered
 from seqlab.cli.differences import first_difference, largest_difference
+from seqlab.cli.git import git
 from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.repro import workspace_of
+from seqlab.cli.trees import at
 from seqlab.config import read_params
 from seqlab.errors import UserError
-from seqlab.executors.dvc import Cache
+from seqlab.executors.dvc import Cache, md5
+from seqlab.yaml_files import parsed
 
 VERIFIED = Path("reports/verified.json")
 TAKEN = ("conf", "pipelines", "src", "dvc.yaml")  # of the commit
@@ -291,7 +293,7 @@ def commit_of(claim: Claim) -> str:
 
     HEAD where none has: what differs from it is then named. Raises UserError outside a repository.
     """
-    head = git(ROOT, "rev-parse", "HEAD").strip()
+    head = git(ROOT, "rev-parse", "HEAD")
     if not head:
         raise UserError(f"{ROOT}: no git repository with a commit: what a run's own code was cannot be known")
     if claim.commit is not None:
@@ -310,7 +312,7 @@ def committed(commit: str, name: str) -> Any:
     import yaml
 
     try:
-        return yaml.load(git(ROOT, "show", f"{commit}:{name}"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return parsed(git(ROOT, "show", f"{commit}:{name}"))
     except yaml.YAMLError:
         return None
 
@@ -353,9 +355,3 @@ def files_of(top: Path) -> dict[str, Path]:
     if not top.is_dir():
         return {"": top} if top.exists() else {}
     return {path.relative_to(top).as_posix(): path for path in sorted(top.rglob("*")) if path.is_file()}
-
-
-def md5(path: Path) -> str:
-    """By which DVC knows a content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

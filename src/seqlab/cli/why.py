@@ -7,18 +7,13 @@ number of bytes hides, `seqlab status` finds.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from seqlab import schema
 from seqlab.cli import fingerprint
@@ -26,11 +21,11 @@ from seqlab.cli.compose import CELLS, CODE, PARAMS, layout, remembered
 from seqlab.cli.composing import compose
 from seqlab.cli.listed import Listed, listed
 from seqlab.cli.places import Workspace
-from seqlab.cli.trees import ABSENT, differences
+from seqlab.cli.trees import ABSENT, at, differences
 from seqlab.config import Experiment, experiment
 from seqlab.errors import UserError
+from seqlab.executors.dvc import LOCK_FILE, check_lock, md5
 
-LOCK = "dvc.lock"
 MOST, NEAREST = 12, 3  # reasons that are written out: of the stage asked for; stages before it, and of each of them
 
 
@@ -55,26 +50,22 @@ class Now:
         cells = layout(checked, workspace.home)
         stages = listed(workspace.home / "dvc.yaml", cells)
         return cls(
-            workspace.home, stages, {PARAMS: tree, CELLS: cells}, fingerprint.roots(checked), locked(workspace.home)
+            workspace.home,
+            stages,
+            {PARAMS: tree, CELLS: cells},
+            fingerprint.roots(checked),
+            check_lock(workspace.home / LOCK_FILE),
         )
 
     def value(self, file: str, key: str) -> Any:
         if file == CODE:
             return fingerprint.fingerprint(self.code[key]) if key in self.code else ABSENT
-        return looked_up(self.values[file], key)
+        return at(self.values[file], key)
 
     @property
     def makers(self) -> dict[str, str]:
         """By path, the stage whose output it is."""
         return {path: name for name, stage in self.stages.items() for path in stage.outputs}
-
-
-def locked(home: Path) -> dict[str, Any]:
-    path = home / LOCK
-    if not path.exists():
-        return {}
-    found = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return dict((found or {}).get("stages") or {})
 
 
 def why(words: list[str]) -> None:
@@ -156,13 +147,6 @@ def value_reasons(now: Now, stage: Listed, kept: Mapping[str, Mapping[str, Any]]
             yield from (f"value    {line}" for line in differences(then, new, key))
 
 
-def looked_up(tree: Mapping[str, Any], key: str) -> Any:
-    try:
-        return reduce(getitem, key.split("."), tree)
-    except (KeyError, TypeError):
-        return ABSENT
-
-
 def code_reasons(now: Now, key: str, then: Any) -> Iterator[str]:
     """The files by which the code of a stage differs, where its earlier files were noted here."""
     old = fingerprint.noted(now.home, str(then))
@@ -196,8 +180,7 @@ def differs(path: Path, kept: Mapping[str, Any]) -> str | None:
     if not path.exists():
         return "is missing"
     if path.is_file():
-        with open(path, "rb") as file:
-            return None if hashlib.file_digest(file, "md5").hexdigest() == kept["md5"] else "has other content"
+        return None if md5(path) == kept["md5"] else "has other content"
     sizes = [(Path(top) / name).stat().st_size for top, _, names in os.walk(path) for name in names]
     if len(sizes) != kept.get("nfiles", len(sizes)):
         return f"has {len(sizes):,} files, had {kept['nfiles']:,}"

@@ -379,9 +379,12 @@ def pairs(cells: Sequence[Entry], task: str, metric: str, replicates: int, seed:
 
 
 def system_name(system: Entry | Row | Resampled) -> str:
+    return named(system.family, system.strategy)
+
+
+def named(family: str, strategy: str) -> str:
     """A name for people."""
-    control = system.strategy == CONTROL
-    return system.family.replace("_", " ") if control else f"{system.family} · {system.strategy}"
+    return family.replace("_", " ") if strategy == CONTROL else f"{family} · {strategy}"
 
 
 def _mean(values: Any) -> float | None:

@@ -9,6 +9,7 @@ tests/test_dvc.py holds each of these contracts, and fails by name when DVC chan
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from typing import Any, cast
 
 from seqlab.errors import UserError
 from seqlab.scratch import replacing
+from seqlab.yaml_files import parsed
 
 LOCK_FILE = "dvc.lock"
 POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
@@ -87,6 +89,12 @@ def opened() -> Iterator[Pipeline]:
         yield pipeline
 
 
+def md5(path: Path) -> str:
+    """By which DVC knows a content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 class Cache:
     """DVC's cache of contents, only read: files under their MD5, a folder as the list of its files'."""
 
@@ -140,7 +148,7 @@ def check_lock(path: Path) -> dict[str, dict[str, Any]]:
     if conflict is not None:
         raise UserError(f"{path}, line {conflict}: a merge conflict; {remedy}")
     try:
-        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        tree = parsed(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from seqlab.evaluation import across, leaderboard, order, pictures, pictures_acr
 from seqlab.evaluation.across import Aggregate, Result
 from seqlab.evaluation.leaderboard import Entry, MeanCost, Row
 from seqlab.evaluation.order import Worth
-from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.settings import Comparing, Evaluation, PairEvaluation
 from seqlab.evaluation.transfer import Key, Point, Spent
 from seqlab.scratch import replacing
@@ -101,7 +100,7 @@ def compare(
     leaderboard.write_csv(rows, out / "leaderboard.csv")
     leaderboard.write_metrics(rows, headlines, out / "metrics")
     leaderboard.write_plots(rows, headlines, out / "plots")
-    baseline = leaderboard.system_name(Entry("", comparison.comparing.baseline, leaderboard.SCRATCH, 0, Scores()))
+    baseline = leaderboard.named(comparison.comparing.baseline, leaderboard.SCRATCH)
     aggregates = across.aggregates(results(rows, headlines), baseline, replicates, seed=0)
     across.write_csv(aggregates, out / "across.csv")
     write_text(out / "across.md", across.markdown(aggregates, baseline))
@@ -155,17 +154,23 @@ def decided(
 
     It quotes measured cost, so it is hashed nowhere.
     """
-    found: dict[str, dict[str, str]] = {}
-    for domain, metrics in comparison.headlines.items():
+    found: dict[str, dict[str, str]] = {domain: {} for domain in comparison.headlines}
+    for domain, task, table in headline_tables(comparison, rows):
         own = [entry for entry in entries if entry.domain == domain]
-        found[domain] = {}
+        made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
+        found[domain][task] = verdict.sentences(made)
+    for domain, own_ways in ways.items():
+        if "forecast" in found[domain]:
+            found[domain]["forecast"] += f" {sentence(own_ways)}"
+    return found
+
+
+def headline_tables(comparison: Comparison, rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """Domain, task and rows of every headline table on which somebody was scored."""
+    for domain, metrics in comparison.headlines.items():
         for task, metric in metrics.items():
             if table := [row for row in rows if row.table == (domain, task, metric)]:
-                made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
-                found[domain][task] = verdict.sentences(made)
-        if domain in ways and "forecast" in found[domain]:
-            found[domain]["forecast"] += f" {sentence(ways[domain])}"
-    return found
+                yield domain, task, table
 
 
 def ways_of(comparison: Comparison, models: Path) -> dict[str, dict[str, str]]:
@@ -253,19 +258,16 @@ def draw(
     the target, of order, and of each group of tasks."""
     with replacing(folder) as made:
         made.mkdir()
-        for domain, metrics in comparison.headlines.items():
-            for task, metric in metrics.items():
-                table = [row for row in rows if row.table == (domain, task, metric)]
-                if not table:  # nobody was scored on it
-                    continue
-                pictures.leaderboard(table, made / f"{domain}-{task}.png")
-                if any(row.gain_over_scratch is not None and not row.from_scratch for row in table):
-                    pictures.gains(table, made / f"{domain}-{task}-transfer.png")
-                pareto(table, flops(table), "training FLOPs, pretraining included", made / f"{domain}-{task}-flops.png")
-                curves = [point for point in points if (point.domain, point.task) == (domain, task)]
-                if len({point.fraction for point in curves}) > 1:
-                    pictures.label_curves(curves, made / f"{domain}-{task}-labels.png")
-            for report in filter(None, map(report_of, comparison.judged[domain])):
+        for domain, task, table in headline_tables(comparison, rows):
+            pictures.leaderboard(table, made / f"{domain}-{task}.png")
+            if any(row.gain_over_scratch is not None and not row.from_scratch for row in table):
+                pictures.gains(table, made / f"{domain}-{task}-transfer.png")
+            pareto(table, flops(table), "training FLOPs, pretraining included", made / f"{domain}-{task}-flops.png")
+            curves = [point for point in points if (point.domain, point.task) == (domain, task)]
+            if len({point.fraction for point in curves}) > 1:
+                pictures.label_curves(curves, made / f"{domain}-{task}-labels.png")
+        for domain, tasks in comparison.judged.items():
+            for report in filter(None, map(report_of, tasks)):
                 report.draw(domain, rows, comparison.domains[domain], made)
         if worths:
             pictures.order(worths, made / "order.png")
@@ -280,16 +282,14 @@ def draw_seconds(comparison: Comparison, rows: Sequence[Row], costs: Mapping[Key
     """Quality against seconds, of every headline table: measured, so in a folder that nothing hashes."""
     with replacing(folder) as made:
         made.mkdir()
-        for domain, metrics in comparison.headlines.items():
-            for task, metric in metrics.items():
-                table = [row for row in rows if row.table == (domain, task, metric)]
-                spent = {
-                    key[2:]: cost.seconds + cost.judging_seconds
-                    for key, cost in costs.items()
-                    if key[:2] == (domain, task) and cost.judging_seconds is not None
-                }
-                unit = "seconds of training on the target and of judging"
-                pareto(table, spent, unit, made / f"{domain}-{task}-seconds.png")
+        for domain, task, table in headline_tables(comparison, rows):
+            spent = {
+                key[2:]: cost.seconds + cost.judging_seconds
+                for key, cost in costs.items()
+                if key[:2] == (domain, task) and cost.judging_seconds is not None
+            }
+            unit = "seconds of training on the target and of judging"
+            pareto(table, spent, unit, made / f"{domain}-{task}-seconds.png")
 
 
 def pareto(table: Sequence[Row], costs: Mapping[tuple[str, str], float], unit: str, path: Path) -> None:

@@ -64,7 +64,7 @@ def build(
         own = [cell for cell in cells if cell.domain == domain]
         for task in (task for task in (FORECAST, CLASSIFY) if task in settings.headline):
             for seed in sorted({cell.seed for cell in own}):
-                members = {_named(cell.domain, cell.family, cell.strategy): cell for cell in _of_seed(own, seed)}
+                members = {leaderboard.named(cell.family, cell.strategy): cell for cell in _of_seed(own, seed)}
                 join = _forecasts if task == FORECAST else _classes
                 made = join({name: scored / cell.path / task for name, cell in members.items()}, settings, rounds)
                 for name, (scores, weights, selections) in made.items():
@@ -119,10 +119,6 @@ def _of_seed(cells: Sequence[Cell], seed: int) -> list[Cell]:
     return [cell for cell in chosen if cell is not None]
 
 
-def _named(domain: str, family: str, strategy: str) -> str:
-    return leaderboard.system_name(Entry(domain, family, strategy, 0, Scores()))
-
-
 def _of(entries: Sequence[Entry], cell: Cell, task: str) -> Entry:
     """The entry of a cell's model that answers a table."""
     names = cell.domain, cell.family, cell.strategy, cell.seed
@@ -144,7 +140,7 @@ def costs(found: Sequence[Ensemble], known: Mapping[Key, MeanCost]) -> dict[Key,
     made: dict[Key, list[MeanCost]] = {}
     for one in found:
         place = one.entry.domain, one.task
-        own = {_named(place[0], *key[2:]): cost for key, cost in known.items() if key[:2] == place}
+        own = {leaderboard.named(*key[2:]): cost for key, cost in known.items() if key[:2] == place}
         if all(name in own for name in one.members):
             parts = [own[name] for name in one.members]
             made.setdefault((*place, one.entry.family, ENSEMBLE), []).append(ensemble.cost(parts))
