@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import norm
+from test_conformal import Walk
 
 from seqlab.artifacts import write_json
 from seqlab.cells import Cell
 from seqlab.data.prepared import LABELLED, TARGET, Meta, Prepared
-from seqlab.data.sequences import Sequences, Space
+from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation import kept, leaderboard, metrics, scores
 from seqlab.evaluation.leaderboard import ENSEMBLE, Entry, MeanCost
@@ -33,27 +34,6 @@ SETTINGS = SequenceEvaluation(
     headline={FORECAST: "mase@4", CLASSIFY: "accuracy"}, horizons=[1, 4], origins=3, samples=39, period=1
 )
 SERIES, LENGTH, HELD_OUT = 400, 40, 12
-
-
-class Walk:
-    """Steps N(drift, deviation²) from the last value; the truth's are N(0, 1)."""
-
-    space = Space("vectors", 1)
-
-    def __init__(self, deviation: float, drift: float = 0.0):
-        self.deviation, self.drift = deviation, drift
-
-    def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
-        last = prefix[np.arange(len(prefix)), mask.sum(1) - 1]
-        noise = np.random.default_rng(seed).standard_normal((len(prefix), samples, steps, prefix.shape[2]))
-        return last[:, None, None] + np.cumsum(self.drift + self.deviation * noise, axis=2)
-
-    def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return np.where(mask, norm.logpdf(x, *self.moments(x, mask)).sum(2), 0)
-
-    def moments(self, x: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        before = np.concatenate([np.zeros_like(x[:, :1]), x[:, :-1]], axis=1).astype(np.float64)
-        return before + self.drift, np.full(x.shape, self.deviation)
 
 
 class Sign:

@@ -14,37 +14,15 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from small import small
-from test_pipeline import PATIENCE, Lab
+from test_pipeline import PATIENCE, Lab, Process
 
 KINDS = ("driver", "DVC", "warm", "stage", "tracking")
 RESULTS = ("dvc.lock", "reports/leaderboard.csv", "reports/transfer.csv")
 MADE = ("dvc.lock", "data", "models", "scores", "shown", "pictures", "reports", ".dvc/cache", ".dvc/tmp")
-
-
-@dataclass(frozen=True)
-class Process:
-    pid: int
-    parent: int
-    line: str
-
-
-def processes(lab: Lab) -> list[Process]:
-    """What a run in the lab's checkout has started and is still there, itself included."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environment, words = ((folder / name).read_bytes() for name in ("environ", "cmdline"))
-            stat = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile, or is somebody else's
-            continue
-        if stat[0] != "Z" and f"PYTHONPATH={lab.folder / 'src'}".encode() in environment.split(b"\0"):
-            found.append(Process(int(folder.name), int(stat[1]), words.replace(b"\0", b" ").decode(errors="replace")))
-    return found
 
 
 def of_kind(kind: str, driver: int, running: list[Process]) -> list[Process]:
@@ -71,7 +49,7 @@ def disturbed(lab: Lab, kind: str, after: float, rng: random.Random) -> bool:
         time.sleep(after)
         killed = False
         while run.poll() is None and not killed:
-            for process in rng.sample(found := of_kind(kind, run.pid, processes(lab)), len(found))[:1]:
+            for process in rng.sample(found := of_kind(kind, run.pid, lab.processes()), len(found))[:1]:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
                     killed = True
@@ -86,16 +64,20 @@ def finished(lab: Lab) -> dict[str, bytes]:
     assert "all stages are up to date" in lab.run("seqlab", "repro")  # no stale lock, nothing half done
     lab.run(sys.executable, "-m", "seqlab.tracking", ".seqlab/tracking", "--flush", "--timeout", "120")
     deadline = time.monotonic() + PATIENCE
-    while left := [p.line for p in processes(lab) if "seqlab.tracking" not in p.line]:
+    while left := [p.line for p in lab.processes() if "seqlab.tracking" not in p.line]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
     with sqlite3.connect(lab.folder / "mlflow.db") as store:
         running = store.execute("SELECT name FROM runs WHERE status = 'RUNNING'").fetchall()
-        twice = store.execute(
-            "SELECT run_uuid, key, step, COUNT(*) FROM metrics GROUP BY run_uuid, key, step HAVING COUNT(*) > 1"
+        points = store.execute(
+            "SELECT run_uuid, key, step, COUNT(*) FROM metrics GROUP BY run_uuid, key, step"
         ).fetchall()
+        systems = {run for (run,) in store.execute("SELECT run_uuid FROM tags WHERE key = 'link.compare'")}
+        [(comparisons,)] = store.execute("SELECT COUNT(*) FROM tags WHERE key = 'phase' AND value = 'compare'")
     assert running == []
-    assert twice == []
+    assert comparisons
+    # Each comparison adds its own point to what it says of a system.
+    assert [one for one in points if one[3] > (comparisons if one[0] in systems else 1)] == []
     assert list((lab.folder / ".seqlab/tmp").glob("*")) == []
     return {name: lab.read(name) for name in RESULTS}
 
@@ -117,14 +99,16 @@ def lab(tmp_path: Path) -> Lab:
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.xfail(reason="a comparison that is killed and made again logs a system's scores twice", strict=False)
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes where Linux lists them")
-def test_a_run_in_which_each_kind_of_process_was_killed_ends_in_the_same_bits(lab: Lab) -> None:
+def test_a_run_in_which_a_process_of_any_kind_was_killed_ends_in_the_same_bits(lab: Lab) -> None:
     began = time.monotonic()
     expected = finished(lab)
     took = time.monotonic() - began
-    emptied(lab)
     rng = random.Random(0)
-    killed = sum(disturbed(lab, kind, rng.uniform(0, took / 8), rng) for kind in rng.sample(KINDS, len(KINDS)))
-    assert killed  # later ones may find that all was done
-    assert finished(lab) == expected
+    killed = []
+    for kind in KINDS:
+        emptied(lab)
+        if disturbed(lab, kind, rng.uniform(0, took / 8), rng):
+            killed.append(kind)
+        assert finished(lab) == expected, kind
+    assert len(killed) >= 3, killed  # some live shorter than it takes to find them

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ WORDS = ("the film is a good bad long short story of love war light dark and in 
 PATIENCE = 120.0  # seconds until what should happen at once has not happened
 
 
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    parent: int
+    line: str
+
+
 class Lab:
     """A small checkout of its own."""
 
@@ -62,17 +70,21 @@ class Lab:
 
     def at_work(self) -> list[str]:
         """The command lines of processes that a repro here has started and that are still there."""
+        # Whoever sends what was recorded to MLflow is meant to outlive what recorded it.
+        return [process.line for process in self.processes() if "seqlab.tracking" not in process.line]
+
+    def processes(self) -> list[Process]:
+        """What was started here and is still there."""
         found = []
-        for process in Path("/proc").glob("[0-9]*"):
+        for folder in Path("/proc").glob("[0-9]*"):
             try:
-                environment, words = ((process / name).read_bytes().split(b"\0") for name in ("environ", "cmdline"))
+                environment, words = ((folder / name).read_bytes() for name in ("environ", "cmdline"))
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
             except OSError:  # it has ended meanwhile, or is somebody else's
                 continue
-            line = b" ".join(words).decode(errors="replace")
-            # Whoever sends what was recorded to MLflow is meant to outlive what recorded it.
-            ours = f"PYTHONPATH={self.folder / 'src'}".encode() in b"\0".join(environment)
-            if ours and "seqlab.tracking" not in line:
-                found.append(line)
+            if stat[0] != "Z" and f"PYTHONPATH={self.folder / 'src'}".encode() in environment:
+                line = words.replace(b"\0", b" ").decode(errors="replace")
+                found.append(Process(int(folder.name), int(stat[1]), line))
         return found
 
     def stages(self) -> set[str]:

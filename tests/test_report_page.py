@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import chromium
 from test_comparison import CELLS, COSTS
 
 from seqlab.artifacts import write_json
@@ -130,12 +131,10 @@ def test_an_interval_without_ends_is_called_one_of_too_few() -> None:
 
 # In a browser
 
-webdriver = pytest.importorskip("selenium.webdriver")
+pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 
-QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--hide-scrollbars"]
-QUIET += ["--disable-background-networking", "--disable-component-update"]
 PICTURES = os.environ.get("SEQLAB_PICTURES")
 # The contrast of the Web Content Accessibility Guidelines 2.2, 1.4.3, of every element with words of its own.
 CONTRAST = """
@@ -155,17 +154,9 @@ return [own.length, own.map((e) => {
 
 @pytest.fixture(scope="module")
 def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs:
-        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for option in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    driver.get(page.as_uri())
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile"), "--hide-scrollbars") as driver:
+        driver.get(page.as_uri())
+        yield driver
 
 
 def names(browser: Any, table: str) -> list[str]:

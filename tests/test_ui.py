@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 from test_comparison import CELLS, COSTS, HEADLINES
 
 from seqlab.errors import UserError
@@ -30,10 +31,10 @@ from seqlab.tracking.comparison import Leaderboard
 from seqlab.tracking.ui import Pages
 
 pytest.importorskip("mlflow")
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.common.exceptions import WebDriverException  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+pytest.importorskip("selenium.webdriver")
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 # One process imports mlflow and creates the tables.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
@@ -63,8 +64,6 @@ SYSTEMS = [System("", "series", row.family, row.strategy, row.control).name for 
 VERDICT = f"{RANKED[0].system} is best of {len(SYSTEMS)} systems by {TABLE[1]}."
 BEST = names.score(*TABLE)
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1:]
-QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-QUIET += ["--disable-background-networking", "--disable-component-update", "--window-size=1500,950"]
 LARGEST_PICTURE = 150_000  # bytes
 
 
@@ -142,16 +141,8 @@ def fill(uri: str) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if None in programs:
-        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for option in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile"), "--window-size=1500,950") as driver:
+        yield driver
 
 
 def text_of(browser: Any) -> str:
