@@ -6,7 +6,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -173,11 +173,14 @@ def workspace(folder: Path) -> Path:
     return folder
 
 
-def by_executor() -> list[str]:
-    """Bring all up to date as an executor does, in DVC's order; the stages that ran."""
+ORDER = ("compose", "each@first", "each@second", "last")  # of DVC
+
+
+def by_executor(order: Sequence[str] = ORDER) -> list[str]:
+    """Bring all up to date as an executor does; the stages that ran."""
     ran = []
     with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
-        for name in ("compose", "each@first", "each@second", "last"):
+        for name in order:
             if entry := pipeline.reproduced(name, False):
                 lock.add(entry)
                 ran.append(name)
@@ -200,6 +203,16 @@ def test_the_lock_file_has_the_bytes_that_dvc_writes(tmp_path: Path, monkeypatch
         assert found[by_executor] == found[by_dvc]
     with Repo(tmp_path / "by_executor") as repo:
         assert not repo.status()
+
+
+def test_which_stage_finished_first_is_in_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for name, order in (("one", ORDER), ("other", ("compose", "each@second", "each@first", "last"))):
+        monkeypatch.chdir(workspace(tmp_path / name))
+        (tmp_path / name / "values.yaml").write_text(yaml.safe_dump(PARAMETERS, allow_unicode=True))
+        assert by_executor(order) == list(order)
+        found.append(Path("dvc.lock").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_dvcs_graph_is_of_what_stands_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,10 @@ def check_lock(path: Path) -> dict[str, dict[str, Any]]:
 
 
 class LockFile:
-    """dvc.lock, written in batches and as a whole: whenever a process is killed, the file is the old or the new one."""
+    """dvc.lock, written in batches and as a whole: whenever a process is killed, the file is the old or the new one.
+
+    Stages stand in the order of dvc.yaml: which of several finished first, or before a kill, is in no byte.
+    """
 
     def __init__(self, repo: Any):
         self.repo = repo
@@ -187,7 +190,11 @@ class LockFile:
                 text = path.read_text(encoding="utf-8") if path.exists() else ""
                 tree = parse_yaml_for_update(text, str(path)) if text else {}
                 tree.setdefault("schema", "2.0")
-                tree.setdefault("stages", {}).update(self.entries)
+                stages = tree.setdefault("stages", {})
+                stages.update(self.entries)
+                order = {stage.addressing: number for number, stage in enumerate(self.repo.index.stages)}
+                for name in sorted(stages, key=lambda name: order.get(name, len(order))):
+                    stages[name] = stages.pop(name)
                 with replacing(path) as made:
                     with redirect_stdout(io.StringIO()):  # on a full disk ruamel prints what it could not write
                         dump_yaml(str(made), tree)
