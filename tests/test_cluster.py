@@ -14,7 +14,7 @@ import pytest
 from dvc.repo import Repo
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 120.0  # seconds until what should happen at once has not happened
+PATIENCE = 900.0  # seconds until what should happen at once has not happened, on a machine with other work
 MARK = "SEQLAB_TEST_CLUSTER"
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
@@ -56,12 +56,13 @@ class Told:
 
 def run():
     root, gpu = Path(sys.argv[1]), float(sys.argv[2])
-    execution = replace(config.execution(yaml.safe_load((root / "conf/execution/local.yaml").read_text())), executor="dask")
+    tree = yaml.safe_load((root / "conf/execution/local.yaml").read_text())
+    execution = replace(config.execution(tree), executor="dask")
     with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
         graph = Graph(pipeline.before)
         resources = Resources(cpu=1, memory=0.1, gpu=gpu)
-        here = Path.cwd()
-        with Cluster(pipeline, execution, 2, False, lambda _: None, lambda _: resources, here, here / "logs") as executor:
+        here, no, own = Path.cwd(), lambda _: None, lambda _: resources
+        with Cluster(pipeline, execution, 2, False, no, own, here, here / "logs") as executor:
             went_through(Schedule(graph, set(graph.before)), executor, lock, Told(), False)
 
 errors_in_one_line(run)

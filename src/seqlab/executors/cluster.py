@@ -31,7 +31,7 @@ from seqlab.executors.warm import GRACE
 from seqlab.executors.worker import Place, leave, still, work
 
 SOURCE = Path(__file__).resolve().parents[2]
-JOINING = 60.0  # seconds until a worker must have joined
+JOINING = 300.0  # seconds until a worker must have joined
 LOOKING = 1.0  # seconds between looks whether the workers that were started here still run
 ATTEMPTS = 10  # of a stage whose workers are lost
 PAUSE = GRACE + 2.0  # seconds after which what a lost worker ran has ended
@@ -129,20 +129,24 @@ class Cluster:
         if self.cluster is not None:
             self.cluster.close()
         if self.workers is not None:  # which end with the scheduler
-            try:
-                self.workers.wait(2 * GRACE)
-            except subprocess.TimeoutExpired:
-                self.workers.kill()
-                self.workers.wait()
+            for end in (self.workers.terminate, self.workers.kill):
+                with suppress(subprocess.TimeoutExpired):
+                    self.workers.wait(2 * GRACE)
+                    break
+                end()
+            self.workers.wait()
         self.certificates.unlink(missing_ok=True)
 
     def _start(self) -> None:
         """The scheduler in this process, and its workers."""
         from distributed import LocalCluster
         from distributed.security import Security
+        from distributed.utils import get_ip
 
         security = Security.temporary()
         keys = ("tls_ca_file", *(f"tls_{who}_{what}" for who in ("client", "worker") for what in ("key", "cert")))
+        for left in self.certificates.parent.glob("certificates-*.json"):  # by a run that was killed
+            left.unlink()
         descriptor = os.open(self.certificates, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             json.dump({key: getattr(security, key) for key in keys}, file)
@@ -151,10 +155,11 @@ class Cluster:
             raise UserError("executor slurm: not inside an allocation; sbatch or salloc starts one (docs/scale.md)")
         self.cluster = LocalCluster(
             n_workers=0,
-            host=os.environ.get("SLURMD_NODENAME", os.uname().nodename) if slurm else LOCAL,
+            host=get_ip() if slurm else LOCAL,  # a node's own name may lead it to itself alone
             protocol="tls://",
             security=security,
-            dashboard_address=None,
+            dashboard_address=f"{LOCAL}:0",  # which serves no more than whether it lives
+            scheduler_kwargs={"dashboard": False},
             silence_logs=False,
         )
         self._start_workers()
@@ -165,8 +170,8 @@ class Cluster:
         if self.execution.executor == "slurm":
             if shutil.which("srun") is None:
                 raise UserError("executor slurm: there is no srun here")
-            # What a node has is what was allocated there, which the worker sees by itself.
-            command = ["srun", "--ntasks-per-node=1", "--kill-on-bad-exit=0", "--overlap", *command]
+            # As many workers as the allocation has tasks, each with the cores of one.
+            command = ["srun", "--kill-on-bad-exit=0", "--overlap", "--cpus-per-task", _cores_of_a_task(), *command]
         else:
             command += ["--cores", str(self.cores)]
         self.workers = subprocess.Popen(
@@ -237,6 +242,10 @@ class Cluster:
             self._send(one, PAUSE)
             return None
         return Finished(one, reply.entry, Path(reply.log))
+
+
+def _cores_of_a_task() -> str:
+    return os.environ.get("SLURM_CPUS_PER_TASK", "1")
 
 
 def _lose_at_once(dask_scheduler: Any) -> None:

@@ -83,7 +83,7 @@ class Host:
 
     def end(self, name: str) -> None:
         """Ask a stage to end."""
-        with self.mutex:
+        with self.mutex, suppress(OSError):  # it has ended already
             if name in self.waiting:
                 self.link.send(name)
 
@@ -130,29 +130,28 @@ def serve(link: Connection, logs: Path) -> None:
         request, stage = requests[name]
         return reproduced(stage, request.force)
 
-    with one_by_one() as stages:
-        with Local(work, SLOTS, lambda name: requests[name][0].fit, logs) as local:
-            while True:
-                results = [child.result for child in local.children.values()]
-                ready = wait([link, *results], None if results else IDLE)
-                if not ready:
+    with one_by_one() as stages, Local(work, SLOTS, lambda name: requests[name][0].fit, logs) as local:
+        while True:
+            results = [child.result for child in local.children.values()]
+            ready = wait([link, *results], None if results else IDLE)
+            if not ready:
+                return
+            if link in ready:
+                try:
+                    message = link.recv()
+                except (EOFError, OSError):
                     return
-                if link in ready:
-                    try:
-                        message = link.recv()
-                    except (EOFError, OSError):
-                        return
-                    if message is None:
-                        return
-                    if isinstance(message, str):
-                        local.end(message)
-                    else:
-                        requests[message.name] = message, stages.stage(message.name, message.entry)
-                        running[message.name] = local.submit(message.name)
-                if any(result in ready for result in results):
-                    for done in local.wait(list(running.values())):
-                        del running[done.stage.name]
-                        link.send(Reply(done.stage.name, done.entry, str(done.log)))
+                if message is None:
+                    return
+                if isinstance(message, str):
+                    local.end(message)
+                else:
+                    requests[message.name] = message, stages.stage(message.name, message.entry)
+                    running[message.name] = local.submit(message.name)
+            if any(result in ready for result in results):
+                for done in local.wait(list(running.values())):
+                    del running[done.stage.name]
+                    link.send(Reply(done.stage.name, done.entry, str(done.log)))
 
 
 def main(link: int, logs: Path) -> None:

@@ -14,6 +14,7 @@ import importlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as Late
@@ -39,6 +40,7 @@ class Place:
 
 _hosts: dict[Place, Host] = {}
 """Of this worker, one for each run that has stages here."""
+_mutex = threading.Lock()
 
 
 def work(place: Place, request: Request, pause: float) -> Reply:
@@ -51,14 +53,14 @@ def work(place: Place, request: Request, pause: float) -> Reply:
     worker = get_worker()
     key = worker.get_current_task()
     time.sleep(pause)
-    future = host_of(place).run(request)
-    asked = False
+    host = host_of(place)
+    future, asked = host.run(request), False
     while True:
         try:
             return future.result(LOOKING)
         except Late:
             if not asked and not wanted(worker, key):
-                host_of(place).end(request.name)
+                host.end(request.name)
                 asked = True
 
 
@@ -70,17 +72,19 @@ def wanted(worker: Any, key: Any) -> bool:
 
 def host_of(place: Place) -> Host:
     """The process that runs stages of a place, started where there is none; those of earlier runs end."""
-    for other in [other for other in _hosts if other.home == place.home and other != place]:
-        _hosts.pop(other).close()
-    if place not in _hosts or _hosts[place].gone:
-        _hosts[place] = Host(place.home, place.source, place.logs)
-    return _hosts[place]
+    with _mutex:
+        for other in [other for other in _hosts if other.home == place.home and other != place]:
+            _hosts.pop(other).close()
+        if place not in _hosts or _hosts[place].gone:
+            _hosts[place] = Host(place.home, place.source, place.logs)
+        return _hosts[place]
 
 
 def leave(run: str) -> None:
     """End what a run has here."""
-    for place in [place for place in _hosts if place.run == run]:
-        _hosts.pop(place).close()
+    with _mutex:
+        for place in [place for place in _hosts if place.run == run]:
+            _hosts.pop(place).close()
 
 
 def security(file: Path | None) -> Any:
@@ -105,28 +109,36 @@ async def serve(address: str, cores: int, memory: float, gpus: float, certificat
         memory_limit=0,
         dashboard=False,
         security=security(certificates),
-        death_timeout=60,
+        death_timeout=300,
     )
     await worker.finished()
 
 
-def gigabytes() -> float:
+def share_of_memory(cores: int) -> float:
+    """GB of this machine, as its cores are shared."""
     import psutil
 
-    return round(float(psutil.virtual_memory().total) / BYTES, 1)
+    share = min(1.0, cores / (os.cpu_count() or 1))
+    return round(float(psutil.virtual_memory().total) / BYTES * share, 1)
+
+
+def own_cores() -> int:
+    """Those that Slurm gives to a task, or that this process may use."""
+    return int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) or len(os.sched_getaffinity(0))
 
 
 def main(arguments: list[str] | None = None) -> None:
     words = argparse.ArgumentParser(prog="python -m seqlab.executors.worker", description=__doc__)
     words.formatter_class = argparse.RawDescriptionHelpFormatter
     words.add_argument("address", help="of the scheduler")
-    words.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="default: those it may use")
-    words.add_argument("--memory", type=float, default=gigabytes(), help="in GB; default: the machine's")
+    words.add_argument("--cores", type=int, default=own_cores(), help="default: those it may use")
+    words.add_argument("--memory", type=float, help="in GB; default: its cores' share of the machine's")
     cards = len(list(Path("/dev").glob("nvidia[0-9]*")))
     words.add_argument("--gpus", type=float, default=cards, help="default: those of the machine")
     words.add_argument("--certificates", type=Path, help="a file that the repro wrote")
     given = words.parse_args(arguments)
-    quiet(lambda: asyncio.run(serve(given.address, given.cores, given.memory, given.gpus, given.certificates)))
+    memory = share_of_memory(given.cores) if given.memory is None else given.memory
+    quiet(lambda: asyncio.run(serve(given.address, given.cores, memory, given.gpus, given.certificates)))
 
 
 def quiet(function: Callable[[], Any]) -> None:
