@@ -16,6 +16,7 @@ SEQLAB = SRC / "seqlab"
 HEAVY = {"hydra", "omegaconf", "mlflow", "dvc", "lightning"}
 # Who may import what of the frameworks; every other file of src/ imports none.
 ALLOWED = {
+    "seqlab/tracking/lookup.py": {"mlflow"},
     "seqlab/tracking/upload.py": {"mlflow"},
     "seqlab/serving/pyfunc.py": {"mlflow"},
     "seqlab/serving/registry.py": {"mlflow"},
@@ -28,6 +29,16 @@ ALLOWED = {
 
 def names(*files: Path) -> set[str]:
     return {path.stem for path in closure(*files)}
+
+
+def test_mlflow_tells_nobody_that_it_was_imported() -> None:
+    """Whatever imports it says so first: its own process, or the package that every import of it goes through."""
+    first = {"tracking/upload": "tracking/__main__", "serving/pyfunc": "serving/__init__"}
+    first |= {"serving/registry": "serving/__init__", "tracking/lookup": "tracking/lookup"}
+    asked = {path.removeprefix("seqlab/").removesuffix(".py") for path, names in ALLOWED.items() if "mlflow" in names}
+    assert asked == first.keys()
+    for file in first.values():
+        assert "MLFLOW_DISABLE_TELEMETRY" in (SEQLAB / f"{file}.py").read_text(encoding="utf-8")
 
 
 def test_a_closure_follows_imports_at_any_depth_and_in_functions() -> None:

@@ -81,6 +81,18 @@ def test_what_is_shared_is_left_out_of_collections(script: Path) -> None:
     assert int(alone.stdout.split()[0]) < int(handed.stdout.split()[0])
 
 
+def test_handlers_of_what_was_imported_ahead_are_not_the_stages(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "handlers.py").write_text("import signal\nsignal.signal(signal.SIGTERM, lambda *_: None)\n")
+    shown = "import os, time, signal\nprint(*(signal.getsignal(n) for n in (15, signal.SIGINT, signal.SIGPIPE)))"
+    script.write_text(script.read_text().replace("import os, time", shown))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Warm() as warm:
+        handed = run(script, warm.environment(("handlers",)), "0")
+    assert handed.stdout == run(script, {}, "0").stdout
+
+
 def test_without_a_warm_process_it_runs_by_itself(script: Path, tmp_path: Path) -> None:
     assert run(script, {VARIABLE: str(tmp_path / "nobody")}, "4").returncode == 4
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def of_workspace(folder: Path) -> Bundle:
     return bundle.found(
         folder,
         Prepared.open(home / "data/prepared" / domain),
-        trainer=tree["trainer"],
+        trainer=asdict(config.trainer(tree["trainer"]).settings),
         decoding=evaluate.get("decoding"),
         samples=evaluate.get("samples") or None,
     )

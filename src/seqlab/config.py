@@ -89,6 +89,22 @@ class Domain:
 
 
 @dataclass(frozen=True)
+class Trainer(TrainerSettings):
+    """portable: with one set of instructions and in one thread, for the same bits on all x86-64 processors.
+
+    What a process is started with: no stage reads it.
+    """
+
+    portable: bool
+
+    @property
+    def settings(self) -> TrainerSettings:
+        """What a stage computes with."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(TrainerSettings)}
+        return TrainerSettings(**values | ({"threads": 1} if self.portable else {}))
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Everything conf/ says, checked."""
 
@@ -98,7 +114,7 @@ class Experiment:
     strategies: dict[str, Strategy]
     objective: Objective  # of all pretraining
     diagnostics: Diagnostics
-    trainer: TrainerSettings
+    trainer: Trainer
     tracking: Tracking
     execution: Execution
 
@@ -309,6 +325,7 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
     if kind is None:
         raise UserError(f"{where}.prepare._target_: {prepare.target} states no `kind`; see seqlab.data.domains.base")
     for task in tree["finetune"]:
+        checked_name(task, f"{where}.finetune")
         if schema.source(f"seqlab.tasks.{task}.train") is None:
             raise UserError(f"{where}.finetune.{task}: no such task{schema.hint(task, trainable())}")
     evaluate = _evaluation(kind, tree["evaluate"], f"{where}.evaluate")
@@ -413,9 +430,14 @@ def objective(tree: dict[str, Any]) -> Objective:
     return found
 
 
-def trainer(tree: dict[str, Any]) -> TrainerSettings:
+def trainer(tree: dict[str, Any]) -> Trainer:
     """Check the trainer's section."""
-    return schema.check(TrainerSettings, tree, "trainer")
+    found = schema.check(Trainer, tree, "trainer")
+    if found.portable and found.accelerator != "cpu":
+        raise UserError(
+            f"trainer.portable: of processors alone; trainer.accelerator is {found.accelerator!r}, not 'cpu'"
+        )
+    return found
 
 
 def tracking(tree: dict[str, Any]) -> Tracking:

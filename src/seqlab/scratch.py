@@ -24,6 +24,7 @@ CHANGES_NO_BIT = True  # of any result: no stage is run again for an edit here
 
 WORKSPACE = (".dvc", ".seqlab")  # folders by which one is known
 TEMPORARY = (".seqlab", "tmp")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a user's share of it, or what a shell's ulimit allows
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 _swept: set[tuple[Path, str]] = set()
@@ -148,7 +149,7 @@ def replacing(path: Path) -> Iterator[Path]:
                     os.replace(old, path)
                 raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise UserError(
                 f"{path}: not written, the disk is full ({error.strerror}); nothing earlier was lost"
             ) from None

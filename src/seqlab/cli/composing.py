@@ -25,6 +25,7 @@ def composed(name: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str,
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
+    parsed(overrides)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Hydra's notes on version_base are for its own developers
         try:

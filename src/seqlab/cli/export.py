@@ -1,6 +1,6 @@
 """Export a trained Transformer of translation to CTranslate2, which serves it fast (`pip install 'seqlab[serve]'`).
 
-python pipelines/export.py family=seq2seq_transformer strategy=full FOLDER [--int8]
+seqlab export family=seq2seq_transformer strategy=full FOLDER [--int8]
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def export(arguments: list[str]) -> None:
     work = chosen([word for word in arguments if "=" in word])
     if not isinstance(work.domain.evaluate, PairEvaluation):
         raise UserError(f"domain {work.domain.name}: nothing to translate; expected a domain of pairs")
-    system = loading.load(model_of(work), Use(work.trainer, work.domain.evaluate.decoding))
+    system = loading.load(model_of(work), Use(work.settings, work.domain.evaluate.decoding))
     try:
         from seqlab.serving import ctranslate2
     except ImportError:

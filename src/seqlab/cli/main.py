@@ -26,6 +26,7 @@ examples:
   seqlab compare sales                              and compare every family on it
   seqlab status                                     what would run, and what ran last
   seqlab blast src/seqlab/families/rnn.py           what an edit of that file would rerun
+  seqlab verify strings-rnn-full-s0                 whether a result comes out to the bit once more
   seqlab ui                                         browse the runs
 """
 REPRO = """\
@@ -65,6 +66,16 @@ examples:
   seqlab predict sales new.csv --steps 12 -o forecasts.parquet
   seqlab predict machines new.csv --question score
 """
+STATUS = """\
+examples:
+  seqlab status
+  seqlab status suite=quick
+"""
+UI = """\
+examples:
+  seqlab ui
+  seqlab ui --port 5001
+"""
 QUESTIONS = ("forecast", "classify", "score", "label", "generate", "translate")
 HINTS = {
     "name": "of the domain; the file's own",
@@ -79,6 +90,14 @@ HINTS = {
     "time_format": "how times are written, as in %%d.%%m.%%Y",
     "licence": "for people",
 }
+VERIFY = """\
+examples:
+  seqlab verify strings-rnn-full-s0                 a cell: its source's model, its own, its scores
+  seqlab verify 12                                  the twelfth row of reports/leaderboard.csv
+  seqlab verify series/forecast/gru/scratch         a row by its name
+  seqlab verify 0123456789abcdef0123456789abcdef    a run of MLflow
+  seqlab verify --all --sample 10                   ten rows at random; it says the seed
+"""
 COMPOSE = """\
 examples:
   seqlab compose                                    conf/ as it stands, with what was asked for last
@@ -90,6 +109,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     top = Parser(prog="seqlab", description="A laboratory for sequence models.", epilog=TOP)
     top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("--shell-completion", metavar="install=SHELL", help="of bash, zsh or fish: to be evaluated there")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     repro = commands.add_parser("repro", help="bring every stage of a suite up to date", epilog=REPRO)
@@ -110,11 +130,17 @@ def parser() -> argparse.ArgumentParser:
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
     compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
-    status = commands.add_parser("status", help="what would run, and what ran last")
+    status = commands.add_parser("status", help="what would run, and what ran last", epilog=STATUS)
     status.add_argument("overrides", nargs="*", help="overrides that name the suite, such as suite=quick")
 
     blast = commands.add_parser("blast", help="what an edit of a file or a value would rerun", epilog=BLAST)
     blast.add_argument("what", nargs="*", help="files of src/seqlab, or keys of params.yaml; none: all of them")
+
+    verify = commands.add_parser("verify", help="run a result's own commit and inputs again", epilog=VERIFY)
+    verify.add_argument("what", nargs="*", help="runs, cells, stages or rows; overrides that name the suite")
+    verify.add_argument("--all", action="store_true", help="every row of the leaderboard")
+    verify.add_argument("--sample", type=positive, metavar="N", help="with --all: as many of them, at random")
+    verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
 
     add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
     add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
@@ -136,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--levels", default="0.1,0.5,0.9", help="of the quantiles of a forecast")
     predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output")
 
-    ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone")
+    ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone", epilog=UI)
     ui.add_argument("--port", type=positive, default=5000)
 
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
@@ -174,6 +200,8 @@ def main(arguments: list[str] | None = None) -> None:
         errors_in_one_line(lambda: _translate(words[1:]))
     elif words[:1] == ["export"]:
         errors_in_one_line(lambda: _export(words[1:]))
+    elif words[:1] and words[0] in ("--shell-completion", "-sc"):
+        errors_in_one_line(lambda: _complete(words))
     else:
         from seqlab.cli.words import words_of
 
@@ -215,6 +243,12 @@ def _run(stage: str, arguments: list[str]) -> None:
     from seqlab.cli.stage import start
 
     start(stage, arguments)
+
+
+def _complete(words: list[str]) -> None:
+    from seqlab.cli.completion import complete
+
+    complete(words, [*COMMANDS, "run", "translate", "export"], STAGES)
 
 
 def _compose(given: argparse.Namespace) -> None:
@@ -264,6 +298,16 @@ def _blast(given: argparse.Namespace) -> None:
     blast(given.what)
 
 
+def _verify(given: argparse.Namespace) -> None:
+    from seqlab.cli.verify import Asked, verify
+    from seqlab.errors import UserError
+
+    if (given.sample is not None and not given.all) or (given.seed is not None and given.sample is None):
+        raise UserError("verify: --sample goes with --all, and --seed with --sample")
+    names = [word for word in given.what if "=" not in word]
+    verify(Asked(names, [word for word in given.what if "=" in word], given.all, given.sample, given.seed))
+
+
 def _ui(given: argparse.Namespace) -> None:
     from seqlab.cli.ui import ui
 
@@ -290,6 +334,7 @@ COMMANDS = {
     "predict": _predict,
     "status": _status,
     "blast": _blast,
+    "verify": _verify,
     "ui": _ui,
 }
 

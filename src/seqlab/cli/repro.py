@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab import config
+from seqlab import config, instructions
 from seqlab.artifacts import read_json, write_json
 from seqlab.cli import freshness
 from seqlab.cli.compose import CELLS, PARAMS, composed, remembered
@@ -107,6 +107,8 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
                 "seqlab: all stages are up to date" if not options.only else "seqlab: what was asked for is up to date"
             )
             return not options.only
+        if experiment.trainer.portable:
+            instructions.for_children()
         gc.freeze()  # see warm.main
         slots = options.jobs or experiment.execution.jobs or len(os.sched_getaffinity(0))
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting)

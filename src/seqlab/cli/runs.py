@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seqlab.artifacts import read_json, sha256, write_json
+from seqlab.cli import environment
 from seqlab.cli.places import RANK, ROOT, Workspace
 from seqlab.cli.trees import flat
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, Work
@@ -122,11 +123,24 @@ def finished(work: Work, run: Run, cost: Mapping[str, Mapping[str, float]], outp
     """Note the run and what each of its tasks cost, and tag it with the hashes of what it wrote."""
     if RANK:
         return
+    where = environment.environment()
+    run.text(json.dumps(where, indent=2, sort_keys=True), "environment.json")
     run.tags({f"output.{name}": content_hash(path) for name, path in outputs.items()})
+    run.tags({"machine": environment.named(where), "dispatch": environment.in_words(where)})
     if not work.by_hand:
         write_json(work.workspace.record(work.verb, work.label or "suite"), {
-            "run": run.key, "suite": work.suite, "cost": {task: dict(part) for task, part in cost.items()}
+            "run": run.key,
+            "suite": work.suite,
+            "cost": {task: dict(part) for task, part in cost.items()},
+            "environment": where,
         })  # fmt: skip
+
+
+def environments_of(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Where each stage that ran here was computed, by verb and label."""
+    top = workspace.private / "records"
+    found = {path.relative_to(top).with_suffix(""): read_json(path).get("environment") for path in top.rglob("*.json")}
+    return {f"{path.parts[0]} {'/'.join(path.parts[1:])}": where for path, where in sorted(found.items()) if where}
 
 
 def cost_of(workspace: Workspace, verb: str, label: str) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seqlab import config
+from seqlab import config, instructions
 from seqlab.cli.composing import alternatives, compose, composed
 from seqlab.cli.failing import errors_in_one_line, one_line
 from seqlab.cli.places import ROOT, Workspace
@@ -16,6 +16,7 @@ from seqlab.cli.verbs import VERBS, Verb
 from seqlab.cli.words import words_of
 from seqlab.cli.work import Work, from_overrides, from_pipeline
 from seqlab.errors import UserError
+from seqlab.executors.warm import FORKED
 from seqlab.naming import check_interpolations
 from seqlab.threads import pin
 
@@ -124,8 +125,12 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
 
 
 def handle(verb: Verb, work: Work) -> float | None:
-    """Run it in the threads that the configuration says."""
-    pin(work.trainer.threads)
+    """Run it in the threads, and with the instructions, that the configuration says."""
+    if work.trainer.portable:
+        instructions.fixed(sys.argv if FORKED in os.environ else sys.orig_argv[1:])
+        if work.trainer.threads != work.settings.threads:
+            print(f"{work.verb} {work.label}: portable: in one thread, not trainer.threads={work.trainer.threads}")
+    pin(work.settings.threads)
     return verb.run(work)
 
 
@@ -176,7 +181,7 @@ def usage(verb: str, found: Verb) -> str:
         for group in groups:
             names = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
             lines.append(f"  {group}={names}")
-        lines += ["", "Hydra's flags work: --cfg job, --info, -m, --hydra-help, --shell-completion install=bash"]
+        lines += ["", "Hydra's flags work: --cfg job, --info, -m, --hydra-help"]
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
 """Translate a file or standard input, line by line, with a trained system.
 
-    echo 'I love this movie.' | python pipelines/translate.py family=seq2seq_transformer
-    python pipelines/translate.py family=rule_based --explain sentences.txt
-    python pipelines/translate.py family=seq2seq_transformer domain.evaluate.decoding.beam_size=1 sentences.txt
+    echo 'I love this movie.' | seqlab translate family=seq2seq_transformer
+    seqlab translate family=rule_based --explain sentences.txt
+    seqlab translate family=seq2seq_transformer domain.evaluate.decoding.beam_size=1 sentences.txt
 
 The model is the pipeline's of that family, strategy and seed, or the one in the folder `model=`. There is one line of
 output for each line of input. A line that cannot be translated becomes an empty one, is named on standard error, and
@@ -52,7 +52,7 @@ def translate(arguments: list[str]) -> None:
     folder = model_of(work)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no trained model; run the pipeline, or name a folder with model=")
-    system = loading.load(folder, Use(work.trainer, settings.decoding))
+    system = loading.load(folder, Use(work.settings, settings.decoding))
     explain = EXPLAIN in arguments
     if explain and not hasattr(system, "explain"):
         raise UserError(f"{EXPLAIN}: family {work.family.name} has no steps to show; rule_based has")

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import config
 from seqlab.artifacts import write_json
+from seqlab.cli import environment
 from seqlab.cli import work as works
 from seqlab.cli.places import PIPELINE, ROOT, Places
-from seqlab.cli.runs import checkpoint_of, cost_of, finished, run_of
+from seqlab.cli.runs import checkpoint_of, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
 from seqlab.config import Experiment, judged
 from seqlab.data.archive import Archive
@@ -143,7 +144,7 @@ def pretrain(work: CellWork) -> float | None:
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             checkpoint=checkpoint,
             bound=config.bound(work.domain, work.family),
             watch=run,
@@ -190,7 +191,7 @@ def finetune(work: CellWork) -> float | None:
             steps=work.steps,
             positions=work.positions,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             checkpoint=checkpoint,
             bound=config.bound(work.domain, work.family),
             members=work.members,
@@ -243,7 +244,7 @@ def evaluate(work: CellWork) -> float | None:
             order=work.strategy.order,
             examples=work.examples,
             seed=work.cell.seed,
-            trainer=work.trainer,
+            trainer=work.settings,
             watch=run,
         )
         run.artifact(out, "scores")
@@ -301,7 +302,7 @@ def diagnose(work: FamilyWork) -> None:
             component=work.family.component,
             settings=work.experiment.diagnostics,
             steps=work.steps,
-            threads=work.trainer.threads,
+            threads=work.settings.threads,
             watch=run,
         )
         run.artifact(out)
@@ -341,7 +342,7 @@ def compare(work: SuiteWork) -> None:
                 judged={name: judged(domain.evaluate.headline) for name, domain in experiment.domains.items()},
                 strategies=experiment.strategies,
                 replicates=experiment.suite.replicates,
-                threads=experiment.trainer.threads,
+                threads=work.settings.threads,
                 unfit=unfit(experiment),
                 left_out=left_out(experiment),
             ),
@@ -357,6 +358,8 @@ def compare(work: SuiteWork) -> None:
             ),
         )
         recorded(work, run, found)
+        machines = environment.of_stages(environment.MACHINES) | environments_of(work.workspace)
+        environment.write_stages(environment.MACHINES, machines)
         for part in sorted(REPORTS.iterdir()):
             run.artifact(part)
         write_json(work.workspace.record("compare", "suite"), {"run": run.key})
@@ -422,7 +425,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared) -> None:
             bundle.write(
                 Path(folder),
                 Prepared.open(PIPELINE.prepared(row.domain)),
-                trainer=asdict(work.trainer),
+                trainer=asdict(work.settings),
                 decoding=None if decoding is None else asdict(decoding),
                 samples=getattr(evaluate, "samples", None) or None,
             )

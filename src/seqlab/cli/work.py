@@ -17,7 +17,7 @@ from typing import Any
 from seqlab import config, schema
 from seqlab.cells import Cell, split_arm
 from seqlab.cli.places import PIPELINE, Places, Workspace
-from seqlab.config import Domain, Experiment
+from seqlab.config import Domain, Experiment, Trainer
 from seqlab.errors import UserError
 from seqlab.execution import Execution, Tracking
 from seqlab.settings import Family, Fraction, Natural, Objective, Positive, Strategy, TrainerSettings
@@ -43,12 +43,17 @@ class Work:
     steps: float
     positions: int | None
     examples: int | None
-    trainer: TrainerSettings
+    trainer: Trainer
     execution: Execution
     tracking: Tracking
     tree: dict[str, Any]
     workspace: Workspace
     places: Places
+
+    @property
+    def settings(self) -> TrainerSettings:
+        """What its stage computes with."""
+        return self.trainer.settings
 
     @property
     def by_hand(self) -> bool:

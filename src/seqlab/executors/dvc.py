@@ -9,6 +9,7 @@ tests/test_dvc.py holds each of these contracts, and fails by name when DVC chan
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -121,6 +122,50 @@ def one_by_one() -> Iterator[Stages]:
 
     with Repo(_wait_for_lock=True) as repo:
         yield Stages(repo)
+
+
+class Cache:
+    """DVC's cache of contents, only read: files under their MD5, a folder as the list of its files'."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def of(cls, home: Path) -> Cache:
+        """That of the repository at `home`, wherever its configuration has put it."""
+        from dvc.repo import Repo
+
+        with Repo(str(home)) as repo:
+            return cls(Path(repo.cache.local.path))
+
+    def file(self, md5: str) -> Path:
+        return self.folder / md5[:2] / md5[2:]
+
+    def files(self, entry: dict[str, Any]) -> dict[str, str]:
+        """The MD5 of each file of an input or output of dvc.lock, by its path below the entry's; "" of a file itself.
+
+        Raises UserError where the cache no longer has the list of a folder's files.
+        """
+        if not entry["md5"].endswith(".dir"):
+            return {"": entry["md5"]}
+        path = self.file(entry["md5"])
+        if not path.is_file():
+            raise UserError(
+                f"{entry['path']}: its content {entry['md5']} is not in DVC's cache; `dvc pull` may have it"
+            )
+        return {part["relpath"]: part["md5"] for part in json.loads(path.read_text(encoding="utf-8"))}
+
+
+def locked(path: Path) -> dict[str, dict[str, Any]]:
+    """What a dvc.lock says of each stage: deps, params, outs. Raises UserError where it is missing or damaged."""
+    import yaml
+
+    if not path.exists():
+        raise UserError(f"{path}: missing; seqlab repro writes it")
+    check_lock(path)
+    text = path.read_text(encoding="utf-8")
+    stages: dict[str, dict[str, Any]] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    return stages
 
 
 def check_lock(path: Path) -> None:

@@ -127,7 +127,12 @@ def fit_of_stage() -> str | None:
     with suppress(OSError, yaml.YAMLError, KeyError, TypeError):
         tree = yaml.load(Path("params.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         trainer = tree["trainer"]
-        if trainer["accelerator"] == "cpu" and trainer["devices"] * trainer["num_nodes"] == 1:
+        # Of a portable training every process has to begin with variables that DVC's does not have.
+        if (
+            trainer["accelerator"] == "cpu"
+            and not trainer["portable"]
+            and trainer["devices"] * trainer["num_nodes"] == 1
+        ):
             family = tree["families"][parts[1]]
             return "gradient" if "optimizer" in family else "mixture" if "members" in family else "closed_form"
     return None
@@ -277,7 +282,12 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def become(request: dict[str, Any]) -> None:
     """Run the script of a request as if this process had been started for it."""
+    for number in signal.valid_signals():
+        # Handlers go with their program; what is ignored, as by nohup, stays so.
+        if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN):
+            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.environ.clear()
     os.environ.update(request["env"])
     os.environ.pop(VARIABLE, None)

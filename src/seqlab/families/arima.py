@@ -18,6 +18,7 @@ from seqlab.settings import Count, Natural
 
 LEVEL = 95.0  # per cent: of the interval from which the library's deviation is read
 QUANTILE = ndtri(0.5 + LEVEL / 200)
+PASSES = 200  # of a fit over the series, those for the gradient by differences included
 
 
 class ARIMA(LocalForecaster):
@@ -61,6 +62,15 @@ class ARIMA(LocalForecaster):
             "nmodels": models,
             "approximation": approximation,
         }
+
+    def fit_flops(self, steps: int) -> float:
+        """The candidates by conditional sums of squares, a product a coefficient of the two polynomials and step, and
+        one fit by the Kalman filter, three products a number of the state's covariance and step."""
+        autoregressive = self.limits["max_p"] + self.period * self.limits["max_P"]
+        moving = self.limits["max_q"] + self.period * self.limits["max_Q"]
+        sums, filtered = 2 * (autoregressive + moving + 1), 6 * max(autoregressive, moving + 1) ** 2
+        tried = sums if self.limits["approximation"] else filtered
+        return float(PASSES * (self.limits["nmodels"] * tried + filtered) * steps)
 
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
         from statsforecast.arima import auto_arima_f, forecast_arima

@@ -15,6 +15,9 @@ from seqlab.errors import UserError
 from seqlab.families.closed_form.local import LocalForecaster, Prediction
 
 SIMULATIONS = 500  # pairs of opposite paths behind the spread of a multiplicative form
+# Passes of the library's search over a series: seasonal forms end at its limit, others after about so many.
+SEASONAL_PASSES, PASSES = 1000, 70
+STEP_FLOPS = 16  # level, slope and season of one step, the error and its square
 
 
 class ETS(LocalForecaster):
@@ -40,6 +43,13 @@ class ETS(LocalForecaster):
         if damped and form[1] == "N":
             raise UserError(f"damped: true, but the form {form} has no trend")
         self.form, self.damped, self.criterion = form, damped, criterion
+
+    def fit_flops(self, steps: int) -> float:
+        """Every candidate form is fitted; of values that are not all positive the additive ones."""
+        trends = {"N": 1, "A": 1, "Z": 2}[self.form[1]] + (self.damped is None and self.form[1] != "N")
+        seasonal = self.form[2] != "N" and 1 < self.period < steps
+        passes = SEASONAL_PASSES * seasonal + PASSES * (self.form[2] != "A" or not seasonal)
+        return float(trends * passes * STEP_FLOPS * steps)
 
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
         from statsforecast.ets import ets_f, forecast_ets

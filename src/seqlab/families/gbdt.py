@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Way = Literal["direct", "recursive"]
 PATIENCE = 20  # trees without gain on validation after which no more are grown
+LEVELS = 0.5  # of a tree's depth, of which a row is counted: of two children only the smaller has its histogram made
 SEASONS = 3  # periods back at which the step that is forecast is looked up
 
 
@@ -131,6 +132,15 @@ class GBDT(DirectForecaster):
         ]
         columns = [recent[:, 1:], np.diff(aligned, axis=1), aligned, *(part[:, None] for part in (*changes, *means))]
         return np.concatenate([*columns, horizon[:, None], channel[:, None]], axis=1), np.nan_to_num(aligned[:, 0])
+
+    def flops(self, train: Sequences) -> float:
+        """Two additions into histograms a row, feature and counted level of a tree of balanced depth, and four
+        operations a row and tree for gradient and score. Rows: the pairs of a window and a horizon that are learned."""
+        ahead = self.steps if self.way == "direct" else 1
+        pairs = self.space.size * ahead * int(np.maximum(train.lengths - self.window, 0).sum())
+        depth = np.log2(self.settings["num_leaves"]) * LEVELS
+        features = self.booster.num_feature() * self.settings["feature_fraction"]
+        return float(min(pairs, self.rows) * self.booster.num_trees() * (2 * features * depth + 4))
 
     def predict(self, rung: int, shape: np.ndarray, channel: np.ndarray) -> np.ndarray:
         if self.way == "direct":

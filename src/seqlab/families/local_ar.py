@@ -63,6 +63,11 @@ class LocalAR(LocalForecaster):
     def _take(self, lag: int) -> None:
         self.lag, self.shortest = lag, lag + 6  # one slope, a constant, and residuals to spare
 
+    def fit_flops(self, steps: int) -> float:
+        """Of each order p the products of p + 1 lagged values a step, and p + 1 normal equations, factored."""
+        size = np.arange(1, min(self.order, max((steps - 2) // 2, 0)) + 1) + 1
+        return float((2 * steps * size + 2 / 3 * size**3).sum())
+
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
         series = past[self.lag :] - past[: -self.lag] if self.lag else past
         constant, slopes, sigma = self._fitted(series)

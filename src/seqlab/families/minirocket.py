@@ -116,6 +116,14 @@ class MiniRocket(DirectClassifier):
         self.coefficients, self.intercept = np.array(state["coefficients"]), np.array(state["intercept"])
         self.sharpness = float(state["sharpness"].item())
 
+    def flops(self, train: Sequences) -> float:
+        """Of each convolution two operations a tap, channel and position, and a comparison a feature and position;
+        then the ridge by its dual: the Gram matrix of N sequences, its eigenvectors, and a pass a penalty and class."""
+        number, features = len(train), len(self.mean)
+        convolved = int(self.transform.counts.sum()) * 2 * LENGTH + features
+        ridge = 2 * number**2 * features + 9 * number**3 + 4 * len(PENALTIES) * self.classes * number**2
+        return float(convolved * len(train.values) + ridge)
+
     @property
     def parameters(self) -> int:
         """Biases, means and deviations of features, coefficients and intercepts (of two classes one set), sharpness."""

@@ -170,6 +170,14 @@ class Mixture:
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.edges, self.log_weights = np.array(state["edges"]), np.array(state["log_weights"])
 
+    def flops(self, valid: Sequences) -> float:
+        """Of estimating the weights from `valid`: the entropy of each member's V probabilities a position, four
+        operations each, and twice EM's passes of six a member and position, for all cells together and for each. What
+        the members cost, to train and to ask, is theirs.
+        """
+        each = 4 * self.space.size + 2 * 6 * self.passes
+        return float(len(self.members) * len(valid.values) * each)
+
     @property
     def parameters(self) -> int:
         """Of the weights and the bins alone; the members have theirs."""

@@ -152,6 +152,17 @@ class NLinear(DirectForecaster):
         mixed: np.ndarray = (1 - weight) * moments / moments[0, 0] + weight * source / source[0, 0]
         return mixed
 
+    def flops(self, train: Sequences) -> float:
+        """Of each window length L that is kept the moments, two operations a number of (L + H)² and window, and the
+        ridge of L - 1 regressors: its eigenvectors, nine times their cube (Golub and Van Loan 2013, section 8.3), and
+        two products with them for each of the H steps."""
+        total = 0.0
+        for length in self.lengths:
+            windows = self.space.size * np.maximum(train.lengths - length - self.steps + 1, 0).sum()
+            total += 2 * windows * (length + self.steps) ** 2
+            total += 9 * (length - 1) ** 3 + 4 * (length - 1) ** 2 * self.steps
+        return float(total)
+
     def predict(self, rung: int, shape: np.ndarray, channel: np.ndarray) -> np.ndarray:
         return self.maps[rung](shape[:, :-1])
 

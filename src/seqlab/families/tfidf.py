@@ -91,8 +91,8 @@ class TfIdf(DirectClassifier):
             self.coefficients = np.concatenate([0 * model.coef_, model.coef_]) if binary else model.coef_
             self.intercept = np.concatenate([[0.0], model.intercept_]) if binary else model.intercept_
             loss = log_loss(self._log_prob(other), held_out)
-            found.append((loss, strength, self.coefficients, self.intercept))
-        loss, strength, self.coefficients, self.intercept = min(found, key=lambda one: one[0])
+            found.append((loss, strength, self.coefficients, self.intercept, int(model.n_iter_.max())))
+        loss, strength, self.coefficients, self.intercept, self.passed = min(found, key=lambda one: one[0])
         return {
             "terms": [len(vectoriser.vocabulary_) for vectoriser in self.vectors],
             "candidates": [{"strength": strength, "valid_log_loss": loss} for loss, strength, *_ in found],
@@ -132,6 +132,14 @@ class TfIdf(DirectClassifier):
         self.vectors = self.vectorisers([state[f"{i}.terms"].tobytes().decode().split("\n") for i in kinds])
         for i, vectoriser in zip(kinds, self.vectors, strict=True):
             vectoriser.idf_ = np.array(state[f"{i}.idf"])
+
+    def flops(self, train: Sequences) -> float:
+        """An addition a length of n-gram and position, three operations a term of a text for its weight, and of each
+        pass of the regression four products a term and class: scores and gradient."""
+        features = self._features(self._texts_of(train))
+        lengths = sum(1 + vectoriser.ngram_range[1] - vectoriser.ngram_range[0] for vectoriser in self.vectors)
+        rows = 1 if self.classes == 2 else self.classes
+        return float(lengths * len(train.values) + (3 + 4 * rows * self.passed) * features.nnz)
 
     @property
     def parameters(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.local import LocalForecaster, Prediction
 
+PASSES, STEP_FLOPS = 100, 10  # of the search for alpha and the level over a series, and of one step of smoothing
 BURN_IN = 3  # residuals at the start that show the initial state and not the model, as the library has it
 
 
@@ -39,6 +40,10 @@ class Theta(LocalForecaster):
     ):
         super().__init__(space, period)
         self.model, self.decomposition = model, decomposition
+
+    def fit_flops(self, steps: int) -> float:
+        """Where no model is named, all four are fitted. The decomposition is a moving average of a period."""
+        return float(((4 if self.model is None else 1) * PASSES * STEP_FLOPS + 2 * self.period) * steps)
 
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
         from statsforecast.theta import auto_theta, forecast_theta

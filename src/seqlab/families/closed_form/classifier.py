@@ -57,6 +57,10 @@ class DirectClassifier(ABC):
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take up what `state` returned."""
 
+    @abstractmethod
+    def flops(self, train: Sequences) -> float:
+        """Operations of estimating from `train` what `fit` chose, by a formula that the subclass states: an estimate."""
+
     @property
     @abstractmethod
     def parameters(self) -> int:

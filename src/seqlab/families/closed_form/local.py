@@ -57,6 +57,10 @@ class LocalForecaster(ClosedForm):
         self.space, self.period = space, period
 
     @abstractmethod
+    def fit_flops(self, steps: int) -> float:
+        """Operations of fitting one series of so many steps: an estimate, in which a search has its usual length."""
+
+    @abstractmethod
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
         """Fit a model to one series, (n,) float64 that varies, n >= shortest; and predict its next steps."""
 
@@ -104,6 +108,11 @@ class LocalForecaster(ClosedForm):
 
     def log_prob(self, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} forecasts; it has no density of the next step")
+
+    def flops(self, train: Sequences) -> float:
+        """Those of one fit of every training series, which is what each origin costs anew, and six a value for how it
+        is carried on."""
+        return float(6 * train.values.size + self.space.size * sum(self.fit_flops(int(n)) for n in train.lengths))
 
     def state(self) -> dict[str, np.ndarray]:
         return dict(self.carried)

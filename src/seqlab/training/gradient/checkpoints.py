@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from seqlab.errors import Interrupted
-from seqlab.scratch import flush
+from seqlab.scratch import FULL, flush
 from seqlab.training.gradient.batches import Stream
 from seqlab.training.gradient.ranks import interval
 from seqlab.training.interruption import Request
@@ -34,6 +34,7 @@ class Checkpoints(Callback):
         self.path, self.seconds, self.seed, self.stream, self.request = path, seconds, seed, stream, request
         self.spent = 0.0  # seconds, by trainings that were killed
         self.generators: dict[str, Any] | None = None
+        self.full = False  # whether the disk is, as was said
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = self.saved = time.perf_counter()
@@ -63,9 +64,24 @@ class Checkpoints(Callback):
                 raise Interrupted(self.request.number or signal.SIGTERM, self.request.note)
 
     def save(self, trainer: Trainer) -> None:
-        """Under the final name stands the old checkpoint or the new one, whatever fails, the power included."""
+        """Under the final name stands the old checkpoint or the new one, whatever fails, the power included.
+
+        On a full disk the training goes on without: it is what a checkpoint is for.
+        """
         fresh = self.path.with_suffix(".new")
-        trainer.save_checkpoint(fresh, weights_only=False)
+        try:
+            trainer.save_checkpoint(fresh, weights_only=False)
+        except OSError as error:
+            # Of several ranks the others would wait for this one.
+            if error.errno not in FULL or trainer.world_size > 1:
+                raise
+            fresh.unlink(missing_ok=True)
+            self.saved = time.perf_counter()
+            if not self.full:
+                print(f"seqlab: {self.path}: no checkpoint of step {trainer.global_step}: {error.strerror}; the "
+                      "training goes on", file=sys.stderr)  # fmt: skip
+            self.full = True
+            return
         if trainer.is_global_zero:
             flush(fresh)
             fresh.replace(self.path)

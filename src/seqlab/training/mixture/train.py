@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from seqlab.cost import Cost, peak_memory_mb
+from seqlab.cost import Cost, peak_memory_mb, product_rate
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families import loading
@@ -37,14 +37,14 @@ def train(job: Job) -> Trained:
         validation=min(one["valid_loss"] for one in losses),
         parameters=model.parameters,
         steps=0,
-        flops=None,
+        flops=model.flops(valid),
         cost=Cost(
             seconds=seconds,
             sequences_per_second=len(valid) / seconds,
             symbols_per_second=int(valid.offsets[-1]) / seconds,
             peak_memory_mb=peak_memory_mb(),
-            flops_per_second=0.0,
-            product_share=0.0,
+            flops_per_second=model.flops(valid) / seconds,
+            product_share=model.flops(valid) / seconds / product_rate(),
         ),
         files=member_files(job.members),
     )

@@ -1,0 +1,155 @@
+"""The command `seqlab`: what it imports, what its help shows, and that what the help shows works."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seqlab.cli.composing import alternatives, compose
+from seqlab.cli.main import COMMANDS, STAGES, parser
+from seqlab.cli.stage import EXAMPLES, usage
+from seqlab.cli.verbs import VERBS
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "lightning", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "numpy", "pandas", "scipy")
+
+
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    actions = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(actions[0].choices)
+
+
+def lines(epilog: str | None) -> list[str]:
+    """The commands of an epilog, without what is said of them."""
+    return [line.split("   ")[0].strip() for line in (epilog or "").splitlines() if line.startswith("  seqlab ")]
+
+
+def seqlab(*words: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "seqlab.cli.main", *words], cwd=cwd, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **env},
+    )  # fmt: skip
+
+
+def test_help_at_any_level_imports_nothing_heavy() -> None:
+    code = f"""
+import io, sys
+from contextlib import redirect_stdout
+from seqlab.cli.main import main
+for words in (["--help"], [], *([name, "--help"] for name in {[*COMMANDS, "run"]!r})):
+    try:
+        with redirect_stdout(io.StringIO()):
+            main(words)
+    except SystemExit as done:
+        assert done.code == 0, words
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_subcommand_is_handled_and_every_stage_known() -> None:
+    assert set(subcommands()) == {*COMMANDS, "run", "translate", "export"}
+    assert set(STAGES) == set(EXAMPLES) <= set(VERBS)
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS, "run"])
+def test_help_shows_commands_that_its_own_parser_takes(name: str) -> None:
+    shown = parser() if not name else subcommands()[name]
+    commands = lines(shown.epilog)
+    assert commands
+    for command in commands:
+        _, *words = shlex.split(command)
+        if words[0] == "run":  # the rest is Hydra's
+            assert words[1] in STAGES
+        else:
+            assert parser().parse_args(words).command == words[0]
+            assert not name or words[0] == name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_of_a_stage_shows_overrides_that_compose(stage: str) -> None:
+    text = usage(stage, VERBS[stage])
+    for example in EXAMPLES[stage]:
+        assert f"seqlab run {stage} {example}".rstrip() in text
+        words = [word for word in example.split() if "=" in word and "…" not in word]
+        for chosen in alternatives(words) if words else []:
+            assert compose("cell", [*chosen, *([] if any("family=" in word for word in chosen) else ["~family"])])
+
+
+@pytest.mark.parametrize("command", ["translate", "export"])
+def test_commands_with_flags_of_their_own_show_examples_too(command: str) -> None:
+    done = seqlab(command, "--help")
+    assert done.returncode == 0
+    assert f"seqlab {command} family=" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["reprp"], ["reprp", "repro"]),
+        (["run", "finetun"], ["finetun", "finetune"]),
+        (["repro", "--jobs", "0"], ["--jobs", "at least 1"]),
+        (["repro", "suite=quik"], ["quik", "quick"]),
+        (["repro", "trainer.max_stepz=3"], ["trainer.max_stepz", "max_steps"]),
+        (["repro", "+trainer.max_stepz=3"], ["trainer.max_stepz", "max_steps"]),
+        (["compose", "families.rnn.hiden_size=3"], ["hiden_size", "hidden_size"]),
+        (["run", "finetune", "domain=strings", "family=rnn", "family.hiden_size=3"], ["hiden_size", "hidden_size"]),
+        (["run", "finetune", "domain=strings", "family=rnn", "+family.hiden_size=3"], ["hiden_size", "hidden_size"]),
+        (["run", "finetune", "domain=strings", "family=rnn", "seed='"], ["seed='", "quotes"]),
+        (["repro", "--only", "rnn"], ["--only rnn", "KEY=VALUE"]),
+    ],
+)
+def test_a_typo_ends_in_a_line_that_names_it_and_status_2(words: list[str], named: list[str], tmp_path: Path) -> None:
+    done = seqlab(*words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    *_, last = done.stderr.strip().splitlines()
+    assert last.startswith("seqlab")
+    for part in named:
+        assert part in last
+    for inner in ("Traceback", "hydra.cc", "HYDRA_FULL_ERROR", "omegaconf", "struct"):
+        assert inner not in done.stderr
+
+
+def test_a_configuration_is_shown_as_hydras_users_expect() -> None:
+    shown = seqlab("run", "finetune", "domain=series", "family=rnn", "family.hidden_size=7", "--cfg", "job")
+    assert shown.returncode == 0, shown.stderr
+    assert yaml.safe_load(shown.stdout)["family"]["hidden_size"] == 7
+    path = seqlab("run", "finetune", "domain=series", "family=rnn", "--info", "searchpath")
+    assert str(ROOT / "conf") in path.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("seqlab rep", {"repro"}),
+        ("seqlab run fine", {"finetune"}),
+        ("seqlab run finetune domain=mot", {"domain=motion", "domain=motion_small"}),
+        ("seqlab run finetune domain=strings family=rnn family.hid", {"family.hidden_size="}),
+        ("seqlab repro suite=qui", {"suite=quick"}),
+    ],
+)
+def test_a_shell_is_told_what_may_come_next(line: str, words: set[str]) -> None:
+    done = seqlab("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert set(done.stdout.split()) == words, done.stderr
+
+
+def test_bash_itself_completes_an_override(tmp_path: Path) -> None:
+    (tmp_path / "seqlab").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m seqlab.cli.main "$@"\n')
+    (tmp_path / "seqlab").chmod(0o755)
+    script = """
+eval "$(seqlab --shell-completion install=bash)"
+COMP_LINE="seqlab run finetune domain=vid"; COMP_POINT=${#COMP_LINE}; COMP_CWORD=3
+hydra_bash_completion
+echo "${COMPREPLY[@]}"
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "domain=video", done.stderr
