@@ -19,9 +19,6 @@ class Resources:
     gpu: NonNegative
 
 
-Where: TypeAlias = Literal["local", "dask", "slurm"]
-
-
 @dataclass(frozen=True)
 class ResourcesByFit:
     """By the way that the family of a stage is fitted. other: of no family."""

@@ -15,7 +15,7 @@ STAGES = (
     "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "diagnose", "diagnostics", "compare",
 )  # fmt: skip
 
-EXECUTORS = ("local", "dask", "slurm")
+EXECUTORS = ("local", "dask", "slurm")  # as in execution.py, which imports more than --help may wait for
 
 TOP = """\
 examples:
