@@ -26,7 +26,8 @@ from seqlab.scratch import replacing
 
 PIPELINE_FILE, LOCK_FILE = "dvc.yaml", "dvc.lock"
 POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
-WRITING = 20.0  # seconds between writes of dvc.lock
+WRITING = 20.0  # seconds between writes of dvc.lock, and, of a large one,
+WRITTEN = 20.0  # the times that writing it took
 
 
 class Pipeline:
@@ -197,7 +198,7 @@ class LockFile:
     def __init__(self, repo: Any):
         self.repo = repo
         self.entries: dict[str, Any] = {}
-        self.written = time.monotonic()
+        self.written, self.pause = time.monotonic(), WRITING
 
     def __enter__(self) -> LockFile:
         return self
@@ -207,12 +208,13 @@ class LockFile:
 
     def add(self, entry: dict[str, Any]) -> None:
         self.entries |= entry
-        if time.monotonic() - self.written > WRITING:
+        if time.monotonic() - self.written > self.pause:
             self.write()
 
     def write(self) -> None:
         from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 
+        begun = time.monotonic()
         if self.entries:
             path = Path(self.repo.root_dir) / LOCK_FILE
             with self.repo.lock:
@@ -225,6 +227,7 @@ class LockFile:
                     with open(made, "rb") as file:
                         os.fsync(file.fileno())
         self.entries, self.written = {}, time.monotonic()
+        self.pause = max(WRITING, WRITTEN * (self.written - begun))
 
 
 def look_often(lock: Any) -> None:

@@ -43,8 +43,7 @@ def went_through(
                     told.failed(done.stage, done.log)
                     if not keep_going:
                         # What runs is let finish, and kept; nothing new begins.
-                        schedule.waiting.clear()
-                        schedule.free.clear()
+                        schedule.stop()
                     continue
                 lock.add(done.entry)
                 schedule.finish(done.stage.name)
