@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -241,6 +242,8 @@ class Cluster:
                 raise UserError(f"stage {one.name}: lost {ATTEMPTS} workers; the same command goes on") from None
             self._send(one, PAUSE)
             return None
+        except CancelledError:  # which nobody here has asked for
+            raise UserError("the scheduler is gone, and its workers with it; the same command goes on") from None
         return Finished(one, reply.entry, Path(reply.log))
 
 
