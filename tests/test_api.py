@@ -41,7 +41,6 @@ PREDICTORS = [name for name, one in FAMILIES.items() if "next_step" in one.tasks
 SPECIALISTS = [name for name, one in FAMILIES.items() if one.tasks in (("forecast",), ("classify",))]
 TRANSLATORS = [name for name, one in FAMILIES.items() if "translate" in one.tasks]
 BOUND = {"period": 4, "horizons": [1, 4]}  # what a domain gives a constructor
-SMALL = {"gbdt": {"window": 12}}  # where the shipped value reads more than these sequences have
 TRAINER = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true", "threads": 1}
 TRAINER |= {"compile": False, "max_steps": None}
 DECODING = {"beam_size": 2, "length_penalty": 1.0, "patience": 1.0, "longest_factor": 1.0, "longest_constant": 5}
@@ -99,7 +98,7 @@ def recipe(name: str, space: Space, classes: int | None) -> Recipe:
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     target = values.pop("_target_")
     values.pop("optimizer", None)
-    values |= {name: BOUND[name] for name in FAMILIES[name].bound} | SMALL.get(name, {})
+    values |= {name: BOUND[name] for name in FAMILIES[name].bound}
     return Recipe(target, values, FAMILIES[name].fit, space.kind, space.size, classes)
 
 

@@ -44,7 +44,7 @@ def nlinear(space: Space = LINE, **changed: Any) -> NLinear:
 
 
 def gbdt(space: Space = LINE, **changed: Any) -> GBDT:
-    own: dict[str, Any] = {"window": 9, "ways": ["direct", "recursive"], "trees": 30, "learning_rate": 0.1, "leaves": 8}
+    own: dict[str, Any] = {"windows": [9], "ways": ["direct", "recursive"], "trees": 30, "learning_rate": 0.1, "leaves": 8}
     return GBDT(space, PERIOD, HORIZONS, **own | {"leaf_rows": 10, "features": 1.0, "rows": 4000} | changed)
 
 
@@ -194,6 +194,16 @@ def test_trees_are_lightgbms_on_these_features(way: str) -> None:
         values.append(expected[-1])
     found = model.point(window[None, :, None], np.ones((1, 9), bool))[0, :, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_boosted_trees_read_the_longest_window_that_validation_has_enough_of() -> None:
+    model = gbdt(windows=[5, 9, 4000])
+    report = model.fit(panel(20), panel(20, 80, first=60))
+    assert report["window"] == model.window == 9
+    other = gbdt(windows=[5, 9, 4000])
+    other.load_state(model.state())
+    past = series(9, 33)[None]
+    np.testing.assert_array_equal(other.point(past, np.ones((1, 9), bool)), model.point(past, np.ones((1, 9), bool)))
 
 
 def test_validation_chooses_the_way_with_the_least_loss() -> None:

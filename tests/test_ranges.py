@@ -177,7 +177,7 @@ WRONG: list[tuple[str, str, Key, Any, str]] = [
     ("family", "local_ar", ("order",), 0, "family.order: "),
     ("family", "local_ar", ("differences",), [], "family.differences: "),
     ("family", "gbdt", ("ways",), [], "family.ways: "),
-    ("family", "gbdt", ("window",), 2, "family.window: "),
+    ("family", "gbdt", ("windows",), [2, 25], "family.windows.0: "),
     ("family", "gbdt", ("leaves",), 1, "family.leaves: "),
     ("family", "nlinear", ("windows",), [2, 25], "family.windows.0: "),
     ("family", "nlinear", ("penalties",), [0.0], "family.penalties.0: "),

@@ -28,9 +28,10 @@ SEASONS = 3  # periods back at which the step that is forecast is looked up
 
 
 class GBDT(DirectForecaster):
-    """window: steps that are read. ways: candidates. trees: the most; validation says how many are kept. leaves: of a
-    tree, each of at least `leaf_rows` rows. features: share of them that a tree may use. rows: the most (window,
-    horizon) pairs that are trained and validated on, evenly spread over all.
+    """windows: lengths, of which the longest that the validation split has enough of is read. ways: candidates. trees:
+    the most; validation says how many are kept. leaves: of a tree, each of at least `leaf_rows` rows. features: share
+    of them that a tree may use. rows: the most (window, horizon) pairs that are trained and validated on, evenly spread
+    over all.
     """
 
     fitted_by = "closed_form"
@@ -45,7 +46,7 @@ class GBDT(DirectForecaster):
         period: int,
         horizons: list[int],
         *,
-        window: Annotated[int, Ge(3)],
+        windows: Annotated[list[Annotated[int, Ge(3)]], Len(1)],
         ways: Annotated[list[Way], Len(1)],
         trees: Count,
         learning_rate: Positive,
@@ -55,8 +56,8 @@ class GBDT(DirectForecaster):
         rows: Count,
     ):
         super().__init__(space, period, horizons)
-        self.window, self.ways, self.trees, self.rows = window, ways, trees, rows
-        self.lengths = self.needed = [window]
+        self.windows, self.ways, self.trees, self.rows = windows, ways, trees, rows
+        self._read_last(max(windows))
         self.settings = {
             "objective": "l1",  # whose forecast is the median, as the paths' is
             "learning_rate": learning_rate,
@@ -73,7 +74,8 @@ class GBDT(DirectForecaster):
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
         """Raises UserError when too few windows fit into either split."""
         self.carry(train)
-        _, held_out = usable(valid, self.period, self.steps, [self.window])
+        lengths, held_out = usable(valid, self.period, self.steps, self.windows)
+        self._read_last(lengths[-1])
         held_out = held_out.thinned(max(self.rows // self.steps, 1))
         found = [part.moving(self.period) for part in pairs(train, self.window, self.steps, whole=False)]
         if not sum(len(part.windows) for part in found):
@@ -90,7 +92,11 @@ class GBDT(DirectForecaster):
         best = min(range(len(tried)), key=lambda i: tried[i]["valid_loss"])
         self._take(self.ways[best], fitted[best][0])
         self.calibrate([(fitted[best][1], held_out.known)], self._covariance(known))
-        return {"windows": len(known.windows), "candidates": tried, "chosen": tried[best]}
+        return {"window": self.window, "windows": len(known.windows), "candidates": tried, "chosen": tried[best]}
+
+    def _read_last(self, window: int) -> None:
+        self.window = window
+        self.lengths = self.needed = [window]
 
     def _take(self, way: Way, booster: lightgbm.Booster) -> None:
         self.way, self.booster = way, booster
@@ -171,12 +177,14 @@ class GBDT(DirectForecaster):
     def state(self) -> dict[str, np.ndarray]:
         """The trees as LightGBM's text, its bytes."""
         text = np.frombuffer(self.booster.model_to_string().encode(), np.uint8)
-        return super().state() | {"booster": text, "recursive": np.array([self.way == "recursive"])}
+        own = {"booster": text, "recursive": np.array([self.way == "recursive"]), "window": np.array([self.window])}
+        return super().state() | own
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         import lightgbm
 
         super().load_state(state)
+        self._read_last(int(state["window"].item()))
         text = state["booster"].tobytes().decode()
         self._take("recursive" if state["recursive"].item() else "direct", lightgbm.Booster(model_str=text))
 
