@@ -16,7 +16,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -232,6 +231,7 @@ class Cluster:
     def _finished(self, one: Submitted, future: Any) -> Finished | None:
         """None where it was lost, and runs again."""
         from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
 
         try:
             reply: Reply = future.result()
@@ -242,7 +242,7 @@ class Cluster:
                 raise UserError(f"stage {one.name}: lost {ATTEMPTS} workers; the same command goes on") from None
             self._send(one, PAUSE)
             return None
-        except CancelledError:  # which nobody here has asked for
+        except FutureCancelledError:  # which nobody here has asked for
             raise UserError("the scheduler is gone, and its workers with it; the same command goes on") from None
         return Finished(one, reply.entry, Path(reply.log))
 
