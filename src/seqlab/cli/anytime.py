@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -86,7 +87,7 @@ def within(options: Options, experiment: Experiment, wave: Sequence[str] | None)
     """The evaluations of a wave's cells, and the controls that they are held against; None: every stage."""
     cells = [cell for cell in experiment.cells() if wave is not None and cell.family in wave]
     names = frozenset(name for cell in cells for name in needed(cell))
-    return Options(options.overrides, options.jobs, keep_going=True, names=names)
+    return replace(options, keep_going=True, names=names)
 
 
 def needed(cell: Cell) -> set[str]:

@@ -6,12 +6,17 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqlab.execution import Where
 
 STAGES = (
     "acquire", "prepare", "pretrain", "finetune", "evaluate", "controls", "draw", "probe", "diagnose", "diagnostics",
     "compare", "report",
 )  # fmt: skip
+
+EXECUTORS = ("local", "dask", "slurm")  # as in execution.py, which imports more than --help may wait for
 
 TOP = """\
 examples:
@@ -34,6 +39,7 @@ examples:
   seqlab repro suite=quick --jobs 1
   seqlab repro --only family=rnn domain=series
   seqlab repro --keep-going
+  seqlab repro --executor dask --address tcp://head:8786
 """
 RUN = """\
 examples:
@@ -141,6 +147,8 @@ def parser() -> argparse.ArgumentParser:
     repro.add_argument("--force", action="store_true", help="run every stage, up to date or not")
     repro.add_argument("--keep-going", action="store_true", help="after a failure run whatever does not follow from it")
     repro.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help="stages of a family, domain, stage …")
+    repro.add_argument("--executor", choices=EXECUTORS, help="where stages run (default: execution.executor)")
+    repro.add_argument("--address", help="of a scheduler of dask that runs already (default: execution.address)")
     repro.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
     run = commands.add_parser("run", help="run one stage", epilog=RUN)
@@ -276,7 +284,8 @@ def _repro(given: argparse.Namespace) -> None:
         raise UserError(f"--only {wrong[0]}: expected KEY=VALUE, such as family=rnn")
     only = dict(word.split("=", 1) for word in given.only)
     overrides = ["--reset"] if given.reset else given.overrides
-    repro(Options(overrides, given.jobs, given.force, given.keep_going, only))
+    executor: Where | None = given.executor or (None if given.address is None else "dask")
+    repro(Options(overrides, executor, given.address, given.jobs, given.force, given.keep_going, only))
 
 
 def _run(stage: str, arguments: list[str]) -> None:
@@ -315,7 +324,7 @@ def _compare(given: argparse.Namespace) -> None:
     from seqlab.cli.repro import Options, repro
 
     own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
-    options = Options([*own, *given.overrides], given.jobs, keep_going=True)
+    options = Options([*own, *given.overrides], jobs=given.jobs, keep_going=True)
     if given.time_limit is not None:
         anytime(options, seconds_of(given.time_limit))
         return

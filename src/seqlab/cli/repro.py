@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqlab import config, instructions
 from seqlab.artifacts import read_json, write_json
@@ -24,7 +24,12 @@ from seqlab.cli.compose import CELLS, PARAMS, composed, remembered
 from seqlab.cli.composing import compose
 from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import Experiment, read_params
-from seqlab.errors import Interrupted, UserError
+from seqlab.errors import UserError
+from seqlab.execution import Resources, Where
+
+if TYPE_CHECKING:
+    from seqlab.executors.base import Executor, Submitted
+    from seqlab.executors.dvc import Pipeline
 
 DURATIONS = "durations.json"
 SEED = re.compile(r"-s\d+$")  # at the end of a stage's name
@@ -33,12 +38,14 @@ TAIL = 30  # lines of a failed stage's output that are shown
 
 @dataclass(frozen=True)
 class Options:
-    """jobs: stages at a time; None: as conf/execution says. only: attributes of the stages that are asked for.
+    """executor, address, jobs: None: as conf/execution says. only: attributes of the stages that are asked for.
 
     names: in place of them, the stages themselves.
     """
 
     overrides: list[str]
+    executor: Where | None = None
+    address: str | None = None
     jobs: int | None = None
     force: bool = False
     keep_going: bool = False
@@ -92,7 +99,8 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
     """Run what is not up to date; whether then everything is."""
     from seqlab.executors import dvc
     from seqlab.executors.graph import Graph, Schedule
-    from seqlab.executors.local import Local, in_child
+    from seqlab.executors.local import in_child
+    from seqlab.executors.running import went_through
 
     with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
         graph = Graph({name: before for name, before in pipeline.before.items() if name != "compose"})
@@ -115,37 +123,9 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
         gc.freeze()  # see warm.main
         slots = options.jobs or experiment.execution.jobs or len(os.sched_getaffinity(0))
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
-        schedule, failed, lost = Schedule(graph, set(waiting)), {}, set()
-        logs = workspace.private / "logs"
-        with Local(pipeline, slots, options.force, lambda command: warmed(experiment, command), logs) as executor:
-            running: list[Any] = []
-            try:
-                while True:
-                    while len(running) < executor.slots and (name := schedule.next()) is not None:
-                        running.append(executor.submit(name))
-                    if not running:
-                        break
-                    for done in executor.wait(running):
-                        running.remove(done.stage)
-                        if done.entry is None:
-                            failed[done.stage.name] = done.log
-                            lost |= schedule.fail(done.stage.name)
-                            told.failed(done.stage, done.log)
-                            if not options.keep_going:
-                                # What runs is let finish, and kept; nothing new begins.
-                                schedule.waiting.clear()
-                                schedule.free.clear()
-                            continue
-                        lock.add(done.entry)
-                        schedule.finish(done.stage.name)
-                        told.finished(done.stage)
-            except Interrupted:
-                count = len(running)
-                print(
-                    f"\nseqlab: interrupted; ending {count} stages, {told.done} of {told.total} are done",
-                    file=sys.stderr,
-                )
-                raise
+        schedule = Schedule(graph, set(waiting))
+        with executor_of(workspace, experiment, options, pipeline, slots) as executor:
+            failed, lost = went_through(schedule, executor, lock, told, options.keep_going)
         if failed:
             raise UserError(summary(failed, lost, told, options.keep_going))
     told.end()
@@ -203,15 +183,50 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
     }
 
 
+def executor_of(
+    workspace: Workspace, experiment: Experiment, options: Options, pipeline: Pipeline, slots: int
+) -> Executor:
+    """Where the stages of a run go."""
+    execution = experiment.execution
+    execution = replace(
+        execution, executor=options.executor or execution.executor, address=options.address or execution.address
+    )
+    logs, force = workspace.private / "logs", options.force
+
+    def fit_of(name: str) -> str | None:
+        return warmed(experiment, pipeline.command(name))
+
+    if execution.executor == "local":
+        from seqlab.executors.local import Local
+
+        return Local(lambda name: pipeline.reproduced(name, force), slots, fit_of, logs)
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise UserError(f"executor {execution.executor}: needs `pip install 'seqlab[cluster]'`") from None
+    from seqlab.executors.cluster import Cluster
+
+    def resources_of(name: str) -> Resources:
+        found: Resources = getattr(execution.resources, fitted(experiment, pipeline.command(name)) or "other")
+        return found
+
+    return Cluster(pipeline, execution, slots, force, fit_of, resources_of, workspace.home, logs)
+
+
+def fitted(experiment: Experiment, command: str) -> str | None:
+    """How the family of a stage's command is fitted; None where it has none."""
+    label = command.rsplit(maxsplit=1)[-1]
+    family = next((name for name in label.split("/") if name in experiment.families), None)
+    return experiment.families[family].fit if family else None
+
+
 def warmed(experiment: Experiment, command: str) -> str | None:
-    """How the family of a stage's command is fitted, which says what its warm process has imported."""
+    """As `fitted`, which says what its warm process has imported; None where there can be none."""
     # A GPU's context does not survive a fork, and a launcher of several processes starts the script anew.
     trainer = experiment.trainer
     if trainer.accelerator != "cpu" or trainer.devices * trainer.num_nodes > 1:
         return None
-    label = command.rsplit(maxsplit=1)[-1]
-    family = next((name for name in label.split("/") if name in experiment.families), None)
-    return experiment.families[family].fit if family else "closed_form"
+    return fitted(experiment, command) or "closed_form"
 
 
 def durations(workspace: Workspace) -> dict[str, float]:
@@ -256,7 +271,7 @@ class Progress:
         left = f", {self.remaining()}" if self.alike else ""
         print(f"seqlab: {total} of {stages} stages to run, {slots} at a time{left}", flush=True)
 
-    def finished(self, stage: Any) -> None:
+    def finished(self, stage: Submitted) -> None:
         seconds = time.monotonic() - stage.started
         self.done += 1
         self.left.discard(stage.name)
@@ -266,10 +281,13 @@ class Progress:
         print(f"{count} {stage.name} {seconds:.1f} s, {self.remaining()}", flush=True)
         write_json(self.path, self.known)
 
-    def failed(self, stage: Any, log: Path) -> None:
+    def failed(self, stage: Submitted, log: Path) -> None:
         self.left.discard(stage.name)
         lines = log.read_text("utf-8", "replace").splitlines()[-TAIL:] if log.exists() else []
         print("\n".join([f"seqlab: stage {stage.name} failed:", *lines]), file=sys.stderr, flush=True)
+
+    def interrupted(self, running: int) -> None:
+        print(f"\nseqlab: interrupted; ending {running} stages, {self.done} of {self.total} are done", file=sys.stderr)
 
     def remaining(self) -> str:
         if not self.left:

@@ -29,7 +29,9 @@ class Finished:
 class Executor(Protocol):
     """Runs stages somewhere. What it starts ends with it, however it ends."""
 
-    slots: int  # stages at a time
+    @property
+    def slots(self) -> int:
+        """Stages at a time."""
 
     def submit(self, name: str) -> Submitted:
         """Start a stage, whose inputs are all up to date."""

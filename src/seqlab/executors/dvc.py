@@ -27,9 +27,10 @@ from seqlab.errors import UserError
 from seqlab.scratch import replacing
 from seqlab.yaml_files import parsed
 
-LOCK_FILE = "dvc.lock"
+PIPELINE_FILE, LOCK_FILE = "dvc.yaml", "dvc.lock"
 POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
-WRITING = 20.0  # seconds between writes of dvc.lock
+WRITING = 20.0  # seconds between writes of dvc.lock, and, of a large one,
+WRITTEN = 20.0  # the times that writing it took
 
 
 class Pipeline:
@@ -55,23 +56,52 @@ class Pipeline:
             return bool(stage.status())
 
     def reproduced(self, name: str, force: bool) -> dict[str, Any]:
-        """Do what `dvc repro --single-item` does; what dvc.lock shall say of it, nothing where it says so already.
+        """As `reproduced` below."""
+        return reproduced(self.stages[name], force)
 
-        Raises SystemExit with DVC's words when the command fails, or naming a file that it needs and that is not there.
-        """
-        from dvc.exceptions import DvcException
-        from dvc.stage.serialize import to_lockfile
+    def entries(self) -> dict[str, Any]:
+        """What dvc.lock says, by stage, as DVC reads it."""
+        from dvc.dvcfile import ProjectFile
 
-        stage = self.stages[name]
-        try:
-            with stage.repo.lock:
-                done = stage.reproduce(force=force)
-        except DvcException as error:
-            sys.exit(str(error))
-        except FileNotFoundError as error:  # which DVC lets through where it looks for an earlier result
-            sys.exit(f"{error.filename}: missing; {name} reads it")
-        entry: dict[str, Any] = to_lockfile(stage) if done else {}
-        return entry
+        found: dict[str, Any] = ProjectFile(self.repo, PIPELINE_FILE).lockfile_contents.get("stages", {})
+        return found
+
+
+class Stages:
+    """Stages of the workspace in the current folder one by one, without their graph: what a worker needs."""
+
+    def __init__(self, repo: Any):
+        from dvc.dvcfile import ProjectFile
+
+        look_often(repo.lock)
+        read_once(repo.fs)
+        self.file = ProjectFile(repo, PIPELINE_FILE)
+
+    def stage(self, name: str, entry: dict[str, Any] | None) -> Any:
+        """As the graph has it. entry: what dvc.lock says of it so far."""
+        from dvc.stage.loader import StageLoader
+
+        resolved = self.file.resolver.resolve_one(name)
+        return StageLoader.load_stage(self.file, name, resolved[name], entry)
+
+
+def reproduced(stage: Any, force: bool) -> dict[str, Any]:
+    """Do what `dvc repro --single-item` does; what dvc.lock shall say of it, nothing where it says so already.
+
+    Raises SystemExit with DVC's words when the command fails, or naming a file that it needs and that is not there.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.stage.serialize import to_lockfile
+
+    try:
+        with stage.repo.lock:
+            done = stage.reproduce(force=force)
+    except DvcException as error:
+        sys.exit(str(error))
+    except FileNotFoundError as error:  # which DVC lets through where it looks for an earlier result
+        sys.exit(f"{error.filename}: missing; {stage.addressing} reads it")
+    entry: dict[str, Any] = to_lockfile(stage) if done else {}
+    return entry
 
 
 @contextmanager
@@ -87,6 +117,15 @@ def opened() -> Iterator[Pipeline]:
         except DvcException as error:
             raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
         yield pipeline
+
+
+@contextmanager
+def one_by_one() -> Iterator[Stages]:
+    """The stages of the current folder, for a worker."""
+    from dvc.repo import Repo
+
+    with Repo(_wait_for_lock=True) as repo:
+        yield Stages(repo)
 
 
 def md5(path: Path) -> str:
@@ -168,7 +207,7 @@ class LockFile:
     def __init__(self, repo: Any):
         self.repo = repo
         self.entries: dict[str, Any] = {}
-        self.written = time.monotonic()
+        self.written, self.pause = time.monotonic(), WRITING
 
     def __enter__(self) -> LockFile:
         return self
@@ -178,12 +217,13 @@ class LockFile:
 
     def add(self, entry: dict[str, Any]) -> None:
         self.entries |= entry
-        if time.monotonic() - self.written > WRITING:
+        if time.monotonic() - self.written > self.pause:
             self.write()
 
     def write(self) -> None:
         from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 
+        begun = time.monotonic()
         if self.entries:
             path = Path(self.repo.root_dir) / LOCK_FILE
             with self.repo.lock:
@@ -201,6 +241,7 @@ class LockFile:
                     with open(made, "rb") as file:
                         os.fsync(file.fileno())
         self.entries, self.written = {}, time.monotonic()
+        self.pause = max(WRITING, WRITTEN * (self.written - begun))
 
 
 def look_often(lock: Any) -> None:

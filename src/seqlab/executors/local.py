@@ -15,11 +15,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from seqlab.executors.base import Finished, Submitted
-from seqlab.executors.dvc import Pipeline
-from seqlab.executors.warm import MODULES, SUPPORTED, Warm
+from seqlab.executors.warm import GRACE, MODULES, SUPPORTED, Warm
+from seqlab.training.resume import die_with_parent
 
 CONTEXT: Any = multiprocessing.get_context("fork")
-GRACE = 3.0  # seconds that a stage has to keep what it did, when the run is interrupted
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,15 @@ class Child:
 
 
 class Local:
-    """slots: stages at a time. logs: a file a stage goes there. fit_of: how the family of a stage's command is fitted,
-    which says what is imported ahead; None: nothing is, and the stage starts by itself.
+    """work: brings a stage up to date, and returns what dvc.lock shall say of it. slots: stages at a time. logs: a file
+    a stage goes there. fit_of: how the family of a stage is fitted, which says what is imported ahead; None: nothing
+    is, and the stage starts by itself.
     """
 
-    def __init__(self, pipeline: Pipeline, slots: int, force: bool, fit_of: Callable[[str], str | None], logs: Path):
-        self.pipeline, self.slots, self.force, self.fit_of, self.logs = pipeline, slots, force, fit_of, logs
+    def __init__(
+        self, work: Callable[[str], dict[str, Any]], slots: int, fit_of: Callable[[str], str | None], logs: Path
+    ):
+        self.work, self.slots, self.fit_of, self.logs = work, slots, fit_of, logs
         self.warm = Warm()
         self.children: dict[str, Child] = {}
 
@@ -45,19 +47,22 @@ class Local:
         return self
 
     def submit(self, name: str) -> Submitted:
-        fit = self.fit_of(self.pipeline.command(name)) if SUPPORTED else None
+        fit = self.fit_of(name) if SUPPORTED else None
         environment = self.warm.environment(MODULES[fit]) if fit else {}
 
         def work() -> dict[str, Any]:
             # A group of its own: it ends as a whole, and an interrupt from the keyboard reaches the parent first.
             os.setsid()
+            die_with_parent()
+            # DVC waits for its command, which is asked to end as well and may want to keep what it did.
+            signal.signal(signal.SIGTERM, lambda *_: None)
             self.warm.leave()
             os.environ.update(environment)
             log = self.log(name)
             for stream, path, mode in ((0, Path(os.devnull), "rb"), (1, log, "wb"), (2, log, "ab")):
                 with open(path, mode) as file:
                     os.dup2(file.fileno(), stream)
-            return self.pipeline.reproduced(name, self.force)
+            return self.work(name)
 
         self.children[name] = start(work)
         return Submitted(name, time.monotonic())
@@ -74,6 +79,12 @@ class Local:
             entry = None
         child.process.join()
         return Finished(one, entry, self.log(one.name))
+
+    def end(self, name: str) -> None:
+        """Ask a stage to end, if it still runs: it is then finished without an entry."""
+        if name in self.children:
+            with suppress(ProcessLookupError):
+                os.killpg(self.children[name].process.pid, signal.SIGTERM)
 
     def log(self, name: str) -> Path:
         return self.logs / f"{name.replace('/', '_')}.log"

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ VARIABLE = "SEQLAB_WARM"
 FORKED = "SEQLAB_FORKED"  # set in a child of a warm process
 STREAMS = 3  # standard input, output and error
 SIZE = 4  # bytes that hold the length of a request
+GRACE = 3.0  # seconds that a stage has to keep what it did, when it is asked to end
 SUPPORTED = sys.platform == "linux"
 SRC = str(Path(__file__).resolve().parents[2])  # of this checkout, whatever is installed
 
@@ -73,7 +75,9 @@ def hand_over() -> None:
         request = json.dumps({"argv": sys.argv, "cwd": str(Path.cwd()), "env": dict(os.environ)}).encode()
         socket.send_fds(link, [len(request).to_bytes(SIZE, "big")], range(STREAMS))
         link.sendall(request)
-        # The link stays open until the answer comes: its end means that this process was killed.
+        # The link stays open until the answer comes: its end means that this process was killed, or asked to end. Then
+        # the stage is asked too, and this one waits for it.
+        signal.signal(signal.SIGTERM, lambda *_: link.shutdown(socket.SHUT_WR))
         status = link.recv(16)
     sys.exit(int(status) if status else f"{sys.argv[0]}: the warm process ended before the stage did")
 
@@ -200,11 +204,12 @@ class Stages:
         self.life, self.path = int(life), Path(path) if path else None
         self.selector.register(self.life, selectors.EVENT_READ)
         self.children: dict[int, tuple[socket.socket, int]] = {}  # by process file
+        self.asked: dict[int, float] = {}  # when those that were asked to end are killed, by process
 
     def serve(self) -> dict[str, Any]:
         """Fork for each request until standard input closes. Returns only in a child: what it shall become."""
         while True:
-            for key, _ in self.selector.select():
+            for key, _ in self.selector.select(self.overdue()):
                 if key.fileobj is self.door:
                     link, _ = self.door.accept()
                     if request := self.fork(link):
@@ -215,11 +220,21 @@ class Stages:
                     if self.path is not None:
                         self.path.unlink(missing_ok=True)
                     sys.exit(0)
-                elif isinstance(key.fileobj, socket.socket):  # whoever waited for the stage is gone
+                elif isinstance(key.fileobj, socket.socket):  # whoever waited for the stage is gone, or asks it to end
                     self.selector.unregister(key.fileobj)
-                    os.kill(key.data, signal.SIGKILL)
+                    os.kill(key.data, signal.SIGTERM)
+                    self.asked[key.data] = time.monotonic() + GRACE
                 else:
                     self.ended(key.fd)
+
+    def overdue(self) -> float | None:
+        """Kill what was asked to end long ago; the seconds until the next one is due."""
+        now = time.monotonic()
+        for pid, deadline in list(self.asked.items()):
+            if deadline <= now:
+                os.kill(pid, signal.SIGKILL)
+                del self.asked[pid]
+        return min(self.asked.values()) - now if self.asked else None
 
     def fork(self, link: socket.socket) -> dict[str, Any] | None:
         """Start a child for a request. Returns the request in the child, None in the parent."""
@@ -247,6 +262,7 @@ class Stages:
     def ended(self, process: int) -> None:
         """Tell whoever waits how the child ended, as a shell would."""
         link, pid = self.children.pop(process)
+        self.asked.pop(pid, None)
         self.selector.unregister(process)
         os.close(process)
         if link in self.selector.get_map():

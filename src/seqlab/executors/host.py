@@ -1,0 +1,165 @@
+"""A process that runs stages for another one, which has threads and so must not fork.
+
+It loads DVC once, keeps the imports of stages warm, and ends with whoever started it: the link's end means that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from seqlab.executors.base import Submitted
+from seqlab.executors.local import Local
+
+SLOTS = sys.maxsize  # whoever asks counts them
+IDLE = 120.0  # seconds without a stage after which the process ends: whoever asked may have been killed
+
+
+@dataclass(frozen=True)
+class Request:
+    """A stage to bring up to date. entry: what dvc.lock says of it so far. fit: as of `Local`."""
+
+    name: str
+    entry: dict[str, Any] | None
+    fit: str | None
+    force: bool
+
+
+@dataclass(frozen=True)
+class Reply:
+    """As `base.Finished`."""
+
+    name: str
+    entry: dict[str, Any] | None
+    log: str
+
+
+class LostError(Exception):
+    """The process that ran a stage has ended before the stage did."""
+
+
+class Host:
+    """The other end: starts the process. home: the workspace. source: of the library that it runs. logs: as `Local`."""
+
+    def __init__(self, home: Path, source: Path, logs: Path):
+        self.link, there = Pipe()
+        command = [sys.executable, "-m", __name__, str(there.fileno()), str(logs)]
+        environment = with_source(source) | {
+            # By their names stages start the interpreter that this is.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        }
+        self.process = subprocess.Popen(
+            command, cwd=home, env=environment, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()]
+        )
+        there.close()
+        self.waiting: dict[str, Future[Reply]] = {}
+        self.mutex = threading.Lock()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def run(self, request: Request) -> Future[Reply]:
+        """The future raises LostError when the process ends before the stage does."""
+        future: Future[Reply] = Future()
+        with self.mutex:
+            if self.link.closed:
+                future.set_exception(LostError(request.name))
+                return future
+            self.waiting[request.name] = future
+            try:
+                self.link.send(request)
+            except OSError:
+                del self.waiting[request.name]
+                future.set_exception(LostError(request.name))
+        return future
+
+    def end(self, name: str) -> None:
+        """Ask a stage to end."""
+        with self.mutex, suppress(OSError):  # it has ended already
+            if name in self.waiting:
+                self.link.send(name)
+
+    def close(self) -> None:
+        """End the process and what it runs."""
+        with self.mutex, suppress(OSError):  # it has ended already
+            self.link.send(None)
+        self.process.wait()
+
+    @property
+    def gone(self) -> bool:
+        return self.process.poll() is not None or self.link.closed
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                reply: Reply = self.link.recv()
+                with self.mutex:
+                    future = self.waiting.pop(reply.name, None)
+                if future is not None:
+                    future.set_result(reply)
+        except (EOFError, OSError):
+            with self.mutex:
+                lost, self.waiting = self.waiting, {}
+                self.link.close()
+            for name, future in lost.items():
+                future.set_exception(LostError(name))
+
+
+def with_source(source: Path) -> dict[str, str]:
+    """This process's environment, with a library's source first on the path."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def serve(link: Connection, logs: Path) -> None:
+    """Run what is asked for until the link ends."""
+    from seqlab.executors.dvc import one_by_one, reproduced
+
+    requests: dict[str, tuple[Request, Any]] = {}
+    running: dict[str, Submitted] = {}
+
+    def work(name: str) -> dict[str, Any]:
+        link.close()
+        request, stage = requests[name]
+        return reproduced(stage, request.force)
+
+    with one_by_one() as stages, Local(work, SLOTS, lambda name: requests[name][0].fit, logs) as local:
+        while True:
+            results = [child.result for child in local.children.values()]
+            ready = wait([link, *results], None if results else IDLE)
+            if not ready:
+                return
+            if link in ready:
+                try:
+                    message = link.recv()
+                except (EOFError, OSError):
+                    return
+                if message is None:
+                    return
+                if isinstance(message, str):
+                    local.end(message)
+                else:
+                    requests[message.name] = message, stages.stage(message.name, message.entry)
+                    running[message.name] = local.submit(message.name)
+            if any(result in ready for result in results):
+                for done in local.wait(list(running.values())):
+                    del running[done.stage.name]
+                    link.send(Reply(done.stage.name, done.entry, str(done.log)))
+
+
+def main(link: int, logs: Path) -> None:
+    # An interrupt from the keyboard reaches everybody; this process ends after what it runs. A scheduler's signal too.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda *_: None)
+    serve(Connection(link), logs)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,53 @@
+"""A run: stages in order through an executor, each result noted as soon as it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from seqlab.errors import Interrupted
+from seqlab.executors.base import Executor, Submitted
+from seqlab.executors.dvc import LockFile
+from seqlab.executors.graph import Schedule
+
+
+class Told(Protocol):
+    """Whoever is told how a run goes."""
+
+    def finished(self, stage: Submitted) -> None: ...
+
+    def failed(self, stage: Submitted, log: Path) -> None: ...
+
+    def interrupted(self, running: int) -> None: ...
+
+
+def went_through(
+    schedule: Schedule, executor: Executor, lock: LockFile, told: Told, keep_going: bool
+) -> tuple[dict[str, Path], set[str]]:
+    """Run all that waits. The stages that failed with their logs, and those that could not run because of them."""
+    failed: dict[str, Path] = {}
+    lost: set[str] = set()
+    running: list[Submitted] = []
+    try:
+        while True:
+            slots = executor.slots
+            while len(running) < slots and (name := schedule.next()) is not None:
+                running.append(executor.submit(name))
+            if not running:
+                return failed, lost
+            for done in executor.wait(running):
+                running.remove(done.stage)
+                if done.entry is None:
+                    failed[done.stage.name] = done.log
+                    lost |= schedule.fail(done.stage.name)
+                    told.failed(done.stage, done.log)
+                    if not keep_going:
+                        # What runs is let finish, and kept; nothing new begins.
+                        schedule.stop()
+                    continue
+                lock.add(done.entry)
+                schedule.finish(done.stage.name)
+                told.finished(done.stage)
+    except Interrupted:
+        told.interrupted(len(running))
+        raise

@@ -1,0 +1,167 @@
+"""Stages on workers: the bytes that DVC writes, whatever is killed, and nothing left running by any ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 900.0  # seconds until what should happen at once has not happened, on a machine with other work
+MARK = "SEQLAB_TEST_CLUSTER"
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+STAGES = """
+stages:
+  first: {cmd: echo 1 > first.txt, outs: [first.txt]}
+  each:
+    foreach: [a, b, c, d]
+    do:
+      cmd: sleep 0.3 && mkdir -p out/${item} && cp first.txt out/${item}/ && echo ${item} >> ran
+      deps: [first.txt]
+      outs: ["out/${item}"]
+  last: {cmd: cat out/*/* > last.txt, deps: [out/a, out/b, out/c, out/d], outs: [last.txt: {cache: false}]}
+"""
+# Keeps what it did when it is asked to end.
+LONG = """
+stages:
+  long: {cmd: "trap 'echo kept > kept; exit 1' TERM; touch begun; while :; do sleep 0.05; done", outs: [long.txt]}
+"""
+DRIVER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import yaml
+from seqlab import config
+from seqlab.cli.failing import errors_in_one_line
+from seqlab.execution import Resources
+from seqlab.executors import dvc
+from seqlab.executors.cluster import Cluster
+from seqlab.executors.graph import Graph, Schedule
+from seqlab.executors.running import went_through
+
+class Told:
+    def finished(self, stage): print("finished", stage.name, flush=True)
+    def failed(self, stage, log): print("failed", stage.name, log.read_text(), flush=True)
+    def interrupted(self, running): print("interrupted", running, flush=True)
+
+def run():
+    root, gpu = Path(sys.argv[1]), float(sys.argv[2])
+    tree = yaml.safe_load((root / "conf/execution/local.yaml").read_text())
+    execution = replace(config.execution(tree), executor="dask")
+    with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
+        graph = Graph(pipeline.before)
+        resources = Resources(cpu=1, memory=0.1, gpu=gpu)
+        here, no, own = Path.cwd(), lambda _: None, lambda _: resources
+        with Cluster(pipeline, execution, 2, False, no, own, here, here / "logs") as executor:
+            went_through(Schedule(graph, set(graph.before)), executor, lock, Told(), False)
+
+errors_in_one_line(run)
+"""
+
+
+class Run:
+    """A driver in a workspace of its own, and whatever it started."""
+
+    def __init__(self, folder: Path, stages: str, gpu: float = 0.0):
+        self.folder, self.mark = folder, f"{MARK}={folder}"
+        workspace(folder, stages)
+        (folder / ".seqlab").mkdir()
+        environment = {**os.environ, MARK: str(folder), "PYTHONPATH": str(ROOT / "src")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(ROOT), str(gpu)],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def pids(self, word: str = "") -> list[int]:
+        """Processes of this run whose command line has a word."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                environment, words = ((process / name).read_bytes() for name in ("environ", "cmdline"))
+            except OSError:  # it has ended meanwhile, or is somebody else's
+                continue
+            if self.mark.encode() in environment.split(b"\0") and word.encode() in words:
+                found.append(int(process.name))
+        return found
+
+    def ended(self) -> str:
+        """What it said."""
+        said, _ = self.process.communicate(timeout=PATIENCE)
+        until(lambda: not self.pids())
+        return said
+
+
+def workspace(folder: Path, stages: str) -> None:
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(stages)
+    Repo.init(str(folder), no_scm=True).close()
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_worker_that_is_killed_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "cluster", STAGES)
+    ran = run.folder / "ran"
+    until(lambda: run.process.poll() is not None or ran.exists())
+    [worker] = run.pids("seqlab.executors.worker")
+    os.kill(worker, signal.SIGKILL)
+    said = run.ended()
+    assert run.process.returncode == 0, said
+    assert "its worker was lost; it runs again" in said
+    assert {line.split()[1] for line in said.splitlines() if line.startswith("finished")} == {
+        "first",
+        "last",
+        *(f"each@{item}" for item in "abcd"),
+    }
+    workspace(tmp_path / "alone", STAGES)
+    monkeypatch.chdir(tmp_path / "alone")
+    with Repo() as repo:
+        repo.reproduce()
+    assert (run.folder / "dvc.lock").read_bytes() == Path("dvc.lock").read_bytes()
+    with Repo(str(run.folder)) as repo:
+        assert not repo.status()
+    assert not list(run.folder.rglob("certificates*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_driver_that_is_asked_to_end_or_killed_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    run = Run(tmp_path / "cluster", LONG)
+    until(lambda: run.process.poll() is not None or (run.folder / "begun").exists())
+    run.process.send_signal(number)
+    said = run.ended()
+    # Whoever asks gets the stage's own ending; a driver's death asks as well.
+    assert (run.folder / "kept").exists(), said
+    if number == signal.SIGTERM:
+        assert run.process.returncode == 128 + number
+        assert "interrupted 1" in said
+        assert said.splitlines()[-1].startswith("seqlab: ended by SIGTERM")
+    else:
+        assert run.process.returncode == -number
+
+
+def test_what_no_worker_has_is_one_line(tmp_path: Path) -> None:
+    run = Run(tmp_path / "cluster", STAGES, gpu=9000.0)
+    said = run.ended()
+    assert run.process.returncode == 2
+    assert said.splitlines()[-1].startswith("seqlab: stage first takes 1 cores, 0.1 GB, 9000 cards")
+    assert "and no worker has that" in said
