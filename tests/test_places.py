@@ -270,6 +270,23 @@ def test_a_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_killed_holder_has_started_is_waited_for(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        with Workspace(tmp_path).locked():
+            if os.fork() == 0:  # with the lock's file still open
+                os.write(writer, b"x")
+                time.sleep(0.5)
+                os._exit(0)
+            signal.pause()
+    os.read(reader, 1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    begun = time.monotonic()
+    with Workspace(tmp_path).locked():
+        assert time.monotonic() - begun > 0.1
+
+
 def composed(folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Compose in a checkout at `folder`."""
     changed = options.pop("changed", {})

@@ -9,10 +9,12 @@ committed results.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from seqlab.artifacts import write_text
 from seqlab.cells import Cell
@@ -20,6 +22,7 @@ from seqlab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 SUITES = "suites"
+ENDING = 10.0  # seconds until what a killed command had started has kept what it did, and ended
 LINKED = ("conf", "pipelines", "src", "dvc.yaml", ".dvcignore")
 # Lightning's DDP starts the script again for each further device: such a rank trains, but keeps and reports nothing.
 RANK = int(os.environ.get("LOCAL_RANK", "0"))
@@ -70,30 +73,47 @@ class Workspace:
     def locked(self) -> Iterator[None]:
         """Be the only one who composes and runs here. Raises UserError naming who else does.
 
-        What this process starts while it holds the lock may compose as well.
+        What this process starts while it holds the lock may compose as well. What a killed one has started holds it
+        until it has ended, which is waited for.
         """
-        import fcntl
-
         if os.environ.get(HOLDING) == str(self.home):
             yield
             return
         path = self.home / ".seqlab/lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            deadline = time.monotonic() + ENDING
+            while not _taken(file):
                 file.seek(0)
-                who = file.read().strip() or "another process"
-                raise UserError(f"{self.home}: {who} is at work here; wait for it, or end it") from None
+                pid = file.read().strip()
+                if not pid or _runs(int(pid)) or time.monotonic() > deadline:
+                    who = f"process {pid}" if pid else "another process"
+                    raise UserError(f"{self.home}: {who} is at work here; wait for it, or end it")
+                time.sleep(0.05)
             file.truncate(0)
-            file.write(f"process {os.getpid()}")
+            file.write(str(os.getpid()))
             file.flush()
             os.environ[HOLDING] = str(self.home)
             try:
                 yield
             finally:
                 del os.environ[HOLDING]
+
+
+def _taken(file: IO[str]) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _runs(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid))
 
 
 HOLDING = "SEQLAB_HOLDING"  # the workspace whose lock an ancestor of this process holds
