@@ -3,6 +3,15 @@
 And no deadlines: how long an example takes says how busy the machine is.
 """
 
+from __future__ import annotations
+
+import gc
+import re
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 from seqlab.threads import pin
@@ -11,3 +20,50 @@ from seqlab.threads import pin
 pin(1)
 settings.register_profile("seqlab", deadline=None)
 settings.load_profile("seqlab")
+SLOW_AS_A_WHOLE = re.compile(r"^pytestmark = .*\bmark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are left out, a file that has no others is not imported, and so neither is MLflow."""
+    if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
+        return None
+    return bool(SLOW_AS_A_WHOLE.search(collection_path.read_text(encoding="utf-8"))) or None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What the files import, and what pytest makes of them, stays to the end: no later search for cycles enters it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def group(item: pytest.Item) -> str:
+    """Whose tests one process runs, so that what they share is made once: those of a file, unless it says otherwise."""
+    mark = item.get_closest_marker("xdist_group")
+    return item.path.stem if mark is None else str(mark.args[0])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups with many slow tests begin first, so that no process ends long after the other."""
+    slow = Counter(group(item) for item in items if item.get_closest_marker("slow"))
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: -slow[group(item)])
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take seconds to create: to be copied."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    return folder / "mlflow.db"

@@ -40,6 +40,13 @@ FAMILIES = {
 PREDICTORS = [name for name, one in FAMILIES.items() if "next_step" in one.tasks and one.fit != "mixture"]
 SPECIALISTS = [name for name, one in FAMILIES.items() if one.tasks in (("forecast",), ("classify",))]
 TRANSLATORS = [name for name, one in FAMILIES.items() if "translate" in one.tasks]
+SLOW = ("latent_ar", "naive", "rule_based")  # what is compiled or read before they begin
+
+
+def slow_marked(names: list[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
+
+
 BOUND = {"period": 4, "horizons": [1, 4]}  # what a domain gives a constructor
 TRAINER = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true", "threads": 1}
 TRAINER |= {"compile": False, "max_steps": None}
@@ -187,7 +194,7 @@ def test_a_family_of_one_task_answers_that(name: str, systems: Any) -> None:
         model.score(past)
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+@pytest.mark.parametrize("name", slow_marked(PREDICTORS))
 def test_texts_are_answered_as_by_the_models_themselves(name: str, systems: Any) -> None:
     folder = systems(name, "texts")
     model = seqlab.load(folder)
@@ -225,7 +232,7 @@ def translator(name: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", TRANSLATORS)
+@pytest.mark.parametrize("name", slow_marked(TRANSLATORS))
 def test_a_translator_is_answered_as_by_itself(name: str, tmp_path: Path) -> None:
     if name == "rule_based":
         pytest.importorskip("spacy")

@@ -371,6 +371,7 @@ ARRAYS = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(ARRAYS, st.randoms(use_true_random=False))
 def test_equal_tensors_give_equal_bytes(
     tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, np.ndarray], random: object

@@ -50,6 +50,7 @@ def model(channels: int = 1, **parameters: Any) -> VectorAutoregression:
 # ------------------------------------------------------------------------------------------------------ one a series
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(1, 9),
@@ -106,6 +107,7 @@ def test_each_is_affine_equivariant_and_independent_of_the_panel() -> None:
     np.testing.assert_array_equal(alone.coefficients[0], fits.coefficients[17])
 
 
+@pytest.mark.slow
 def test_a_memory_mapped_panel_gives_the_same_bits(tmp_path: Path) -> None:
     panel = simulate([2000, 900])  # large enough to be mapped
     panel.save(tmp_path)

@@ -44,6 +44,7 @@ def files_of(*rooms: str) -> list[str]:
     return [name for name in files() if any(name.startswith(f"{SEQLAB}/{room}") for room in rooms)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "room",
     [

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from forks import Forks, forking
 
 from seqlab import config, schema
 from seqlab.cli.composing import compose
@@ -22,27 +26,39 @@ FAMILIES = sorted(path.stem for path in (ROOT / "conf/family").glob("*.yaml"))
 DOMAINS = sorted(path.stem for path in (ROOT / "conf/domain").glob("*.yaml"))
 
 
-@pytest.fixture(scope="session")
-def no_heavy_imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose torch, lightning and mlflow betray whoever imports them."""
-    folder = tmp_path_factory.mktemp("heavy")
+# Hydra looks through all that is installed for its plugins, once in a process.
+AHEAD = """
+import hydra.core.override_parser.overrides_parser, hydra.main
+import seqlab.cli.compose, seqlab.cli.main, seqlab.cli.stage, seqlab.executors.warm
+from hydra.core.plugins import Plugins
+Plugins.instance()
+"""
+
+
+@dataclass
+class Checkout:
+    """A copy of this one, whose torch, lightning and mlflow betray whoever imports them."""
+
+    folder: Path
+    forks: Forks
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.forks.run(self.folder, f"pipelines/{script}.py", *arguments)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    heavy = tmp_path_factory.mktemp("heavy")
     for name in ("torch", "lightning", "mlflow"):
-        (folder / f"{name}.py").write_text("raise SystemExit('a heavy package was imported')")
-    return folder
-
-
-def run(heavy: Path, script: str, *arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, f"pipelines/{script}.py", *arguments],
-        cwd=root, env={"PYTHONPATH": str(heavy), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def copied(folder: Path) -> Path:
-    """A checkout of its own, in which a command may write."""
+        (heavy / f"{name}.py").write_text("raise SystemExit('a heavy package was imported')")
+    folder = tmp_path_factory.mktemp("checkout")
     for part in ("conf", "pipelines", "src"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
+    for part in ("params.yaml", "cells.yaml"):
+        shutil.copy(ROOT / part, folder / part)
+    env = {"PYTHONPATH": os.pathsep.join([str(heavy), str(folder / "src")]), "PATH": "/usr/bin:/bin"}
+    with forking(AHEAD, env) as forks:
+        yield Checkout(folder, forks)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +81,9 @@ def copied(folder: Path) -> Path:
     ],
 )  # fmt: skip
 def test_a_wrong_override_fails_before_torch_in_one_line(
-    no_heavy_imports: Path, overrides: list[str], named: list[str]
+    checkout: Checkout, overrides: list[str], named: list[str]
 ) -> None:
-    done = run(no_heavy_imports, "finetune", *overrides)
+    done = checkout.run("finetune", *overrides)
     assert done.returncode == 2, done.stdout + done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -76,9 +92,10 @@ def test_a_wrong_override_fails_before_torch_in_one_line(
         assert part in lines[0]
 
 
-def test_a_sweep_of_wrong_values_names_each_before_torch(no_heavy_imports: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_sweep_of_wrong_values_names_each_before_torch(checkout: Checkout) -> None:
     words = ("-m", "family=rnn,transformer", "domain=strings", "family.layers=one,two")
-    done = run(no_heavy_imports, "finetune", *words, root=copied(tmp_path))
+    done = checkout.run("finetune", *words)
     assert done.returncode == 2, done.stdout + done.stderr
     *_, last = done.stderr.strip().splitlines()
     assert last.startswith("seqlab: of the sweep's jobs these failed (4), any other ran: ")
@@ -96,16 +113,17 @@ def test_only_what_trains_needs_a_family(tmp_path: Path, verb: str, needs: tuple
     assert work.label == ("translation" if needs == DOMAIN else "translation/rnn/full/0")
 
 
-def test_acquiring_by_hand_asks_for_a_domain_alone(no_heavy_imports: Path) -> None:
-    done = run(no_heavy_imports, "acquire", "+key=1")
+def test_acquiring_by_hand_asks_for_a_domain_alone(checkout: Checkout) -> None:
+    done = checkout.run("acquire", "+key=1")
     assert done.returncode == 2
     assert done.stderr.startswith("seqlab: domain: missing; domain=NAME with one of "), done.stderr
     assert "family" not in done.stderr
-    done = run(no_heavy_imports, "acquire", "domain=translation", "domain.archives.scratch.registry=pipy")
+    done = checkout.run("acquire", "domain=translation", "domain.archives.scratch.registry=pipy")
     assert done.returncode == 2
     assert "domain.archives.scratch.registry" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "named"),
     [
@@ -127,19 +145,22 @@ def test_acquiring_by_hand_asks_for_a_domain_alone(no_heavy_imports: Path) -> No
     ],
 )
 def test_a_wrong_yaml_fails_before_torch_in_one_line(
-    tmp_path: Path, no_heavy_imports: Path, file: str, old: str, new: str, named: list[str]
+    checkout: Checkout, file: str, old: str, new: str, named: list[str]
 ) -> None:
-    path = copied(tmp_path) / "conf" / file
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
-    done = run(no_heavy_imports, "compose", root=tmp_path)
+    path, written = checkout.folder / "conf" / file, checkout.folder / "params.yaml"
+    right, before = path.read_text(), written.stat()
+    assert old in right
+    path.write_text(right.replace(old, new, 1))
+    done = checkout.run("compose")
+    path.write_text(right)
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     for part in named:
         assert part in done.stderr
-    assert not (tmp_path / "params.yaml").exists()
+    assert (written.stat().st_ino, written.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suite", "arms"), [("default", 2), ("quick", 2)])
 def test_the_suite_holds_translation_beside_the_other_domains(suite: str, arms: int) -> None:
     tree = compose("config", [f"suite={suite}"])

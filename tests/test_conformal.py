@@ -78,6 +78,7 @@ def fitted(model: Walk) -> Recalibration:
     return fit(forecasts(model, VALID), VALID.first, HORIZONS, "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Walk(0.4), Walk(2.5), Walk(0.5, drift=0.6), Walk()], ids=repr)
 def test_intervals_hold_at_every_horizon_and_loss_does_not_grow(model: Walk) -> None:
     found = fitted(model)
@@ -92,11 +93,13 @@ def test_intervals_hold_at_every_horizon_and_loss_does_not_grow(model: Walk) -> 
         assert not found.centred.any()
 
 
+@pytest.mark.slow
 def test_sample_paths_of_a_recalibrated_predictor_hold_as_well() -> None:
     model = Walk(0.5, drift=0.6)
     assert_holds(values(forecasts(Recalibrated(model, fitted(model)), TEST)))
 
 
+@pytest.mark.slow
 def test_a_bias_that_changes_sign_from_origin_to_origin_is_not_carried_over() -> None:
     made = forecasts(Walk(), VALID)[:400]
     shifted = [replace(one, truth=one.truth + 3 * (-1) ** (one.origin // 10)) for one in made]
@@ -106,6 +109,7 @@ def test_a_bias_that_changes_sign_from_origin_to_origin_is_not_carried_over() ->
     assert not fit(steady, VALID.first, HORIZONS, "none").centred.any()
 
 
+@pytest.mark.slow
 def test_each_quantile_has_its_share_of_the_validation_truths_below() -> None:
     model = Walk(0.5, drift=0.6)
     made = forecasts(model, VALID)
@@ -148,6 +152,7 @@ def test_paths_whose_ranks_are_the_levels_have_the_mapped_quantiles() -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_exploded_path_stays_exploded_and_a_flat_forecast_stays_finite() -> None:
     found = fitted(Walk(0.5))
     paths = np.random.default_rng(0).normal(size=(1, 39, 2, 1))

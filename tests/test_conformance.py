@@ -245,6 +245,7 @@ def test_density_integrates_to_one_and_has_the_moments(case: Case, length: int) 
     assert np.sqrt((mass * (points - mean) ** 2).sum()) == pytest.approx(deviation, rel=2e-2)
 
 
+@pytest.mark.slow
 @over("series")
 def test_samples_follow_the_density(case: Case) -> None:
     prefix, samples = case.x[0, :5], 2_000
@@ -433,6 +434,7 @@ def test_bfloat16_is_near_float32(gradient_case: tuple[str, Space]) -> None:
     assert not np.array_equal(found, exact)
 
 
+@pytest.mark.slow
 def test_training_has_a_pulse(gradient_case: tuple[str, Space]) -> None:
     """A few steps take more than half a nat a position off a cycle of four."""
     name, space = gradient_case

@@ -107,9 +107,10 @@ def test_what_is_no_pair_is_one_line(home: Path, words: tuple[str, str], message
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[Path, list[str]]:
     mlflow = pytest.importorskip("mlflow")
-    folder = tmp_path_factory.mktemp("store")
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copy(empty_store, folder / "mlflow.db")
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
     runs = []
     for size in (64, 96):

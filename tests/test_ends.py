@@ -21,6 +21,7 @@ def test_the_density_is_the_multivariate_normal_of_its_factor() -> None:
     torch.testing.assert_close(ours.deviation(), expected.stddev, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freedom", [None, 5.0])
 def test_the_density_of_two_channels_integrates_to_one(freedom: float | None) -> None:
     grid = torch.linspace(-60, 60, 2401)

@@ -140,6 +140,7 @@ def end(place: Path, name: str) -> str:
     return str(json.loads(lines[-1])["status"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_ends_with_a_checkpoint_and_goes_on_to_the_same_bits(place: Path, name: str) -> None:
     assert statuses(place)[f"train{name}"] == 128 + signal.Signals[name]
@@ -151,6 +152,7 @@ def test_a_training_ends_with_a_checkpoint_and_goes_on_to_the_same_bits(place: P
     assert [weights, report] == json.loads((place / "whole.json").read_text())[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_closed_form_ends_with_the_status_and_one_line(place: Path, name: str) -> None:
     assert statuses(place)[f"count{name}"] == 128 + signal.Signals[name]
@@ -159,11 +161,13 @@ def test_a_closed_form_ends_with_the_status_and_one_line(place: Path, name: str)
     assert end(place, f"count{name}") == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_run_that_a_signal_ended_is_killed_and_the_next_one_finishes_it(place: Path) -> None:
     assert end(place, "twice") == "KILLED"
     assert end(place, "trainSIGTERM") == "FINISHED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["first", "last"])
 def test_a_signal_in_the_first_or_the_last_validation_loses_nothing(place: Path, name: str) -> None:
     assert statuses(place)[name] == 128 + signal.SIGTERM
@@ -171,12 +175,14 @@ def test_a_signal_in_the_first_or_the_last_validation_loses_nothing(place: Path,
     assert json.loads((place / f"{name}.json").read_text())[:2] == json.loads((place / "whole.json").read_text())[:2]
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait_for_the_step(place: Path) -> None:
     assert statuses(place)["twice"] == 128 + signal.SIGTERM
     assert (place / "twice.txt").read_text() == "ended by SIGTERM; the same command begins anew"
     assert not (place / "twice/resume.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_what_lightning_makes_of_a_signal_is_no_success(place: Path) -> None:
     assert statuses(place)["early"] == 128 + signal.SIGTERM
     assert end(place, "early") == "KILLED"

@@ -66,6 +66,7 @@ def value(found: Judged, task: str, metric: str) -> float:
     return metrics.value_of(found.scores, task, metric)
 
 
+@pytest.mark.slow
 def test_forecasts_are_judged_recalibrated_and_what_they_were_stands_beside(test: judging.Test) -> None:
     found = Forecasts().judge(Walk(0.4), test)
     for horizon in SETTINGS.horizons:
@@ -85,6 +86,7 @@ def test_the_next_steps_intervals_are_mended_and_its_density_is_not(test: judgin
     assert value(found, "next_step", "nll") == pytest.approx(-norm.logpdf(changes, 0, 0.4).mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_kept_gives_the_scores_again(test: judging.Test, tmp_path: Path) -> None:
     found = Forecasts().judge(Walk(0.7, drift=0.2), test)
     found.kept.write(tmp_path)
@@ -128,6 +130,7 @@ def scored(test: judging.Test, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return home, cells, entries
 
 
+@pytest.mark.slow
 def test_ensembles_are_rows_like_any_other(scored: tuple[Path, list[Cell], list[Entry]]) -> None:
     home, cells, entries = scored
     found = ensembles.build(cells, {"walks": SETTINGS}, entries, home, rounds=20)
@@ -145,6 +148,7 @@ def test_ensembles_are_rows_like_any_other(scored: tuple[Path, list[Cell], list[
     assert (middle.parameters, middle.train_flops) == (30, 300.0)
 
 
+@pytest.mark.slow
 def test_opposite_drifts_are_selected_together_and_told(scored: tuple[Path, list[Cell], list[Entry]]) -> None:
     home, cells, entries = scored
     made = ensembles.build(cells, {"walks": SETTINGS}, entries, home, 20)
@@ -156,6 +160,7 @@ def test_opposite_drifts_are_selected_together_and_told(scored: tuple[Path, list
     assert "alike" in found[FORECAST, ensembles.MEDIAN].told()
 
 
+@pytest.mark.slow
 def test_an_ensemble_costs_its_members(scored: tuple[Path, list[Cell], list[Entry]]) -> None:
     home, cells, entries = scored
     found = ensembles.build(cells, {"walks": SETTINGS}, entries, home, 20)
@@ -170,6 +175,7 @@ def test_a_family_of_one_seed_joins_every_seed() -> None:
     assert [str(one) for one in ensembles._of_seed(cells, 1)] == ["walks-gru-scratch-s1", "walks-ar-scratch-s0"]
 
 
+@pytest.mark.slow
 def test_one_system_is_no_ensemble(scored: tuple[Path, list[Cell], list[Entry]]) -> None:
     home, cells, entries = scored
     assert ensembles.build(cells[:1], {"walks": SETTINGS}, entries, home, 20) == []
@@ -218,6 +224,7 @@ def test_a_comparison_joins_aggregates_and_weighs(scored: tuple[Path, list[Cell]
     assert members == {f"{name} · scratch" for name in MODELS}
 
 
+@pytest.mark.slow
 def test_a_count_that_is_missing_fails(scored: tuple[Path, list[Cell], list[Entry]], tmp_path: Path) -> None:
     home, cells, _ = scored
     with pytest.raises(UserError, match=r"report\.json: classify has no count of FLOPs; write above's formula"):

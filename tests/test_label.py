@@ -100,6 +100,7 @@ def enumerated(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return every, model.model.log_prob(pairs, np.ones(pairs.shape, bool)).sum(1)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(CLOSED), st.integers(0, 50), st.integers(2, 4), st.integers(2, 3), st.booleans(), st.integers(1, 5)
@@ -242,6 +243,7 @@ def test_closed_form_validates_on_the_classes_alone() -> None:
 # ----------------------------------------------------------------------------------------------------------- scores
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 4))
 def test_scores_equal_scikit_learns(seed: int, classes: int) -> None:
@@ -304,6 +306,7 @@ def test_the_lexicon_takes_the_longest_word_and_joins_what_it_does_not_know() ->
     assert controls.Majority(spelt("a b c d e")).labels(x, mask).tolist() == [[1, 1, 0]]
 
 
+@pytest.mark.slow
 def test_kiwi_spaces_korean() -> None:
     sentences = ["나는 학교에 간다.", "오늘 날씨가 좋다."]
     for sentence, found in zip(sentences, peers.kiwi([unspaced(one) for one in sentences]), strict=True):
@@ -512,6 +515,7 @@ def lab(prepared: Path) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_stages_end_in_a_comparison(lab: Path, tmp_path: Path) -> None:
     domain = config.domain("spacing", yaml.safe_load((ROOT / "conf/domain/spacing.yaml").read_text()))
     strategies = {"scratch": Strategy("scratch", 1.0), "full": Strategy("pretrained", 0.5)}

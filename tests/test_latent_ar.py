@@ -369,6 +369,7 @@ def test_the_recursion_that_has_arrived_is_the_recursion() -> None:
         predicted = model.transition @ (predicted - gain @ model.output @ predicted) @ model.transition.T + model.noise
 
 
+@pytest.mark.slow
 def test_a_fitted_state_space_predicts_about_as_well_as_the_one_that_drew_the_data() -> None:
     model = random_model(2, 2, 3)
     train, valid, test = (simulate(model, [60] * n, seed) for seed, n in enumerate((80, 20, 60)))
@@ -381,6 +382,7 @@ def test_a_fitted_state_space_predicts_about_as_well_as_the_one_that_drew_the_da
     assert report["largest_root"] == pytest.approx(0.9, abs=0.05)
 
 
+@pytest.mark.slow
 def test_validation_weighs_the_source_of_vectors() -> None:
     near, far = random_model(2, 2, 3), random_model(2, 2, 11)
     source = linear(2)

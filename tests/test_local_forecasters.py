@@ -94,6 +94,7 @@ def test_the_median_path_is_the_librarys_forecast(name: str, level: float) -> No
     np.testing.assert_allclose(median(build(name), past, 30), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_local_autoregression_is_statsmodels() -> None:
     past = seasonal(150)
     model = build("local_ar", order=3, criterion="bic")
@@ -234,6 +235,7 @@ def test_paths_have_the_marginals_and_hang_together() -> None:
         assert np.corrcoef(paths[:, a], paths[:, b])[0, 1] == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 @over_families
 def test_intervals_cover_what_comes(name: str) -> None:
     """An AR(1) with a season, one to four steps ahead, 30 times."""

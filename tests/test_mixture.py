@@ -64,6 +64,7 @@ def mean_log_prob(model: Predictor, data: Sequences) -> float:
 # ---------------------------------------------------------------------------------------------------------------- EM
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(5, 60), st.sampled_from([0.0, 3.0]), st.integers(0, 2**32))
 def test_em_finds_the_maximum(number: int, prior: float, seed: int) -> None:
@@ -88,6 +89,7 @@ def test_em_leaves_a_member_that_is_never_better() -> None:
 # ----------------------------------------------------------------------------------------------------- probabilities
 
 
+@pytest.mark.slow
 def test_the_mixture_is_ahead_of_its_members_on_what_it_has_not_seen() -> None:
     model, test = fitted(), text(60, 5)
     own = mean_log_prob(model, test)

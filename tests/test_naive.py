@@ -125,6 +125,7 @@ def test_a_context_of_any_length_is_remembered() -> None:
         assert np.argmax(after) == w
 
 
+@pytest.mark.slow
 def test_what_a_long_suffix_rules_out_keeps_a_probability() -> None:
     """Thousands of discounts multiply to less than any floating-point number above 0."""
     train = sequences([[0] * 5_000, [1, 0]])
@@ -171,6 +172,7 @@ def test_automaton_is_small_and_holds_every_substring_once(corpus: Corpus) -> No
     assert suffix.ngrams(automaton).sum(axis=1).tolist() == [lengths[k] for k in range(max(map(len, substrings)) + 1)]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(corpora)
 def test_packed_probabilities_are_those_of_the_automaton_bit_for_bit(corpus: Corpus) -> None:

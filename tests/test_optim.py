@@ -13,6 +13,7 @@ from seqlab.training.gradient.muon import BatchedMuon, orthogonalised
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     shapes=st.lists(st.sampled_from([(1, 1), (7, 3), (3, 7), (24, 24), (33, 65), (96, 32)]), min_size=1, max_size=6),

@@ -104,6 +104,7 @@ def test_several_channels(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_holt_winters_of_statsmodels_joins_the_table_and_wins(tmp_path: Path) -> None:
     """From the two exported tables alone, as a stranger would do it."""
     values = outside.history(TEST, DOMAIN).to_pandas()

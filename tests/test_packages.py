@@ -432,6 +432,7 @@ def test_a_folder_at_a_url_cannot_be_pinned(memory: Any, into: Path, cache: Path
 SETUP = b"raise SystemExit('the sdist was run')"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "backend"),
     [("zip", None), ("tar.gz", None), ("tar.gz", "setuptools.build_meta"), ("zip", "poetry.core.masonry.api")],
@@ -448,6 +449,7 @@ def test_pip_brings_an_sdist_without_running_it(
     assert kept(cache) == [archive.file]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tags", ["py2.py3-none-any", "cp27-cp27mu-win32", "cp314-abi3-macosx_11_0_arm64"])
 def test_pip_brings_the_very_wheel(tags: str, registry: Registry, into: Path, cache: Path) -> None:
     metadata = b"Metadata-Version: 2.1\nName: thing\nVersion: 1.0\nRequires-Python: <3\nRequires-Dist: absent\n"
@@ -473,6 +475,7 @@ def test_npm_and_debian_command_lines(registry: Registry, into: Path, cache: Pat
     assert second == "apt-get download thing=1:1.0-1"
 
 
+@pytest.mark.slow
 def test_without_npm_a_pinned_wheel_brings_one(registry: Registry, into: Path, cache: Path) -> None:
     archive = registry.npm()
     script = (registry.bin / "npm").read_bytes()
@@ -532,6 +535,7 @@ def test_relative_folders(registry: Registry, tmp_path: Path) -> None:
     assert tree(tmp_path / "raw/thing") == {"a.txt": b"a"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npm", "debian", "pypi"])
 def test_a_hash_that_differs_changes_nothing(kind: str, registry: Registry, into: Path, cache: Path) -> None:
     file, content = {
@@ -594,6 +598,7 @@ def test_a_killed_process_leaves_nothing_and_holds_nothing(registry: Registry, i
     assert tree(acquire(archive, into, cache)) == {"a.txt": b"a"}
 
 
+@pytest.mark.slow
 def test_threads_and_processes_at_once(registry: Registry, into: Path, cache: Path) -> None:
     files = {f"package/{i}.txt": bytes(1000) for i in range(50)}
     archive = registry.npm(tar_bytes(files))
@@ -683,6 +688,7 @@ def test_importing_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_a_real_sdist(into: Path, cache: Path) -> None:
     archive = Archive(

@@ -38,9 +38,8 @@ from seqlab.executors.dvc import LockFile
 from seqlab.scratch import replacing
 from seqlab.tracking import flush, kept, redirect
 
-pytestmark = pytest.mark.xdist_group("tracking")
-# One database with MLflow's tables, and a repository around a copy of it.
-empty_store, repository = test_tracking.empty_store, test_tracking.repository
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
+repository = test_tracking.repository
 CHECKOUT = Path(__file__).resolve().parent.parent
 SPACE = Space("symbols", 9)
 
@@ -320,20 +319,17 @@ def made_in(folder: Path, **options: Any) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("params.yaml", "cells.yaml", "code.yaml")}
 
 
-@pytest.mark.slow
 def test_no_home_a_c_locale_another_time_zone_a_umask_blanks_and_hangul_change_nothing(
     tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     assert made_in(checkout(tmp_path / "내 실험 1 (새)"), changed=SHELL, umask=0o077) == expected
 
 
-@pytest.mark.slow
 def test_a_symlinked_checkout_is_the_checkout(tmp_path: Path, expected: dict[str, bytes]) -> None:
     (tmp_path / "link").symlink_to(checkout(tmp_path / "lab"))
     assert made_in(tmp_path / "link") == expected
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 def test_another_users_folder_is_one_line_and_ones_own_is_as_good_as_roots(expected: dict[str, bytes]) -> None:
     nobody = 65534
@@ -377,7 +373,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.slow
 def test_composing_and_preparing_ones_own_file_open_no_socket(tmp_path: Path) -> None:
     """Compose, and prepare a user's own file by hand, with every connection of the process refused."""
     folder = checkout(tmp_path / "lab")

@@ -81,6 +81,7 @@ forked("signal")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(tmp_path: Path) -> None:
     # Killed in the first step, within an epoch, at an epoch's last and first steps, and at the end.
     kills = {"first": 1, "middle": 11, "last_of_epoch": 16, "first_of_epoch": 17, "end": 23}

@@ -13,6 +13,7 @@ from seqlab.data.scale import moves, standardisation, storing, varies
 RNG = np.random.default_rng(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

@@ -349,6 +349,7 @@ def test_scores_are_the_models(model: Seq2Seq) -> None:
 # Training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_denoising_learns_whatever_the_objective_and_moves_to_translation_by_name(name: str, tmp_path: Path) -> None:
     recipe = recipe_of(name)

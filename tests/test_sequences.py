@@ -131,6 +131,7 @@ def test_an_epoch_is_shuffled_among_equals_and_among_batches() -> None:
     assert widths != sorted(widths)
 
 
+@pytest.mark.slow
 @given(LENGTHS, CHANNELS, SEEDS, st.booleans())
 def test_a_writer_gives_what_saving_gives(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], channels: int | None, seed: int, labelled: bool
@@ -150,6 +151,7 @@ def test_a_writer_gives_what_saving_gives(
     assert [values.tolist() for values in found] == [values.tolist() for values in source]
 
 
+@pytest.mark.slow
 @given(LENGTHS, CHANNELS, SEEDS)
 def test_saved_files_are_numpys_and_come_back(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], channels: int | None, seed: int

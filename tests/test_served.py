@@ -31,7 +31,7 @@ from mlflow import MlflowClient  # noqa: E402
 from seqlab.tracking import upload  # noqa: E402
 
 # One process imports mlflow and creates the tables.
-pytestmark = pytest.mark.xdist_group("tracking")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
 
 ROOT = Path(".seqlab/tracking")
 TEXTS = ["I love this movie.", "now"]
@@ -39,9 +39,10 @@ ANSWERS = {"vectors": "forecast", "texts": "classify", "pairs": "translate"}
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def repository(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
     """A store in which a system of each kind is registered, twice."""
     root = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_store, root / "mlflow.db")
     systems = {
         "vectors": trained("markov", prepare("series", root), root / "systems/vectors"),
         "texts": trained("ar", prepare("texts", root), root / "systems/texts"),
@@ -167,7 +168,6 @@ def ask(uri: str, **request: Any) -> Any:
         return json.load(answer)["predictions"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", ["vectors"], indirect=True)
 def test_a_server_forecasts_classifies_and_scores(repository: Path, server: str) -> None:
     saved, past = seqlab.load(repository / "systems/vectors"), {"a": walks(1, 9, count=1)[0][:, 0]}
@@ -180,7 +180,6 @@ def test_a_server_forecasts_classifies_and_scores(repository: Path, server: str)
     assert len(ask(server, dataframe_records=rows, params={"answer": "score"})) == len(past["a"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", ["texts"], indirect=True)
 def test_a_server_classifies_scores_and_continues_texts(repository: Path, server: str) -> None:
     saved = seqlab.load(repository / "systems/texts")
@@ -191,7 +190,6 @@ def test_a_server_classifies_scores_and_continues_texts(repository: Path, server
     assert len(scores) == len(TEXTS[0]) + 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("server", ["pairs"], indirect=True)
 def test_a_server_translates(repository: Path, server: str) -> None:
     assert ask(server, inputs=TEXTS) == seqlab.load(repository / "systems/pairs").translate(TEXTS)

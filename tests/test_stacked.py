@@ -94,7 +94,7 @@ def compare(
                 torch.testing.assert_close(part, reference, rtol=0, atol=100 * tolerance)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in list(FAMILIES)[1:])])
 @pytest.mark.parametrize(
     ("kind", "task"), [("symbols", "next_step"), ("vectors", "next_step"), ("symbols", "classify")]
 )
@@ -103,12 +103,14 @@ def test_each_seed_trains_as_it_does_alone(name: str, kind: str, task: str, tmp_
     compare(name, kind, task, 1e-5, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rnn", "transformer"])
 def test_muon_turns_the_matrices_of_all_seeds(name: str, tmp_path: Path) -> None:
     """It rounds to bfloat16, so that a last bit of float32 may come to be one of eight."""
     compare(name, "symbols", "next_step", 1e-3, tmp_path, muon=1e-2)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near(tmp_path: Path) -> None:
     compare("gru", "symbols", "next_step", 3e-2, tmp_path, precision="bf16-mixed")
 

@@ -235,6 +235,7 @@ def test_no_weight_on_the_teacher_is_the_labels_loss(task: Any) -> None:
         assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_soft_targets_of_a_density_are_its_cross_entropy_on_average() -> None:
     space = Space("vectors", 2)
     student, teacher = rnn(space), rnn(space)
@@ -282,6 +283,7 @@ def test_a_student_of_a_translator_learns_from_its_translations() -> None:
     np.testing.assert_array_equal(untouched.target.values, pairs.target.values)
 
 
+@pytest.mark.slow
 def test_a_student_follows_its_teacher(tmp_path: Path) -> None:
     data = symbols(60, 0)
     teacher = transformer(SYMBOLS)
@@ -407,6 +409,7 @@ def test_spans_cover_their_share_and_validation_hides_the_same() -> None:
     assert torch.equal(hidden.draw(mask), hidden.draw(mask))
 
 
+@pytest.mark.slow
 def test_masked_pretraining_learns_and_moves_to_the_next_step_by_name(tmp_path: Path) -> None:
     parameters = {"hidden_size": 16, "layers": 1, "heads": 2, "feedforward_size": 32, "rotary_base": 1e4}
     parameters |= {"dropout": 0.0, "density": "gaussian"}

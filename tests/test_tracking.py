@@ -33,20 +33,10 @@ from mlflow.entities import Run as MlflowRun  # noqa: E402
 from seqlab.tracking import upload  # noqa: E402
 
 # One process imports mlflow and creates the tables.
-pytestmark = pytest.mark.xdist_group("tracking")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
 
 EXPERIMENT = "seqlab/strings"
 ROOT = Path(".seqlab/tracking")
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, which take seconds to create."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -654,7 +644,6 @@ def server(repository: Path) -> Iterator[str]:
         process.wait()
 
 
-@pytest.mark.slow
 def test_a_server_receives_runs_and_shows_those_of_the_file(repository: Path, server: str) -> None:
     with begin() as local:
         local.text("local", "x.md")

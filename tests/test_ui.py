@@ -65,6 +65,8 @@ VERDICT = f"{RANKED[0].system} is best of {len(SYSTEMS)} systems by {TABLE[1]}."
 BEST = names.score(*TABLE)
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1:]
 LARGEST_PICTURE = 150_000  # bytes
+# Both stores are searched, for the newest comparison and for the systems; what is drawn of an answer is the same.
+SQLITE = pytest.mark.parametrize("pages", ["sqlite"], indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -96,21 +98,38 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def pages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    """The pages of a store with stages and two comparisons."""
+def pages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> Iterator[Pages]:
+    """The pages of a store with stages and two comparisons; what they say before there are any, and after the end."""
     from seqlab.tracking import upload
 
     folder = tmp_path_factory.mktemp(request.param)
+    shutil.copy(empty_store, folder / "mlflow.db")
     uri = "sqlite:///mlflow.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(journal, "ensure_uploader", lambda *_: None)
         patch.delenv("MLFLOW_RUN_ID", raising=False)
-        fill(uri)
-        upload.Uploader(folder / ROOT).deliver_all()
-        assert spool.kept(ROOT) == []
         with ui.serve(uri, folder, port=0) as served:
+            opens_the_experiments(served)
+            fill(uri)
+            upload.Uploader(folder / ROOT).deliver_all()
+            assert spool.kept(ROOT) == []
             yield served
+    with socket.socket() as tried:  # it ended with the block
+        assert tried.connect_ex(("127.0.0.1", port_of(served))) != 0
+
+
+def opens_the_experiments(empty: Pages) -> None:
+    """Where nothing was compared yet."""
+    assert empty.newest("seqlab") == f"{empty.address}/#/experiments?workflowType=machine_learning"
+    with pytest.raises(UserError, match="seqlab/series: no such experiment"):
+        empty.systems("seqlab", "series", "default")
+
+
+def port_of(pages: Pages) -> int:
+    return int(pages.address.rpartition(":")[2])
 
 
 def fill(uri: str) -> None:
@@ -184,6 +203,7 @@ def test_pages_open_on_the_newest_comparison_and_its_verdict(pages: Pages, brows
     kept(browser, "comparison")
 
 
+@SQLITE
 def test_pages_show_the_picture_of_a_leaderboard(pages: Pages, browser: Any) -> None:
     address = pages.newest("seqlab").replace("?", "/artifacts/pictures/series.png?")
     opened(browser, address, "series.png")
@@ -208,6 +228,7 @@ def test_pages_have_families_beside_controls_in_a_table(pages: Pages, browser: A
     kept(browser, "families")
 
 
+@SQLITE
 def test_pages_compare_families_in_charts(pages: Pages, browser: Any) -> None:
     opened(browser, pages.systems("seqlab", "series", "default", charts=True), "Families", "Add chart")
     bars = "return document.querySelector('.js-plotly-plot').querySelectorAll('.bars .point').length"
@@ -219,6 +240,7 @@ def test_pages_compare_families_in_charts(pages: Pages, browser: Any) -> None:
     kept(browser, "charts")
 
 
+@SQLITE
 def test_an_experiment_that_a_reader_finds_by_itself_links_to_the_table_and_the_charts(
     pages: Pages, browser: Any
 ) -> None:
@@ -228,16 +250,10 @@ def test_an_experiment_that_a_reader_finds_by_itself_links_to_the_table_and_the_
     wait(browser, lambda driver: "Families (default)" in text_of(driver), "the view among the views")
 
 
-def test_nothing_compared_yet_opens_the_experiments(tmp_path: Path) -> None:
-    with ui.serve("sqlite:///mlflow.db", tmp_path, port=0) as served:
-        assert served.newest("seqlab") == f"{served.address}/#/experiments?workflowType=machine_learning"
-        with pytest.raises(UserError, match="seqlab/series: no such experiment"):
-            served.systems("seqlab", "series", "default")
-        with pytest.raises(UserError, match="Address already in use; choose another one"):
-            ui.serve("sqlite:///mlflow.db", tmp_path, port=int(served.address.rpartition(":")[2]))
-        address = served.address
-    with socket.socket() as tried:  # it ended with the block
-        assert tried.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
+@SQLITE
+def test_a_port_that_is_taken_is_named(pages: Pages, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Address already in use; choose another one"):
+        ui.serve("sqlite:///mlflow.db", tmp_path, port=port_of(pages))
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
