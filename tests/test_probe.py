@@ -218,6 +218,14 @@ def test_a_short_sentence_within_a_longer_one_is_no_overlap() -> None:
     assert probe.overlaps(splits) == []
 
 
+def test_a_sentence_is_compared_with_its_unscored_beginning() -> None:
+    def sentence(text: bytes) -> Sequences:
+        return Sequences.from_arrays([np.frombuffer(text, np.uint8)], first=np.ones(1, np.int64))
+
+    assert probe.overlaps({("target", "train"): sentence(b"save"), ("target", "test"): sentence(b"?save")}) == []
+    assert len(probe.overlaps({("target", "train"): sentence(b"save"), ("target", "test"): sentence(b"save")})) == 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000))
 def test_occurrences_by_brute_force(seed: int) -> None:
@@ -348,6 +356,30 @@ def test_scores_that_depend_on_the_batch_or_the_order_are_found(
 
     found = probe.batches(score, SCORED, [2000, 300, 90], "series", 0)
     assert any(re.search(message, one.found) for one in found), found
+
+
+def chaotic(sequences: Sequences, tokens: int, seed: int) -> Scores:
+    """The logistic map doubles a difference at each of 60 steps; another batch rounds the first value differently."""
+    state = np.array([float(one[0, 0]) for one in sequences]) % 1
+    state = state * (1 + 1e-9 * (tokens == 300))
+    for _ in range(60):
+        state = 4 * state * (1 - state)
+    return Scores({(NEXT, "nll"): Ratio(np.arange(len(state)), state, np.ones(len(state)))})
+
+
+def test_what_rounding_explains_is_told_from_what_the_batch_does() -> None:
+    def shifted(sequences: Sequences, tokens: int, seed: int) -> Scores:
+        found = chaotic(sequences, tokens, seed).ratios[NEXT, "nll"]
+        return Scores({(NEXT, "nll"): replace(found, numerator=found.numerator + tokens)})
+
+    many, tokens = vectors(40, 5, first=1), [2000, 300]
+    unstable = probe.amplified(chaotic, many, tokens[0], 0)
+    assert list(unstable) == [(NEXT, "nll")]
+    assert probe.batches(chaotic, many, tokens, "series", 0) != []
+    assert probe.batches(chaotic, many, tokens, "series", 0, unstable) == []
+    found = probe.batches(shifted, many, tokens, "series", 0, unstable)
+    assert any("more than rounding explains" in one.found for one in found), found
+    assert probe.amplified(exact, SCORED, tokens[0], 0) == {}
 
 
 def test_a_sampled_coverage_may_flip_one_value_and_no_more() -> None:

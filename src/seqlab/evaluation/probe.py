@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from seqlab.data.sequences import Batch, Sequences
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
 from seqlab.families.base import Predictor
 
+Metric: TypeAlias = tuple[str, str]
+"""A task and the name of one of its metrics."""
 TOLERANCE = 1e-4  # relative, of scores that should be equal: float32 sums in another order differ by less
 SIGNIFICANT = 1e-4  # of a probe's own test: a suite runs hundreds of them
 SHINGLE = 32  # positions that are looked up at once
@@ -180,8 +183,10 @@ def overlaps(splits: Mapping[tuple[str, str], Sequences]) -> list[Finding]:
             continue
         if first.values.shape[1:] != second.values.shape[1:]:
             continue
-        among = _scored(second) if against in HELD_OUT else list(second)
-        found = (_equal if first.symbols else occurring)(_scored(first), among)
+        if first.symbols:
+            found = _equal(list(first), list(second))
+        else:
+            found = occurring(_scored(first), _scored(second) if against in HELD_OUT else list(second))
         if len(found):
             findings.append(
                 Finding(
@@ -290,12 +295,18 @@ def shuffled_labels(answers: Sequence[Predictions], subject: str) -> list[Findin
 
 
 def batches(
-    score: Callable[[Sequences, int, int], Scores], sequences: Sequences, tokens: Sequence[int], subject: str, seed: int
+    score: Callable[[Sequences, int, int], Scores],
+    sequences: Sequences,
+    tokens: Sequence[int],
+    subject: str,
+    seed: int,
+    unstable: Mapping[Metric, np.ndarray] | None = None,
 ) -> list[Finding]:
     """Scores the same sequences in batches of each size, and in reverse order.
 
     score: sequences, positions in a batch, seed -> scores. What a second seed does not change must be equal up to
-    TOLERANCE; what is sampled may differ by as much as two seeds do, on the mean over the examples.
+    TOLERANCE; what is sampled may differ by as much as two seeds do, on the mean over the examples, and what is
+    `unstable` by as much as rounding does.
     """
     base, reseeded = (score(sequences, tokens[0], seed_of(seed, k)) for k in range(2))
     others = [(f"{size} positions", score(sequences, size, seed_of(seed, 0))) for size in tokens[1:]]
@@ -305,8 +316,22 @@ def batches(
     return [
         Finding("batches", f"{subject} {metric}", f"{clause} with {how} instead of {tokens[0]} positions in order")
         for how, other in others
-        for metric, clause in _differences(base, reseeded, other)
+        for metric, clause in _differences(base, reseeded, other, unstable or {})
     ]
+
+
+def amplified(
+    score: Callable[[Sequences, int, int], Scores], sequences: Sequences, tokens: int, seed: int
+) -> dict[Metric, np.ndarray]:
+    """By how much scores change, example by example, when each value becomes the next float32 above it.
+
+    Only the metrics that change by more than TOLERANCE: a recurrence may be chaotic, and then float32 says no more.
+    """
+    assert not sequences.symbols
+    raised = np.nextafter(sequences.values.astype(np.float32), np.float32(np.inf)).astype(sequences.values.dtype)
+    one, two = (score(some, tokens, seed_of(seed, 0)) for some in (sequences, replace(sequences, values=raised)))
+    changes = {key: _noise(ratio, two.ratios[key]) for key, ratio in one.ratios.items()}
+    return {key: change for key, change in changes.items() if _wrong(one.ratios[key], change).any()}
 
 
 def _reordered(found: Scores, places: np.ndarray) -> Scores:
@@ -324,7 +349,9 @@ def _reordered(found: Scores, places: np.ndarray) -> Scores:
     return Scores(ratios, predictions)
 
 
-def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tuple[str, str]]:
+def _differences(
+    base: Scores, reseeded: Scores, other: Scores, unstable: Mapping[Metric, np.ndarray]
+) -> Iterator[tuple[str, str]]:
     """Metrics, or tasks, on which two evaluations disagree, and how.
 
     A coverage counts: where a task's scores are sampled, one value that falls on the other side of its interval, in no
@@ -340,17 +367,18 @@ def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tupl
             continue
         change = _per_example(two) - _per_example(one)
         noise = _noise(one, again)
+        if not noise.any():
+            noise = unstable.get(key, noise)
         variance = float((noise**2).mean())
         if key[0] in sampled and key[1].startswith("coverage") and change.any():
             variance = max(variance, float(np.abs(change[change != 0]).min() ** 2) / len(change))
-        size = np.abs(_per_example(one)).mean()
         if not variance:
-            wrong = np.abs(change) > TOLERANCE * (np.abs(_per_example(one)) + size)
-            if wrong.any():
+            if _wrong(one, change).any():
                 worst = int(np.argmax(np.abs(change)))
                 yield key[1], f"example {one.example[worst]} changes by {change[worst]:.3g}"
         elif abs(change.mean()) > reach(len(noise)) * np.sqrt(variance / len(noise)):
-            yield key[1], f"the mean changes by {change.mean():.3g}, more than another seed explains"
+            cause = "rounding" if key in unstable else "another seed"
+            yield key[1], f"the mean changes by {change.mean():.3g}, more than {cause} explains"
     for task, answers in base.predictions.items():
         two_answers = other.predictions.get(task)
         if two_answers is None or not np.array_equal(answers.example, two_answers.example):
@@ -359,6 +387,13 @@ def _differences(base: Scores, reseeded: Scores, other: Scores) -> Iterator[tupl
         elif not np.allclose(np.exp(answers.log_probs), np.exp(two_answers.log_probs), atol=TOLERANCE):
             worst = int(np.abs(np.exp(answers.log_probs) - np.exp(two_answers.log_probs)).max(1).argmax())
             yield task, f"the probabilities of example {answers.example[worst]} change"
+
+
+def _wrong(one: Ratio, change: np.ndarray) -> np.ndarray:
+    """Of each example, whether its score changes by more than sums in another order explain."""
+    scores = np.abs(_per_example(one))
+    wrong: np.ndarray = np.abs(change) > TOLERANCE * (scores + scores.mean())
+    return wrong
 
 
 def _noise(one: Ratio, again: Ratio) -> np.ndarray:

@@ -52,11 +52,12 @@ class Trainings:
 @dataclass
 class Probed:
     """looked: by probe, the subjects. findings: each a leak, or a score that depends on what it must not depend on.
-    left_out: what has no probe, and why.
+    unstable: scores that rounding changes, and by how much. left_out: what has no probe, and why.
     """
 
     looked: dict[str, list[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    unstable: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def add(self, name: str, subject: str, found: Sequence[Finding]) -> None:
@@ -253,13 +254,13 @@ def answers(
         if task == "next_step":
             test = few(prepared.split(TARGET, "test"), EXAMPLES)
             made.add("future", name, probe.future(model, test, name, seed_of("future", cell)))
-            made.add("batches", name, batches(next_step(model, prepared), test, name, cell))
+            made.add("batches", name, batches(next_step(model, prepared), test, name, cell, made))
         elif task == "classify":
             test = few(prepared.split(LABELLED, "test"), EXAMPLES)
-            made.add("batches", name, batches(classes(model), test, name, cell))
+            made.add("batches", name, batches(classes(model), test, name, cell, made))
         elif task == "forecast":
             test = few(prepared.split(TARGET, "test"), SERIES)
-            made.add("batches", name, batches(forecasts(model, prepared, settings), test, name, cell))
+            made.add("batches", name, batches(forecasts(model, prepared, settings), test, name, cell, made))
         else:
             made.left_out.append(f"{name}: no score of it is probed")
 
@@ -272,8 +273,14 @@ def few(sequences: Sequences, count: int) -> Sequences:
 Score = Callable[[Sequences, int, int], Scores]
 
 
-def batches(score: Score, test: Sequences, name: str, cell: Cell) -> list[Finding]:
-    return probe.batches(score, test, TOKENS, name, seed_of("batches", cell))
+def batches(score: Score, test: Sequences, name: str, cell: Cell, made: Probed) -> list[Finding]:
+    seed = seed_of("batches", cell)
+    unstable = {} if test.symbols else probe.amplified(score, test, TOKENS[0], seed)
+    made.unstable += [
+        f"{name} {metric} changes by up to {np.abs(change).max():.2g} when each value becomes the next float"
+        for (_, metric), change in unstable.items()
+    ]
+    return probe.batches(score, test, TOKENS, name, seed, unstable)
 
 
 def next_step(model: Any, prepared: Prepared) -> Score:
@@ -329,6 +336,7 @@ def markdown(domain: str, made: Probed) -> str:
         for name, looked in made.looked.items()
     ]
     lines = [f"- {one.probe}, {one.subject}: {one.found}." for one in made.findings]
+    lines += [f"- Rounding: {one}." for one in made.unstable]
     lines += [f"- Not probed: {one}." for one in made.left_out]
     table = ["| probe | holds | looked at | found |", "|:--|:--|:--|--:|", *rows]
     return "\n".join([f"# Leaks and invariances of {domain}", "", *table, "", *lines]).rstrip() + "\n"
