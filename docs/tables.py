@@ -50,23 +50,29 @@ def results(reports: str) -> str:
 
 
 def one_task(task: str, tables: dict[str, list[dict[str, str]]]) -> str:
-    order = list(dict.fromkeys(row["family"] for table in tables.values() for row in table if row["control"] != "true"))
+    order = {row["family"]: row["strategy"] for table in tables.values() for row in table if row["control"] != "true"}
     heads = [
         f"{domain.replace('_', ' ')}<br>{table[0]['metric'].replace('_', ' ')}" for domain, table in tables.items()
     ]
     lines = [f"| {task.replace('_', ' ')} | {' | '.join(heads)} |", f"|:--|{'--:|' * len(tables)}"]
-    lines += [f"| {name} | {' | '.join(cell(table, name) for table in tables.values())} |" for name in order]
+    for name, strategy in order.items():
+        label = f"{name}, {strategy}" if strategy in ("ensemble", "outside") else name
+        lines.append(f"| {label} | {' | '.join(cell(table, name) for table in tables.values())} |")
     controls = [next(row for row in table if row["control"] == "true") for table in tables.values()]
     best = [f"{float(row['value']):.3f}<br>{row['family'].replace('_', ' ')}" for row in controls]
     return "\n".join([*lines, f"| *best control* | {' | '.join(best)} |"])
 
 
 def cell(table: list[dict[str, str]], family: str) -> str:
-    """`full (scratch)`; the one that leads the table in bold; a dagger unless one significantly beats the control."""
+    """`full (scratch)`, or the one value of an ensemble; the one that leads the table in bold; a dagger unless one
+    significantly beats the control. What was trained elsewhere, and so is compared with nothing, is in italics.
+    """
     own = {row["strategy"]: row for row in table if row["family"] == family and row["control"] != "true"}
     if not own:
         return "–"
-    values = {name: f"{float(own[name]['value']):.3f}" for name in ("full", "scratch") if name in own}
+    values = {name: f"{float(row['value']):.3f}" for name, row in sorted(own.items())}
+    if "outside" in values:
+        return f"*{values['outside']}*"
     if "scratch" in values:
         values["scratch"] = f"({values['scratch']})"
     text = " ".join(f"**{v}**" if own[name]["best"] == "true" else v for name, v in values.items())
