@@ -42,6 +42,8 @@ def test_skill_and_win_rate_by_hand() -> None:
     assert bad.skill == pytest.approx(1 - math.sqrt(2))
     assert bad.wins == 1 / 4
     assert [one.system for one in across.skills(found, "base", 100, 0)] == ["good", "bad"]
+    few = [one for one in found if one.system != "good" or one.task == found[0].task]
+    assert [(one.system, one.tasks) for one in across.skills(few, "base", 100, 0)] == [("bad", 4), ("good", 1)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -190,9 +192,9 @@ ERRORS: dict[str, list[float | None]] = {
 }
 OFFERS = [Offer("a", 1.0, 0.0, True, True), Offer("b", 0.5, 10.0, False, True), Offer("c", 0.7, 20.0, False, False)]
 DRAWINGS: dict[str, Callable[[Path], None]] = {
-    "skills": lambda path: pictures_across.skills(across.skills(table(ERRORS), "c", 200, 0), "c", path),
+    "skills": lambda path: pictures_across.skills(across.skills(table(ERRORS), "c", 200, 0), "c", "all", path),
     "skills of few tasks": lambda path: pictures_across.skills(
-        across.skills(table({name: own[:2] for name, own in ERRORS.items()}), "c", 200, 0), "c", path
+        across.skills(table({name: own[:2] for name, own in ERRORS.items()}), "c", 200, 0), "c", "next_step", path
     ),
     "ranks": lambda path: pictures_across.critical_difference(ranked(ERRORS), path),
     "ranks of three": lambda path: pictures_across.critical_difference(

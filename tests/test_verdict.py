@@ -119,10 +119,14 @@ def test_more_data_and_what_is_not_applicable() -> None:
     assert grown.growth is not None
     assert grown.growth.helps
     assert "More data would help: from 25% to all of it brought +0.4." in sentences(grown)
-    flat = judged(own, [point(0.25, level), point(1.0, level)], not_applicable=[("markov", "symbols alone")])
+    flat = judged(
+        own,
+        [point(0.25, level), point(1.0, level)],
+        not_applicable=[("markov", "few"), ("ar", "few"), ("tfidf", "no words")],
+    )
     assert flat.growth is not None
     assert not flat.growth.helps
-    assert "Not applicable: markov (symbols alone)." in sentences(flat)
+    assert "Not applicable: markov and ar (few); tfidf (no words)." in sentences(flat)
     assert judged(own, [point(1.0, level)]).growth is None
 
 

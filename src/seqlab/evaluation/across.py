@@ -111,7 +111,7 @@ def results(
 
 
 def skills(found: Sequence[Result], baseline: str, replicates: int, seed: int) -> list[Skill]:
-    """Of every system but the baseline, the most skilful first.
+    """Of every system but the baseline, those of most tasks first, of them the most skilful.
 
     Only tasks of the baseline count. Raises UserError when there is no such system.
     """
@@ -146,7 +146,7 @@ def skills(found: Sequence[Result], baseline: str, replicates: int, seed: int) -
                 sorted(one.task for one in found if one.system == system and one.seen),
             )
         )
-    return sorted(skilled, key=lambda one: -one.skill)
+    return sorted(skilled, key=lambda one: (-one.tasks, -one.skill))
 
 
 def _share_interval(hits: float, size: int) -> tuple[float, float]:
@@ -278,10 +278,11 @@ def write_csv(found: Sequence[Aggregate], path: Path) -> None:
 
 
 def markdown(found: Sequence[Aggregate], baseline: str) -> str:
-    """A table for each group of tasks, the most skilful first, with what its test of ranks says."""
+    """A table for each group of tasks, in the order of `skills`, with what its test of ranks says."""
     parts = [
         f"Skill is 1 - the geometric mean over tasks of the error relative to {baseline}, a win an error below its;"
-        " intervals are over tasks, so of few tasks they are wide or none. Rank is the average over the tasks of the"
+        " intervals are over tasks, so of few tasks they are wide or none, and systems of other tasks are not to be"
+        " compared: those of most tasks stand first. Rank is the average over the tasks of the"
         " group, of the systems that have them all. Controls stand in the tables alone; systems marked `outside` saw"
         " data elsewhere and are left out."
     ]

@@ -12,7 +12,7 @@ from seqlab.evaluation.metrics import label_of
 from seqlab.evaluation.pictures import BLUE, GREY, VERMILION, _bars, _better, _figure
 
 
-def skills(found: Sequence[Skill], baseline: str, path: Path) -> None:
+def skills(found: Sequence[Skill], baseline: str, group: str, path: Path) -> None:
     """Skill score and win rate of each system against the baseline with 95% intervals over tasks, the best on top."""
     with _figure(path, 7.2, 1.3 + 0.27 * len(found)) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
@@ -34,7 +34,8 @@ def skills(found: Sequence[Skill], baseline: str, path: Path) -> None:
         right.set_xlim(-0.03, 1.03)
         left.set_yticks(range(len(found)), [f"{one.system} ({one.tasks})" for one in found])
         left.set_ylim(len(found) - 0.4, -0.6)
-        figure.suptitle("Over all tasks (how many in brackets); right is better; 95% intervals", fontsize=10)
+        tasks = "all tasks" if group == "all" else f"the tasks {group.replace('_', ' ')}"
+        figure.suptitle(f"Over {tasks} (how many in brackets); right is better; 95% intervals", fontsize=10)
 
 
 def critical_difference(found: Ranks, path: Path) -> None:

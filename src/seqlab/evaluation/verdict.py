@@ -7,6 +7,7 @@ of the target where the best system was trained on some.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -209,7 +210,12 @@ def sentences(found: Verdict) -> str:
         told = ", ".join(f"{name} with {value:.4g}" for name, value in found.outside)
         lines.append(f"Quoted beside and not compared, since it was trained elsewhere: {told}.")
     if found.not_applicable:
-        lines.append("Not applicable: " + "; ".join(f"{name} ({why})" for name, why in found.not_applicable) + ".")
+        by_reason: dict[str, list[str]] = defaultdict(list)
+        for name, why in found.not_applicable:
+            by_reason[why].append(name)
+        lines.append(
+            "Not applicable: " + "; ".join(f"{_listed(names)} ({why})" for why, names in by_reason.items()) + "."
+        )
     return " ".join(lines)
 
 

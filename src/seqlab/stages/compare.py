@@ -273,7 +273,7 @@ def draw(
             pictures.order(worths, made / "order.png")
         for one in aggregates:
             if one.skills:
-                pictures_across.skills(one.skills, baseline, made / f"across-{one.group}-skill.png")
+                pictures_across.skills(one.skills, baseline, one.group, made / f"across-{one.group}-skill.png")
             if one.ranks is not None:
                 pictures_across.critical_difference(one.ranks, made / f"across-{one.group}-ranks.png")
 
