@@ -96,7 +96,8 @@ def watched(command: Sequence[str], folder: Path, log: Path) -> Generator[tuple[
     Raises SystemExit naming the log of a command that failed. Who stops listening ends the command.
     """
     began = time.monotonic()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "DVC", "SEQLAB"))}
+    # As in a person's shell, who keeps bytecode: without it every process compiles the library anew.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC", "SEQLAB", "PYTHON"))}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -61,6 +61,8 @@ def main(folder: Path) -> None:
     )
     board = predictor.leaderboard()
     print(board.to_string(), flush=True)
+    if board.empty:
+        raise SystemExit("no model was fitted within the limit")
     told |= {"first": since(), "models": board["model"].tolist(), "best": predictor.model_best}
 
     parts = []
