@@ -16,6 +16,8 @@ from seqlab.cli.repro import Options
 from seqlab.config import Experiment, experiment, read_params
 from seqlab.errors import UserError
 from seqlab.executors import local
+from seqlab.executors.dvc import LOCK_FILE
+from seqlab.executors.warm import MODULES
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,30 @@ def test_a_limit_ends_what_waits_and_no_more() -> None:
     assert time.monotonic() - began < 15
 
 
+class Deaf:
+    def __del__(self) -> None:
+        time.sleep(0.1)  # what is raised here goes nowhere
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_limit_that_was_not_heard_rings_again_and_disturbs_no_unwinding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anytime, "AGAIN", 0.05)
+    unwound = []
+
+    def deaf_at_first() -> None:
+        deaf = Deaf()
+        del deaf
+        try:
+            time.sleep(30)
+        finally:
+            time.sleep(0.2)
+            unwound.append(True)
+
+    with pytest.raises(TimeUp), limited(time.monotonic() + 0.05):
+        deaf_at_first()
+    assert unwound
+
+
 def test_an_interrupted_wait_ends_the_child(tmp_path: Path) -> None:
     seen = tmp_path / "went-on"
 
@@ -87,6 +113,7 @@ def told(shipped: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(local, "in_child", lambda function: function())
     monkeypatch.setattr(anytime, "compare", lambda _, cells: calls.append(len(cells)))
     monkeypatch.setattr(anytime, "verdict", lambda: "Best is markov.")
+    monkeypatch.setattr(anytime, "COMPARING", ())
     made.calls = calls  # type: ignore[attr-defined]
     return made
 
@@ -123,6 +150,28 @@ def test_the_last_table_has_its_time_kept_free(told: Any) -> None:
     assert not told.over
     told.end_at = time.monotonic() + 11.0
     assert told.over
+
+
+class Asked:
+    """Of a Warm, what it was asked to import."""
+
+    def __init__(self) -> None:
+        self.modules: list[tuple[str, ...]] = []
+
+    def environment(self, modules: tuple[str, ...]) -> dict[str, str]:
+        self.modules.append(modules)
+        return {}
+
+
+def test_imports_begin_early_where_nothing_ran_before(shipped: Experiment, tmp_path: Path) -> None:
+    asked: Any = Asked()
+    fits = dict.fromkeys(shipped.families[name].fit for name in waves(shipped)[0])
+    anytime.begin(asked, Workspace(tmp_path), shipped)
+    assert asked.modules == [MODULES[fit] for fit in fits]
+    anytime.begin(asked, Workspace(tmp_path), replace(shipped, trainer=replace(shipped.trainer, accelerator="gpu")))
+    (tmp_path / LOCK_FILE).touch()
+    anytime.begin(asked, Workspace(tmp_path), shipped)
+    assert len(asked.modules) == len(fits), "on a GPU nothing is forked, and after a first run nothing may be to do"
 
 
 def test_what_a_cell_needs_is_in_the_pipeline(shipped: Experiment) -> None:

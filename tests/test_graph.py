@@ -107,6 +107,16 @@ def test_of_those_that_may_run_the_most_needed_begins(before: dict[str, set[str]
         schedule.finish(name)
 
 
+def test_what_a_run_is_for_begins_as_soon_as_it_may() -> None:
+    before: dict[str, set[str]] = {"prepare": set(), "train a": {"prepare"}, "train b": {"prepare"}}
+    before |= {"judge a": {"train a"}, "judge b": {"train b"}, "controls": {"prepare"}}
+    schedule, order = Schedule(Graph(before), set(before), {"judge a", "judge b", "controls"}), []
+    while (name := schedule.next()) is not None:
+        order.append(name)
+        schedule.finish(name)
+    assert order == ["prepare", "controls", "train a", "judge a", "train b", "judge b"]
+
+
 def test_what_is_no_stage_of_the_graph_stands_before_nothing() -> None:
     graph = Graph({"train": {"compose", "prepare"}, "prepare": {"compose"}})
     assert graph.before == {"train": {"prepare"}, "prepare": set()}

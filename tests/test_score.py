@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from seqlab.artifacts import write_json
+from seqlab.artifacts import read_json, write_json
 from seqlab.cells import Cell
 from seqlab.data.sequences import SPLITS, Sequences
 from seqlab.errors import UserError
 from seqlab.evaluation import controls, judge, metrics, scores
-from seqlab.evaluation.leaderboard import OUTSIDE
+from seqlab.evaluation.kept import Forecasts, Kept
+from seqlab.evaluation.leaderboard import ENSEMBLE, OUTSIDE
 from seqlab.evaluation.settings import Comparing, SequenceEvaluation
 from seqlab.settings import Strategy
 from seqlab.stages.compare import Comparison, pretraining
@@ -117,6 +119,26 @@ def test_a_foreign_forecaster_stands_in_the_paired_tests(workspace: Workspace) -
     assert control.p_holm < 0.05
     assert found.lacking == ["power/theta/scratch/0"]
     assert found.systems[0].notes == ["not scored, for want of quantiles: coverage80, coverage95, wql"]
+
+
+def test_the_ensembles_of_the_cells_stand_beside_what_is_foreign(workspace: Workspace) -> None:
+    test, valid = (Sequences.load(workspace.prepared / "target" / split) for split in ("test", "valid"))
+    for family, period in (("ets", 4), ("theta", 1)):
+        own = replace(CELL, family=family).path
+        made, before = (
+            judge.forecasts(controls.SeasonalNaive(period), workspace.traits, split, SETTINGS, "x")
+            for split in (test, valid)
+        )
+        assert valid.first is not None
+        scores.write(metrics.forecast_scores(made, SETTINGS.horizons), workspace.folder / "scores" / own)
+        Kept(Forecasts(before, valid.first, made)).write(workspace.folder / "scores" / own / "forecast")
+        report = workspace.folder / "models" / CELL.path / "report.json"
+        write_json(workspace.folder / "models" / own / "report.json", read_json(report))
+    found = workspace.score(means(workspace.ask("forecast"), 4), "forecast")
+    value = {row.system: row.value for row in found.rows if row.metric == "mase@6"}
+    assert value[f"selected · {ENSEMBLE}"] == pytest.approx(value["ets · scratch"])
+    assert value["ets · scratch"] < value[f"median · {ENSEMBLE}"] < value["theta · scratch"]
+    assert found.lacking == []
 
 
 def test_the_examples_are_those_that_the_suite_judges(workspace: Workspace) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from seqlab import config
+from seqlab.executors.local import Local
 from seqlab.executors.warm import MODULES, SRC, SUPPORTED, VARIABLE, Warm
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
@@ -95,6 +96,17 @@ def test_handlers_of_what_was_imported_ahead_are_not_the_stages(
 
 def test_without_a_warm_process_it_runs_by_itself(script: Path, tmp_path: Path) -> None:
     assert run(script, {VARIABLE: str(tmp_path / "nobody")}, "4").returncode == 4
+
+
+def test_an_executor_ends_its_own_warm_processes_and_no_others(tmp_path: Path) -> None:
+    with Warm() as warm:
+        warm.environment(("json",))
+        with Local(lambda _: {}, 1, lambda _: None, tmp_path, warm):
+            pass
+        assert [process.poll() for process in warm.processes] == [None]
+    with Local(lambda _: {}, 1, lambda _: None, tmp_path) as local:
+        local.warm.environment(("json",))
+    assert [process.poll() for process in local.warm.processes] == [0]
 
 
 @pytest.mark.parametrize("how", ["the one who waits is killed", "the repro ends"])

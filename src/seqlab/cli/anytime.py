@@ -10,22 +10,30 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
 from seqlab.cells import Cell
 from seqlab.cli.compose import composed
 from seqlab.cli.places import Workspace
-from seqlab.cli.repro import Options, run, workspace_of
+from seqlab.cli.repro import Options, run, warmable, workspace_of
 from seqlab.config import Experiment
 from seqlab.errors import UserError
+from seqlab.executors.dvc import LOCK_FILE
+from seqlab.executors.warm import MODULES, SUPPORTED, Warm
 
 FIRST = 45.0  # seconds until a table is made of what there is, the cheapest wave finished or not
+# Seconds until it rings once more: what is raised in a destructor, or a callback of a fork, is lost.
+AGAIN = 0.5
 CHEAP = 5  # families of the first wave
+# What a table is made with, and takes seconds to import.
+COMPARING = ("seqlab.stages.compare", "matplotlib.pyplot", "scipy.stats", "pyarrow.parquet", "pandas")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -46,15 +54,16 @@ def anytime(options: Options, seconds: float) -> None:
     began = time.monotonic()
     workspace = workspace_of(options.overrides)
     os.chdir(workspace.home)
-    with workspace.locked():
+    with workspace.locked(), Warm() as warm:
         experiment = composed(workspace, options.overrides)
+        begin(warm, workspace, experiment)
         told = Told(workspace, experiment, began, seconds)
         failures: list[str] = []
         for wave in (*waves(experiment), None):
             while True:
                 try:
                     with limited(told.until(first=not told.shown)):
-                        run(workspace, experiment, within(options, experiment, wave))
+                        run(workspace, experiment, within(options, experiment, wave), warm)
                 except TimeUp:
                     told.table()
                     if told.over:
@@ -68,6 +77,14 @@ def anytime(options: Options, seconds: float) -> None:
                 told.table()
     if failures:
         raise UserError(failures[-1])
+
+
+def begin(warm: Warm, workspace: Workspace, experiment: Experiment) -> None:
+    """Have imported what the first wave needs while DVC loads, where nothing ran before and it is sure to be needed."""
+    if (workspace.home / LOCK_FILE).exists() or not SUPPORTED or not warmable(experiment):
+        return
+    for fit in dict.fromkeys(experiment.families[name].fit for name in waves(experiment)[0]):
+        warm.environment(MODULES[fit])
 
 
 def waves(experiment: Experiment) -> list[list[str]]:
@@ -100,10 +117,12 @@ def limited(until: float) -> Iterator[None]:
     """Raise TimeUp within the block at a moment of the monotonic clock; at once where that has passed."""
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise TimeUp
+        # What the first one unwinds, no further one disturbs.
+        if not isinstance(sys.exception(), TimeUp):
+            raise TimeUp
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(1e-3, until - time.monotonic()))
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, until - time.monotonic()), AGAIN)
     try:
         yield
     finally:
@@ -141,6 +160,8 @@ class Told:
             print(f"seqlab: no cell is finished after {began - self.began:.0f} s", flush=True)
         if reached == self.shown or not reached:
             return
+        for module in COMPARING:  # once, and not in every table's child
+            import_module(module)
         in_child(lambda: compare(self.workspace, reached))
         self.shown = reached
         self.took = time.monotonic() - began

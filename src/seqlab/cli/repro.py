@@ -30,6 +30,7 @@ from seqlab.execution import Resources, Where
 if TYPE_CHECKING:
     from seqlab.executors.base import Executor, Submitted
     from seqlab.executors.dvc import Pipeline
+    from seqlab.executors.warm import Warm
 
 DURATIONS = "durations.json"
 SEED = re.compile(r"-s\d+$")  # at the end of a stage's name
@@ -95,8 +96,8 @@ def workspace_of(overrides: Sequence[str]) -> Workspace:
     return Workspace(ROOT) if asked == own else Workspace.of(asked)
 
 
-def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
-    """Run what is not up to date; whether then everything is."""
+def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Warm | None = None) -> bool:
+    """Run what is not up to date; whether then everything is. warm: processes of the caller's, for several runs."""
     from seqlab.executors import dvc
     from seqlab.executors.graph import Graph, Schedule
     from seqlab.executors.local import in_child
@@ -123,8 +124,8 @@ def run(workspace: Workspace, experiment: Experiment, options: Options) -> bool:
         gc.freeze()  # see warm.main
         slots = options.jobs or experiment.execution.jobs or len(os.sched_getaffinity(0))
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
-        schedule = Schedule(graph, set(waiting))
-        with executor_of(workspace, experiment, options, pipeline, slots) as executor:
+        schedule = Schedule(graph, set(waiting), options.names)
+        with executor_of(workspace, experiment, options, pipeline, slots, warm) as executor:
             failed, lost = went_through(schedule, executor, lock, told, options.keep_going)
         if failed:
             raise UserError(summary(failed, lost, told, options.keep_going))
@@ -184,7 +185,12 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
 
 
 def executor_of(
-    workspace: Workspace, experiment: Experiment, options: Options, pipeline: Pipeline, slots: int
+    workspace: Workspace,
+    experiment: Experiment,
+    options: Options,
+    pipeline: Pipeline,
+    slots: int,
+    warm: Warm | None = None,
 ) -> Executor:
     """Where the stages of a run go."""
     execution = experiment.execution
@@ -199,7 +205,7 @@ def executor_of(
     if execution.executor == "local":
         from seqlab.executors.local import Local
 
-        return Local(lambda name: pipeline.reproduced(name, force), slots, fit_of, logs)
+        return Local(lambda name: pipeline.reproduced(name, force), slots, fit_of, logs, warm)
     try:
         import distributed  # noqa: F401
     except ImportError:
@@ -222,11 +228,13 @@ def fitted(experiment: Experiment, command: str) -> str | None:
 
 def warmed(experiment: Experiment, command: str) -> str | None:
     """As `fitted`, which says what its warm process has imported; None where there can be none."""
-    # A GPU's context does not survive a fork, and a launcher of several processes starts the script anew.
+    return fitted(experiment, command) or "closed_form" if warmable(experiment) else None
+
+
+def warmable(experiment: Experiment) -> bool:
+    """A GPU's context does not survive a fork, and a launcher of several processes starts the script anew."""
     trainer = experiment.trainer
-    if trainer.accelerator != "cpu" or trainer.devices * trainer.num_nodes > 1:
-        return None
-    return fitted(experiment, command) or "closed_form"
+    return trainer.accelerator == "cpu" and trainer.devices * trainer.num_nodes == 1
 
 
 def durations(workspace: Workspace) -> dict[str, float]:

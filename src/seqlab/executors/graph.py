@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 
 
@@ -29,15 +29,18 @@ class Graph:
 class Schedule:
     """The stages of a run in order: those that nothing unfinished stands before, the most needed first.
 
+    asked: what a part of the pipeline is run for. Such a stage runs as soon as it may, before others that are needed
+    more: whenever the run is stopped, as much as can be is then finished.
+
     The work of the whole run is linear in the edges of the graph, and n log n in its stages.
     """
 
-    def __init__(self, graph: Graph, waiting: set[str]):
+    def __init__(self, graph: Graph, waiting: set[str], asked: Collection[str] = ()):
         self.graph, self.waiting = graph, waiting
         self.unfinished = {name: len(graph.before[name] & waiting) for name in waiting}
         order = {name: i for i, name in enumerate(graph.before)}
         needed = {name: len(graph.after[name] & waiting) for name in waiting}
-        self.rank = {name: (-needed[name], order[name]) for name in waiting}
+        self.rank = {name: (name not in asked, -needed[name], order[name]) for name in waiting}
         self.free = [(self.rank[name], name) for name in waiting if not self.unfinished[name]]  # a heap
         heapify(self.free)
 

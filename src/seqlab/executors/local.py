@@ -32,14 +32,20 @@ class Child:
 class Local:
     """work: brings a stage up to date, and returns what dvc.lock shall say of it. slots: stages at a time. logs: a file
     a stage goes there. fit_of: how the family of a stage is fitted, which says what is imported ahead; None: nothing
-    is, and the stage starts by itself.
+    is, and the stage starts by itself. warm: processes that outlive this, and are for whoever gave them to end; None:
+    its own.
     """
 
     def __init__(
-        self, work: Callable[[str], dict[str, Any]], slots: int, fit_of: Callable[[str], str | None], logs: Path
+        self,
+        work: Callable[[str], dict[str, Any]],
+        slots: int,
+        fit_of: Callable[[str], str | None],
+        logs: Path,
+        warm: Warm | None = None,
     ):
         self.work, self.slots, self.fit_of, self.logs = work, slots, fit_of, logs
-        self.warm = Warm()
+        self.warm, self.borrowed = warm or Warm(), warm is not None
         self.children: dict[str, Child] = {}
 
     def __enter__(self) -> Self:
@@ -92,7 +98,7 @@ class Local:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every stage that still runs, and the warm processes."""
+        """End every stage that still runs, and the warm processes if they are its own."""
         for signum, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
             for child in self.children.values():
                 with suppress(ProcessLookupError):
@@ -101,7 +107,8 @@ class Local:
             for child in self.children.values():
                 child.process.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         self.children.clear()
-        self.warm.__exit__()
+        if not self.borrowed:
+            self.warm.__exit__()
 
 
 def start(function: Callable[[], Any]) -> Child:

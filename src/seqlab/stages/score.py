@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, cast
 from seqlab.data.prepared import Prepared
 from seqlab.errors import UserError
 from seqlab.evaluation import leaderboard
-from seqlab.evaluation.leaderboard import Row
+from seqlab.evaluation.leaderboard import Entry, Row
 from seqlab.evaluation.outside import Foreign
 from seqlab.settings import named
+from seqlab.stages import ensembles
 from seqlab.stages.compare import Comparison, read_cells
 from seqlab.tasks.judging import Test
 
@@ -52,6 +53,15 @@ def ask(
     return list(tables)
 
 
+@dataclass(frozen=True)
+class Entered:
+    """What stands in a table: cells and controls with the ensembles of the cells, and the systems from elsewhere."""
+
+    entries: Sequence[Entry]
+    systems: Sequence[Foreign]
+    lacking: Sequence[str]
+
+
 def score(
     predictions: Path,
     prepared: Path,
@@ -63,10 +73,36 @@ def score(
     comparison: Comparison,
     examples: int | None,
 ) -> Judgement:
-    """Compare the systems of a table with every cell of the domain that has scores.
+    """Compare the systems of a table with every cell of the domain that has scores, and with the cells' ensembles.
 
     Raises UserError naming file and row of what is wrong with the table, and when nothing of the domain was evaluated.
     """
+    found = entered(
+        predictions,
+        prepared,
+        models,
+        scored,
+        domain=domain,
+        task=task,
+        comparison=comparison,
+        examples=examples,
+    )
+    rows = leaderboard.build(found.entries, comparison.replicates, seed=0)
+    return Judgement(rows, found.systems, found.lacking)
+
+
+def entered(
+    predictions: Path,
+    prepared: Path,
+    models: Path,
+    scored: Path,
+    *,
+    domain: str,
+    task: str,
+    comparison: Comparison,
+    examples: int | None,
+) -> Entered:
+    """What `score` compares. Raises as it does."""
     if not (scored / domain / "controls").is_dir():
         raise UserError(
             f"{scored / domain}: no scores to compare with; `seqlab repro --only domain={domain}` makes them"
@@ -78,9 +114,13 @@ def score(
     ]
     known = [cell for cell in own if (scored / cell.path).is_dir() and (models / cell.path / "report.json").exists()]
     narrowed = replace(comparison, cells=known, domains={domain: comparison.domains[domain]})
-    entries = [replace(entry, scores=entry.scores.of(task)) for entry, _ in read_cells(narrowed, models, scored)[0]]
-    rows = leaderboard.build([*entries, *(one.entry(domain) for one in systems)], comparison.replicates, seed=0)
-    return Judgement(rows, systems, [cell.path for cell in own if cell not in known])
+    entries = [entry for entry, _ in read_cells(narrowed, models, scored)[0]]
+    joined = ensembles.build(known, narrowed.domains, entries, scored, comparison.comparing.rounds)
+    whole = [*entries, *(one.entry for one in joined)]
+    table = [replace(entry, scores=entry.scores.of(task)) for entry in whole]
+    return Entered(
+        [*table, *(one.entry(domain) for one in systems)], systems, [cell.path for cell in own if cell not in known]
+    )
 
 
 def _test(prepared: Path, domain: str, comparison: Comparison, examples: int | None) -> Test:
