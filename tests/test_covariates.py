@@ -187,6 +187,7 @@ def test_both_are_judged_on_the_same_examples_and_kept_under_the_table(lab: Lab)
     for key, ratio in lab.scores.ratios.items():
         np.testing.assert_array_equal(ratio.example, lab.plain_scores.ratios[key].example)
     assert (lab.folder / "with/scores/gbdt/forecast/test.safetensors").exists()
+    assert [path.name for path in (lab.folder / "with/shown/gbdt").iterdir()] == ["forecast"]
 
 
 def test_the_values_are_those_of_a_domain_without(lab: Lab) -> None:

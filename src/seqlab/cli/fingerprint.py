@@ -261,7 +261,7 @@ def controls(domain: Domain) -> list[Path]:
 
 
 def draws(domain: Domain) -> list[Path]:
-    return [stage_of("draw"), *task_parts([*judged(domain.evaluate.headline), *in_place(domain)], "draw")]
+    return [stage_of("draw"), *task_parts(judged(domain.evaluate.headline), "draw")]
 
 
 def in_place(domain: Domain) -> list[str]:

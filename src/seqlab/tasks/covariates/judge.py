@@ -35,7 +35,7 @@ class Judge(JudgedTask):
         horizons = settings.horizons
         return Judged(
             metrics.forecast_scores(made, horizons) | metrics.raw_scores(raw, horizons),
-            Shown(longest(made, sequences, traits.transform)),
+            Drawn(longest(made, sequences, traits.transform)),
             kept=OfTheTable(Forecasts(known, valid.first, made), found),
         )
 
@@ -45,6 +45,13 @@ def of(test: Test, split: str) -> Accompanied:
     found = test.first(Accompanied.open(test.prepared, split))
     assert isinstance(found, Accompanied)  # as `subset` gives
     return found
+
+
+class Drawn(Shown):
+    """Shown as forecasts are, by the name of the table."""
+
+    def write(self, folder: Path) -> None:
+        super().write(folder.with_name(FORECAST))
 
 
 class OfTheTable(Kept):
