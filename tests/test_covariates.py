@@ -16,6 +16,7 @@ import yaml
 
 from seqlab import api, config
 from seqlab.cli.predict import table
+from seqlab.cli.verbs import unfit
 from seqlab.config import Domain
 from seqlab.data.beside import FOLDER, Accompanied, Beside
 from seqlab.data.prepared import Prepared
@@ -364,3 +365,19 @@ def test_what_is_no_series_has_no_covariates(tmp_path: Path) -> None:
     path.write_text("\n".join(f"a line of words {i}" for i in range(60)))
     with pytest.raises(UserError, match="text, which have no covariates"):
         look(path, Hints(known=("price",)))
+
+
+def test_the_verdict_names_the_families_that_do_without(lab: Lab) -> None:
+    tree = config.read_params(ROOT / "params.yaml")
+    names = ("gbdt", "arima", "theta", "tfidf")
+    families = {
+        name: config.family(name, yaml.safe_load((ROOT / "conf/family" / f"{name}.yaml").read_text())) for name in names
+    }
+    whole = config.experiment(tree)
+    found = unfit(replace(whole, families=families, domains={"shops": lab.domain, "series": whole.domains["series"]}))
+    assert [name for name, _ in found["shops"]] == [
+        "tfidf",
+        "past and static covariates in arima",
+        "known and past and static covariates in theta",
+    ]
+    assert [name for name, _ in found["series"]] == ["tfidf"]

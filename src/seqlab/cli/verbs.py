@@ -457,14 +457,14 @@ def comparison_of(experiment: Experiment, cells: Sequence[Cell]) -> Comparison:
 
 def unfit(experiment: Experiment) -> dict[str, list[tuple[str, str]]]:
     """By domain, the families of the suite that it is not for, and why; and those that do without its covariates."""
-    found = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for name, domain in experiment.domains.items():
-        reasons = {family: config.mismatch(domain, family) for family in experiment.families.values()}
-        found[name] = [(family.name, reason) for family, reason in reasons.items() if reason is not None]
-        fit = [family for family, reason in reasons.items() if reason is None]
+        found[name] = []
         without: dict[str, list[str]] = {}
-        for family in fit:
-            if unused := config.unused_covariates(domain, family):
+        for family in experiment.families.values():
+            if (reason := config.mismatch(domain, family)) is not None:
+                found[name].append((family.name, reason))
+            elif unused := config.unused_covariates(domain, family):
                 without.setdefault(" and ".join(unused), []).append(family.name)
         found[name] += [
             (f"{roles} covariates in {', '.join(names)}", "not used by these families")
