@@ -11,6 +11,9 @@ Every answer is a pandas table (texts: a list). Sequences come as
 * a DataFrame of rows, with `id=` and `time=` naming columns: every other column is a channel
 * a dictionary of any of these one-sequence forms by name
 * texts, as a list, a Series, or a DataFrame with a column `text`
+
+A system that forecasts with covariates wants them in a DataFrame of rows, in columns of their own names; those known
+ahead in rows after the last value, whose values are empty, one a step (data.along).
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.artifacts import seed_of
+from seqlab.data import along
+from seqlab.data.beside import Beside, Names, Own
 from seqlab.data.prepared import Prepared
 from seqlab.data.sequences import Sequences, buckets
 from seqlab.errors import UserError
@@ -45,7 +50,7 @@ END = b"\n"  # of a text
 REGISTRY = "models:/"
 # For each question, the tasks whose model answers it, the first that is there.
 ANSWERED_BY = {
-    "forecast": ("forecast", "next_step"),
+    "forecast": ("covariates", "forecast", "next_step"),
     "classify": ("classify",),
     "score": ("next_step",),
     "label": ("label",),
@@ -137,9 +142,16 @@ class Model:
         if count is None:
             raise UserError("samples: missing, and the domain is not forecast; give a number")
         _at_least(count, 1, "samples")
+        names = self.covariates
+        beside = None
+        if names is not None:
+            data, beside = along.parted(data, names, self.units.channels, steps, id, time)
         data = self._vectors(data, id, time)
         past = [self.units.standardise(self._seen(one), _called(one)) for one in data]
-        paths = self._paths(model, [one.x for one in past], steps, count, seed)
+        if beside is not None:
+            # From the first step that the model sees.
+            beside = [own.tail(len(one.x) + steps) for own, one in zip(beside, past, strict=True)]
+        paths = self._paths(model, [one.x for one in past], steps, count, seed, beside)
         return _forecasts(data, [self.units.restore(*pair) for pair in zip(paths, past, strict=True)], steps, levels)
 
     def classify(self, data: Any, *, id: str | None = None, time: str | None = None) -> pd.DataFrame:
@@ -220,19 +232,42 @@ class Model:
         """One translation for each text."""
         return list(self._model("translate").translate(list(self._texts(texts).values())))
 
+    @property
+    def covariates(self) -> Names | None:
+        """Those that forecasts are made with; None: values alone."""
+        return self._model("forecast").names if self._tasks("forecast")[:1] == ["covariates"] else None
+
     # Models
 
+    def _tasks(self, question: str) -> list[str]:
+        return [task for task in ANSWERED_BY[question] if task in self._bundle.models]
+
     def _load(self, question: str) -> Any:
-        tasks = [task for task in ANSWERED_BY[question] if task in self._bundle.models]
+        tasks = self._tasks(question)
         if question not in self.answers:
             raise UserError(f"this system does not {question}; it can {', '.join(self.answers)}")
         return opened(self._bundle, tasks[0])
 
-    def _paths(self, model: Any, past: list[np.ndarray], steps: int, samples: int, seed: int) -> list[np.ndarray]:
-        """(samples, steps[, C]) after each of `past`, those that explode held where the leaderboard holds them."""
+    def _paths(
+        self,
+        model: Any,
+        past: list[np.ndarray],
+        steps: int,
+        samples: int,
+        seed: int,
+        beside: list[Own] | None = None,
+    ) -> list[np.ndarray]:
+        """(samples, steps[, C]) after each of `past`, those that explode held where the leaderboard holds them.
+
+        beside: covariates of each, up to `steps` after it.
+        """
         found: dict[int, np.ndarray] = {}
         for number, (rows, x, mask) in enumerate(_batches(past, samples * steps)):
-            made = model.forecast(x, mask, steps, samples, seed_of(seed, "api", number))
+            drawn = steps, samples, seed_of(seed, "api", number)
+            if beside is None:
+                made = model.forecast(x, mask, *drawn)
+            else:
+                made = model.forecast_along(x, mask, Beside.of_each([beside[row] for row in rows]), *drawn)
             for row, path in zip(rows.tolist(), made, strict=True):
                 found[row] = path if self.units.kind == "symbols" else _held(path, past[row])
         return [found[i] for i in range(len(past))]

@@ -6,7 +6,7 @@ conf/ owns every value, `seqlab.settings` and the constructors own their types.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from annotated_types import Len
 from seqlab import schema
 from seqlab.cells import Cell
 from seqlab.data.archive import Archive
+from seqlab.data.beside import ROLES
 from seqlab.diagnostics.settings import Diagnostics
 from seqlab.errors import UserError
 from seqlab.evaluation.settings import Comparing, Evaluation, PairEvaluation, SequenceEvaluation
@@ -176,11 +177,27 @@ def mismatch(domain: Domain, family: Family) -> str | None:
 def tasks_of(domain: Domain, family: Family) -> list[str]:
     """The domain's tasks that the family is trained for, in the domain's order. One that is built around the family is
     trained where the domain gives it a budget and does not decide against it."""
-    return [
+    found = [
         task
         for task in budgets(domain)
         if task in family.tasks and (family.fit not in heads(task) or _wanted(domain.finetune.get(task)))
     ]
+    replaced = {replaces(task) for task in found}
+    return [task for task in found if task not in replaced]
+
+
+def judged_of(domain: Domain, family: Family) -> list[str]:
+    """The tasks that judge the domain's tables of a family's models: what it is trained for in another's place."""
+    instead = {replaces(task): task for task in tasks_of(domain, family)}
+    return [instead.get(task, task) for task in judged(domain.evaluate.headline)]
+
+
+def unused_covariates(domain: Domain, family: Family) -> list[str]:
+    """The roles of a domain's covariates that the family's forecasts do not use."""
+    offered = [role for role in ROLES if domain.prepare.parameters.get("target", {}).get(role)]
+    trained = tasks_of(domain, family)
+    used = [role for task in trained for role in (around(task) or {}).get(family.component.target, ())]
+    return [role for role in offered if role not in used]
 
 
 def _wanted(budget: TaskBudget | None) -> bool:
@@ -326,7 +343,7 @@ def family(name: str, tree: dict[str, Any], where: str = "family") -> Family:
         checked,
         fit=states["fitted_by"],
         kinds=states["kinds"],
-        tasks=(*states["tasks"], *headed(states["fitted_by"], states["kinds"], states["tasks"])),
+        tasks=(*states["tasks"], *headed(built.target, states["fitted_by"], states["kinds"], states["tasks"])),
         objectives=("next",) if (stated := schema.stated(built.target, "objectives")) is None else stated,
         adapts=schema.stated(built.target, "adapts") or (),
         bound=schema.stated(built.target, "bound") or (),
@@ -419,14 +436,31 @@ def heads(task: str) -> dict[str, str]:
     return found or {}
 
 
-def headed(fit: str, kinds: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[str, ...]:
-    """The tasks that a family gets so, beside those that its class states."""
+def replaces(task: str) -> str | None:
+    """The task in whose place a family is trained for this one, and answers its table; None of most."""
+    found: str | None = schema.stated(f"seqlab.tasks.{task}.train.Train", "instead_of")
+    return found
+
+
+def around(task: str) -> dict[str, tuple[str, ...]] | None:
+    """Where the task is built around some families alone: these, and the roles of covariates that each uses."""
+    found: dict[str, tuple[str, ...]] | None = schema.stated(f"seqlab.tasks.{task}.train.Train", "families")
+    return found
+
+
+def headed(target: str, fit: str, kinds: tuple[str, ...], tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks that a family gets so, beside those that its class states: of one that names families, these."""
+
+    def open_to(task: str) -> bool:
+        families = around(task)
+        return "next_step" in tasks if families is None else target in families
+
     return tuple(
         task
         for task in trainable()
         if fit in heads(task)
         and task not in tasks
-        and "next_step" in tasks
+        and open_to(task)
         and set(kinds) & set(schema.stated(f"seqlab.tasks.{task}.train.Train", "kinds"))
     )
 
@@ -439,13 +473,22 @@ def budget_of(task: str) -> type[TaskBudget]:
 
 @cache
 def judges() -> dict[str, str]:
-    """The task whose folder judges each table of scores: most have the task's own name, a test set its own."""
+    """The task whose folder judges each table of scores: most have the task's own name, a test set its own. Not those
+    that judge in another's place."""
     found: dict[str, str] = {}
     for path in sorted((schema.ROOT / "tasks").glob("*/judge.py")):
         name = path.parent.name
+        if name in trainable() and replaces(name):
+            continue
         tables = schema.stated(f"seqlab.tasks.{name}.judge.Judge", "tables") or (name,)
         found |= dict.fromkeys(tables, name)
     return found
+
+
+def answering(domains: Iterable[Domain]) -> dict[str, str]:
+    """As `judges`, in a suite of these domains: of one that is trained in another's place, it."""
+    instead = {replaces(task): task for domain in domains for task in domain.finetune if replaces(task)}
+    return {table: instead.get(task, task) for table, task in judges().items()}
 
 
 def judged(headline: Mapping[str, str]) -> list[str]:

@@ -248,7 +248,7 @@ def ordering(strategy: Strategy) -> list[Path]:
 
 
 def evaluates(domain: Domain, family: Family, strategy: Strategy, members: Iterable[Family] = ()) -> list[Path]:
-    tasks = judged(domain.evaluate.headline)
+    tasks = config.judged_of(domain, family)
     trained = config.tasks_of(domain, family)
     around = [schema.ROOT / f"tasks/{task}/{family.fit}.py" for task in tasks if task in trained]
     files = [stage_of("evaluate"), *family_files(family, domain.kind), *used(family), *task_parts(tasks, "judge")]
@@ -262,6 +262,11 @@ def controls(domain: Domain) -> list[Path]:
 
 def draws(domain: Domain) -> list[Path]:
     return [stage_of("draw"), *task_parts(judged(domain.evaluate.headline), "draw")]
+
+
+def in_place(domain: Domain) -> list[str]:
+    """The tasks that some of its families are trained for and judged by in another's place."""
+    return [task for task in domain.finetune if config.replaces(task)]
 
 
 def probes(experiment: Experiment, domain: Domain) -> list[Path]:
@@ -282,7 +287,8 @@ def diagnoses(family: Family) -> list[Path]:
 
 
 def compares(experiment: Experiment) -> list[Path]:
-    tasks = [task for domain in experiment.domains.values() for task in judged(domain.evaluate.headline)]
+    domains = experiment.domains.values()
+    tasks = [task for domain in domains for task in (*judged(domain.evaluate.headline), *in_place(domain))]
     return [stage_of("compare"), *task_parts(dict.fromkeys(tasks), "judge", "report")]
 
 

@@ -70,6 +70,7 @@ ADD = """\
 examples:
   seqlab add sales.csv
   seqlab add sensors.parquet --id machine --time stamp --value vibration --label fault
+  seqlab add shops.csv --value sales --known price,holiday --past temperature --static region
   seqlab add recordings/ --name birds
 """
 COMPARE = """\
@@ -118,7 +119,11 @@ HINTS = {
     "period": "seasonal period, in steps",
     "time_format": "how times are written, as in %%d.%%m.%%Y",
     "licence": "for people",
+    "known": "columns of covariates that are known ahead, as prices and holidays; several with commas",
+    "past": "columns of covariates that are measured, as temperatures",
+    "static": "columns of covariates that do not change within a series, as regions",
 }
+LISTS = ("value", "id", "known", "past", "static")  # of them
 VERIFY = """\
 examples:
   seqlab verify strings-rnn-full-s0                 a cell: its source's model, its own, its scores
@@ -313,7 +318,7 @@ def _add(given: argparse.Namespace) -> None:
     from seqlab.cli.add import add
 
     hints = {name: value for name in HINTS if (value := getattr(given, name)) is not None}
-    hints |= {name: tuple(hints[name].split(",")) for name in ("value", "id") if name in hints}
+    hints |= {name: tuple(hints[name].split(",")) for name in LISTS if name in hints}
     if "period" in hints:
         hints["period"] = positive(hints["period"])
     add(given.file, hints, given.replace)

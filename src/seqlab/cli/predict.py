@@ -23,6 +23,7 @@ from seqlab.errors import UserError
 from seqlab.evaluation import kinds
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 # For each question, the table whose best system answers it.
@@ -106,9 +107,36 @@ def answer(model: Any, question: str, asked: Asked, tree: dict[str, Any]) -> Any
             return model.generate(texts, asked.steps)
         return getattr(model, question)(texts)
     frame, names = table(asked.file, tree["prepare"])
+    beside = covariates_of(tree["prepare"])
+    used = model.covariates if question == "forecast" else None
+    if beside and used is None:
+        frame = frame.drop(columns=beside)
+        values = [column for column in frame.columns if column not in names.values()]
+        frame = frame[before_last(frame, values, names)]
+        print(f"seqlab: covariates are not used by this model for {question}: {', '.join(beside)}", file=sys.stderr)
     if question == "forecast":
         return model.forecast(frame, asked.steps, levels=asked.levels, **names)
     return getattr(model, question)(frame, **names)
+
+
+def covariates_of(prepare: dict[str, Any]) -> list[str]:
+    """Columns of covariates of a domain's own table."""
+    from seqlab.data.beside import ROLES
+
+    layout = prepare.get("target") or {}
+    return [name for role in ROLES for name in layout.get(role) or []]
+
+
+def before_last(frame: pd.DataFrame, values: Sequence[str], names: dict[str, str]) -> np.ndarray:
+    """(rows,) bool: which are no later than the last of their sequence that has values. names: of id and time."""
+    there = frame[list(values)].notna().any(axis=1)
+    latest_first = (
+        frame.index[::-1] if "time" not in names else frame[names["time"]].sort_values(kind="stable").index[::-1]
+    )
+    there = there.loc[latest_first]
+    found = there.groupby(frame[names["id"]]).cummax() if "id" in names else there.cummax()
+    needed: np.ndarray = found.loc[frame.index].to_numpy(bool)
+    return needed
 
 
 def lines(path: Path) -> list[str]:
@@ -119,7 +147,11 @@ def lines(path: Path) -> list[str]:
 
 
 def table(path: Path, prepare: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """New rows with the columns of the domain's own: id, time and value(s), and what these are called."""
+    """New rows with the columns of the domain's own: id, time, value(s) and covariates, and what these are called.
+
+    Where the domain has covariates, values may be empty after the last one of a sequence.
+    """
+    import numpy as np
     import pandas as pd
 
     from seqlab.data import time
@@ -134,17 +166,15 @@ def table(path: Path, prepare: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, 
     if not columns:
         raise UserError(f"{path}: the domain's yaml names no columns of values, so a table cannot be read; use Python")
     stamp = layout.get("time")
-    wanted = [*keys, *([stamp] if stamp else []), *columns]
+    beside = covariates_of(prepare)
+    wanted = [*keys, *([stamp] if stamp else []), *columns, *beside]
     dialect = Dialect.of(path, layout.get("dialect") or prepare.get("dialect"))
     rows = list(read_table(path, wanted, [], dialect))
     frame = pd.DataFrame([cells for _, cells in rows], columns=wanted)
-    for column in columns:
+    for column in (*columns, *(name for name in beside if name not in (layout.get("static") or []))):
         cells = zip((row for row, _ in rows), frame[column], strict=True)
         numbers = [dialect.number(cell, path, row, column) for row, cell in cells]
         frame[column] = numbers
-        if frame[column].isna().any():
-            row = rows[int(frame[column].isna().to_numpy().argmax())][0]
-            raise UserError(f"{path}, row {row}, column {column}: missing; a model needs every step before a forecast")
     names: dict[str, str] = {}
     if keys:
         frame.insert(0, "id", frame[keys].agg(" / ".join, axis=1))
@@ -156,6 +186,11 @@ def table(path: Path, prepare: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, 
         found = times.instant if times.local is None else pd.to_datetime(times.local, unit="us")
         frame[stamp] = frame[stamp].map(dict(zip(distinct, found, strict=True)))
         names["time"] = stamp
+    needed = before_last(frame, columns, names) if beside else np.ones(len(frame), bool)
+    for column in columns:
+        if len(missing := np.flatnonzero(frame[column].isna() & needed)):
+            row = rows[int(missing[0])][0]
+            raise UserError(f"{path}, row {row}, column {column}: missing; a model needs every step before a forecast")
     return frame, names
 
 

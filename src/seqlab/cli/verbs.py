@@ -251,7 +251,7 @@ def evaluate(work: CellWork) -> float | None:
             shown,
             domain=work.domain.name,
             family=work.family.name,
-            tasks=judged(settings.headline),
+            tasks=config.judged_of(work.domain, work.family),
             settings=settings,
             order=work.strategy.order,
             examples=work.examples,
@@ -443,7 +443,7 @@ def comparison_of(experiment: Experiment, cells: Sequence[Cell]) -> Comparison:
     return Comparison(
         cells=list(cells),
         domains={name: domain.evaluate for name, domain in domains.items()},
-        judges=config.judges(),
+        judges=config.answering(experiment.domains[name] for name in domains),
         judged={name: judged(domain.evaluate.headline) for name, domain in domains.items()},
         strategies=experiment.strategies,
         replicates=experiment.suite.replicates,
@@ -456,15 +456,21 @@ def comparison_of(experiment: Experiment, cells: Sequence[Cell]) -> Comparison:
 
 
 def unfit(experiment: Experiment) -> dict[str, list[tuple[str, str]]]:
-    """By domain, the families of the suite that it is not for, and why."""
-    return {
-        name: [
-            (family.name, reason)
-            for family in experiment.families.values()
-            if (reason := config.mismatch(domain, family)) is not None
+    """By domain, the families of the suite that it is not for, and why; and those that do without its covariates."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, domain in experiment.domains.items():
+        found[name] = []
+        without: dict[str, list[str]] = {}
+        for family in experiment.families.values():
+            if (reason := config.mismatch(domain, family)) is not None:
+                found[name].append((family.name, reason))
+            elif unused := config.unused_covariates(domain, family):
+                without.setdefault(" and ".join(unused), []).append(family.name)
+        found[name] += [
+            (f"{roles} covariates in {', '.join(names)}", "not used by these families")
+            for roles, names in without.items()
         ]
-        for name, domain in experiment.domains.items()
-    }
+    return found
 
 
 def left_out(experiment: Experiment) -> list[tuple[str, str, str]]:

@@ -26,7 +26,10 @@ def look(path: Path | str, hints: Hints | None = None) -> Proposal:
     name = hints.name or name_of(path)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise UserError(f"name: found {name!r}, expected a letter, then letters, digits and _")
-    return _folder(path, name, hints) if path.is_dir() else _file(path, name, hints)
+    found = _folder(path, name, hints) if path.is_dir() else _file(path, name, hints)
+    if hints.covariates and found.kind != "series":
+        raise UserError(f"{path.name}: {found.kind}, which have no covariates; leave out known, past and static")
+    return found
 
 
 def _file(path: Path, name: str, hints: Hints) -> Proposal:

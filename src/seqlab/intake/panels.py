@@ -12,6 +12,8 @@ import numpy as np
 
 from seqlab.artifacts import sha256
 from seqlab.data import panels, time
+from seqlab.data.beside import ROLES
+from seqlab.data.domains import accompanied
 from seqlab.data.domains.series import LARGEST
 from seqlab.data.scale import varies
 from seqlab.errors import UserError
@@ -28,6 +30,11 @@ CALENDAR: dict[str, tuple[tuple[int, ...], int]] = {
     "on business days": ((5,), 10), "hourly": ((24, 168), 48), "every 30min": ((48, 336), 48),
     "every 15min": ((96, 672), 48), "every 10min": ((144,), 48), "every minute": ((60, 1440), 60),
 }  # fmt: skip
+MEANING = {
+    "known": "covariates that are known ahead, for the steps to forecast too",
+    "past": "covariates that are measured, up to the last step alone",
+    "static": "covariates that tell series apart",
+}
 PLAIN_HORIZON = 12  # of steps that no calendar names
 CARRIED = (0, 1, 2, 3, 5, 7)  # missing steps in a row that may be stood in for
 KEPT = 0.95  # of the recorded steps must lie in the runs
@@ -45,7 +52,12 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
     spec |= ({} if dialect is None else {"dialect": dialect}) | (
         {} if hints.time_format is None else {"format": hints.time_format}
     )
-    panel = panels.read(path, panels.Layout.of(spec, "series"), lambda value: None)
+    layout = panels.Layout.of(spec, "series")
+    panel = panels.read(path, layout, lambda value: None)
+    names = roles.names
+    if names.all:
+        names = accompanied.Covariates.read(path, layout, names).names  # which names what is wrong with them
+        spec |= {role: own for role in ROLES if (own := getattr(names, role))}
     counts, spacing = panel.counts()
     even = _even(panel, counts, spacing)
     steps, carried, runs = even.steps, even.carried, even.runs
@@ -64,11 +76,13 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
     horizons = sorted({1, max(1, split["horizon"] // 4), split["horizon"]})
     kept = LONGEST if lengths.max() > LONGEST else None
     horizon = split["horizon"]
+    # Families that use covariates are trained for forecasts with them, in place of forecasts without.
+    tasks = ["next_step", *(["covariates"] if names.all else [])]
     tree: dict[str, Any] = {
         "title": f"{path.name}, forecasting {words}",
         "archives": {"panels": archive(path, hints)},
         "prepare": {
-            "_target_": "seqlab.data.domains.series.Series",
+            "_target_": f"seqlab.data.domains.{'accompanied.AccompaniedSeries' if names.all else 'series.Series'}",
             "source": [],
             "target": spec,
             "transform": transform,
@@ -82,7 +96,7 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
             "valid": 0.1,
             "test": 0.2,
         },
-        **scratch({"next_step": {"steps": 300, "tokens": 4096, "evaluations": 8}}),
+        **scratch({task: {"steps": 300, "tokens": 4096, "evaluations": 8} for task in tasks}),
         "evaluate": {
             "horizons": horizons,
             "origins": 3 if split["test"] >= 2 * horizon else 1,
@@ -96,6 +110,11 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
         Choice("prepare.target.time", roles.time, roles.why.get("time", "no column of times: rows follow one another")),
         Choice("prepare.target.value", spec["value"], f"{roles.why['values']}; {many}"),
         Choice("prepare.target.key", roles.id, roles.why.get("id", "nothing names a series")),
+        *(
+            Choice(f"prepare.target.{role}", getattr(names, role), f"{roles.why[role]}; {MEANING[role]}")
+            for role in ROLES
+            if getattr(names, role)
+        ),
         Choice("prepare.source", [], "no source: families are compared from scratch"),
         Choice("prepare.steps", steps, even.why),
         Choice("prepare.carried", carried, "missing steps in a row for which the value before stands in"),
@@ -118,11 +137,13 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
 
 @dataclass(frozen=True)
 class Even:
-    """How steps are taken and gaps are carried, the run of each series, and how many steps are cut off and filled."""
+    """How steps are taken and gaps are carried, the run of each series, which of its steps were recorded, and how many
+    steps are cut off and filled."""
 
     steps: str
     carried: int
     runs: list[np.ndarray]
+    there: list[np.ndarray]
     cut: int
     filled: int
     why: str
@@ -147,7 +168,8 @@ def _even(panel: panels.Panel, counts: list[np.ndarray], spacing: time.CalendarS
                     )
                 else:
                     why = f"times are too uneven to be {spacing.words}: a step is from one row to the next"
-                return Even(by, carried, [run for run, *_ in found], recorded - kept, filled, why)
+                runs, there = [run for run, *_ in found], [own for _, own, *_ in found]
+                return Even(by, carried, runs, there, recorded - kept, filled, why)
     raise AssertionError("the last pair of choices is always taken")
 
 
@@ -230,6 +252,7 @@ def _card(
     still = [
         n for n, y in zip(names, runs, strict=True) if len(y) > held and n not in flat and not varies(y[:-held]).all()
     ]
+    scored = sum(int((~own[-held:]).sum()) for own in even.there)
     contents = Counter(y.tobytes() for y in runs)
     order = np.argsort(panel.times.instant)
     facts: dict[str, Any] = {
@@ -237,8 +260,13 @@ def _card(
         "sha256": sha256(path),
         "bytes": path.stat().st_size,
         "kind": "series",
-        "columns": {"time": roles.time, "values": roles.values, "id": roles.id},
-        "unused columns": sorted(set(found.columns) - roles.used),
+        "columns": {
+            "time": roles.time,
+            "values": roles.values,
+            "id": roles.id,
+            **{role: own for role in ROLES if (own := getattr(roles.names, role))},
+        },
+        "unused columns": sorted(set(found.columns) - roles.used - set(roles.names.all)),
         "rows": rows,
         "series": len(names),
         "steps": words,
@@ -248,6 +276,7 @@ def _card(
         "usable lengths": summary([len(y) for y in runs]),
         "missing values": missing,
         "steps carried over gaps": even.filled,
+        "of them held out, and scored as if recorded": scored,
         "steps cut off at gaps": even.cut,
         **panel.mended,
         "duplicate series": sum(count - 1 for count in contents.values()),
@@ -267,8 +296,13 @@ def _card(
             if short
             else []
         ),
+        *(
+            [f"{scored} held-out steps are missing: the values before stand in for them and are scored as if recorded"]
+            if scored
+            else []
+        ),
         *(["one series alone is tested on: families can hardly be told apart"] if few else []),
-        *([f"columns {unused} are not used: covariates are not modelled"] if unused else []),
+        *([f"columns {unused} are not used; --known, --past and --static name covariates"] if unused else []),
     ]
     if duplicates := facts["duplicate series"]:
         warnings.append(f"{duplicates} series repeat another and are left out")

@@ -18,7 +18,8 @@ class Hints:
 
     value: columns of numbers. id: columns that together name a series or sequence. label: a column, or the table of
     labels in a folder. period: seasonal, in steps. text: the column of texts, or of the sentences to translate. target:
-    the column, or the file, of their translations. time_format: of `datetime.strptime`. licence: for people.
+    the column, or the file, of their translations. time_format: of `datetime.strptime`. licence: for people. known,
+    past, static: covariates of series, columns that are known ahead, measured beside, or the same throughout a series.
     """
 
     name: str | None = None
@@ -32,6 +33,13 @@ class Hints:
     target: str | None = None
     time_format: str | None = None
     licence: str | None = None
+    known: tuple[str, ...] = ()
+    past: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        return (*self.known, *self.past, *self.static)
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in KINDS:

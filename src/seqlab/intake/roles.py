@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from seqlab.data.beside import Names
 from seqlab.errors import UserError
 from seqlab.intake.proposal import Hints
 from seqlab.intake.sniff import Column, Sample
@@ -33,7 +34,7 @@ MOST_CLASSES = 200
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns of a table are. why: of each that was found, in a line."""
+    """What the columns of a table are. why: of each that was found, in a line. names: covariates of series."""
 
     time: str | None = None
     values: list[str] = field(default_factory=list)
@@ -42,6 +43,7 @@ class Roles:
     text: str | None = None
     pair: tuple[str, str] | None = None  # of the English and of the Korean side
     why: dict[str, str] = field(default_factory=dict)
+    names: Names = field(default_factory=Names)
 
     @property
     def used(self) -> set[str]:
@@ -51,22 +53,26 @@ class Roles:
 
 def roles(path: Path, found: Sample, hints: Hints) -> Roles:
     """The roles of a table's columns. Raises UserError naming a hint that is no column, or what is missing."""
-    for name in (hints.time, *hints.value, *hints.id, hints.label, hints.text, hints.target):
+    for name in (hints.time, *hints.value, *hints.id, hints.label, hints.text, hints.target, *hints.covariates):
         if name is not None and _column(found, name) is None:
             raise UserError(f"{path.name}: no column {name!r}; the header has {', '.join(found.columns)}")
     why: dict[str, str] = {}
-    columns = list(found.columns.values())
+    named = {_found(found, name) for name in hints.covariates}
+    columns = [column for column in found.columns.values() if column.name not in named]
     pair = _pair(columns, hints, why)
     if pair is not None:
         return Roles(pair=pair, why=why)
     time = _time(columns, hints, why, found)
     text = _text(columns, time, hints, why, found)
     label = _label(columns, time, text, hints, why, found)
-    if text is not None and not hints.value and hints.kind in (None, "text"):
+    if text is not None and not hints.value and not hints.covariates and hints.kind in (None, "text"):
         return Roles(text=text, label=label, why=why)
     numeric = [c for c in columns if c.name not in (time, label, text) and c.numeric(found.spelling)]
     identity = _id(columns, time, label, numeric, hints, why, found)
-    values = [_found(found, name) for name in hints.value] or [c.name for c in numeric if c.name not in identity]
+    names = _covariates(columns, {time, label, text, *identity, *hints.value}, identity, hints, why, found)
+    values = [_found(found, name) for name in hints.value] or [
+        c.name for c in numeric if c.name not in (*identity, *names.all)
+    ]
     if not values:
         raise UserError(
             f"{path.name}: no column of numbers and none of texts among {', '.join(found.columns)}; "
@@ -77,7 +83,47 @@ def roles(path: Path, found: Sample, hints: Hints) -> Roles:
         if not column.known:
             raise UserError(f"{path.name}, column {name}: no value in the first {found.rows} rows; leave it out")
     why["values"] = "named" if hints.value else "columns of numbers"
-    return Roles(time, values, identity, label, None, None, why)
+    return Roles(time, values, identity, label, None, None, why, names)
+
+
+def _covariates(
+    columns: Sequence[Column], others: set[str | None], identity: Sequence[str], hints: Hints, why: dict[str, str],
+    found: Sample,
+) -> Names:  # fmt: skip
+    """Those that were named, and of the columns that have no other role, which the whole sample shows to be static.
+
+    Raises UserError when a column is named in two roles, or is no numbers where these are needed.
+    """
+    known, past, static = ([_found(found, name) for name in own] for own in (hints.known, hints.past, hints.static))
+    named = [*known, *past, *static]
+    for name in named:
+        if named.count(name) > 1 or name in others:
+            raise UserError(f"column {name!r} is named in two roles; name it in one")
+    for role, own in (("known", known), ("past", past)):
+        for name in own:
+            if not found.columns[name].numeric(found.spelling):
+                example = next(iter(found.columns[name].known), "nothing")
+                raise UserError(
+                    f"{role}: column {name!r} is not of numbers: {example!r}; give each level a column of 0 and 1"
+                )
+    why |= dict.fromkeys([role for role, own in (("known", known), ("past", past), ("static", static)) if own], "named")
+    if not static and found.whole and identity:
+        # Two series at least, or everything that never changes would tell them apart.
+        static = [c.name for c in columns if c.name not in others and _constant(c, identity, found)]
+        if static:
+            why["static"] = f"one value throughout each series, named by {', '.join(identity)}"
+    return Names(known, past, static)
+
+
+def _constant(column: Column, identity: Sequence[str], found: Sample) -> bool:
+    """Whether its cells are the same throughout each series, of which there are several, and not of all."""
+    own: dict[tuple[str, ...], str] = {}
+    for key, cell in zip(
+        zip(*(found.columns[name].cells for name in identity), strict=True), column.cells, strict=True
+    ):
+        if own.setdefault(key, cell) != cell:
+            return False
+    return len(set(own.values())) > 1
 
 
 def _column(found: Sample, name: str) -> Column | None:

@@ -1,0 +1,1 @@
+"""Many steps ahead, from rolling origins, with what is known besides."""
