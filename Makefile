@@ -13,16 +13,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 repro: $(VENV)/.installed
 	@seqlab repro $(if $(SUITE),suite=$(SUITE)) $(if $(JOBS),--jobs $(JOBS))
 
-# Groups of tests begin in the order of tests/conftest.py.
+# A file's tests run in one process, and files begin in the order of tests/conftest.py.
 test: $(VENV)/.installed check
-	@python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not long"
+	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 # What takes minutes each: kills at random moments, queues of experiments.
 test-long: $(VENV)/.installed
 	@python -m pytest -m long
 
 test-fast: $(VENV)/.installed
-	@python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not slow and not long"
+	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not long"
 
 # On a machine with a card: trains and evaluates every family there, beside the CPU and twice over.
 test-gpu: $(VENV)/.installed

@@ -41,20 +41,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-def group(item: pytest.Item) -> str:
-    """Whose tests one process runs, so that what they share is made once: those of a file, unless it says otherwise."""
-    mark = item.get_closest_marker("xdist_group")
-    return item.path.stem if mark is None else str(mark.args[0])
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups with many slow tests begin first, so that no process ends long after the other."""
-    slow = Counter(group(item) for item in items if item.get_closest_marker("slow"))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: -slow[group(item)])
+    """Files with many slow tests begin first, so that no process ends long after the other."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 900.0  # seconds until what should happen at once has not happened, on a machine with other work
 MARK = "SEQLAB_TEST_CLUSTER"
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 STAGES = """

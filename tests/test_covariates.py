@@ -36,7 +36,7 @@ from seqlab.training.resume import Checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 HINTS = Hints(value=("sales",), known=("price", "holiday"), past=("temperature",), static=("region",))
 DAYS = 120
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("covariates")]
+pytestmark = pytest.mark.slow
 
 
 def shops(days: int = DAYS, count: int = 8, seed: int = 0) -> pd.DataFrame:

@@ -127,7 +127,6 @@ def store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("tracking")
 def test_two_runs(
     store: tuple[Path, list[str]], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ from seqlab.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("conf", "pipelines", "src", "dvc.yaml", ".dvcignore", ".gitignore", "MLproject", "python_env.yaml")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.slow
 
 SUITE = """\
 # @package _global_

@@ -38,7 +38,7 @@ from seqlab.executors.dvc import LockFile
 from seqlab.scratch import replacing
 from seqlab.tracking import flush, kept, redirect
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
+pytestmark = pytest.mark.slow
 repository = test_tracking.repository
 CHECKOUT = Path(__file__).resolve().parent.parent
 SPACE = Space("symbols", 9)

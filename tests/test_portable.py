@@ -116,7 +116,6 @@ def portable(bench: Any) -> dict[str, dict[str, str]]:
 
 @needs_avx2
 @pytest.mark.slow
-@pytest.mark.xdist_group("portable")
 def test_every_gradient_family_has_the_same_bits_in_every_shell(
     bench: Any, portable: dict[str, dict[str, str]]
 ) -> None:

@@ -30,8 +30,7 @@ from mlflow import MlflowClient  # noqa: E402
 
 from seqlab.tracking import upload  # noqa: E402
 
-# One process imports mlflow and creates the tables.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(".seqlab/tracking")
 TEXTS = ["I love this movie.", "now"]

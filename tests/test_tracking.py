@@ -32,8 +32,7 @@ from mlflow.entities import Run as MlflowRun  # noqa: E402
 
 from seqlab.tracking import upload  # noqa: E402
 
-# One process imports mlflow and creates the tables.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
+pytestmark = pytest.mark.slow
 
 EXPERIMENT = "seqlab/strings"
 ROOT = Path(".seqlab/tracking")

@@ -36,8 +36,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-# One process imports mlflow and creates the tables.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tracking")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(".seqlab/tracking")
 SECONDS = 60  # for a page, on a busy machine

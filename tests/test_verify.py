@@ -250,7 +250,6 @@ LABEL, STAGE = "strings-markov-scratch-s0", "scratch@strings-markov-scratch-s0"
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("verify")
 def test_a_run_is_proven_in_a_clean_place_and_a_planted_version_is_named(clean: Lab) -> None:
     path = clean.folder / environment.MACHINES
     recorded = environment.of_stages(path)
@@ -267,7 +266,6 @@ def test_a_run_is_proven_in_a_clean_place_and_a_planted_version_is_named(clean: 
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("verify")
 @pytest.mark.parametrize("what", ["weight", "input", "cached input", "value", "code"])
 def test_one_planted_change_is_named(clean: Lab, what: str) -> None:
     expected = PLANTS[what](clean)
