@@ -96,12 +96,31 @@ def test_an_interrupted_wait_ends_the_child(tmp_path: Path) -> None:
     seen = tmp_path / "went-on"
 
     def slow() -> None:
-        time.sleep(0.5)
+        time.sleep(0.7)
         seen.touch()
 
     with pytest.raises(TimeUp), limited(time.monotonic() + 0.1):
         local.in_child(slow)
-    time.sleep(0.6)
+    time.sleep(0.8)
+    assert not seen.exists()
+
+
+def test_a_ring_within_a_fork_waits_until_the_child_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, start = tmp_path / "went-on", local.start
+
+    def slow() -> None:
+        time.sleep(0.4)
+        seen.touch()
+
+    def started(function: Any) -> local.Child:
+        child = start(function)
+        time.sleep(0.2)  # the ring comes here, where nobody would end the child
+        return child
+
+    monkeypatch.setattr(local, "start", started)
+    with pytest.raises(TimeUp), limited(time.monotonic() + 0.1):
+        local.in_child(slow)
+    time.sleep(0.4)
     assert not seen.exists()
 
 

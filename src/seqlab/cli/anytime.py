@@ -29,7 +29,7 @@ from seqlab.executors.dvc import LOCK_FILE
 from seqlab.executors.warm import MODULES, SUPPORTED, Warm
 
 FIRST = 45.0  # seconds until a table is made of what there is, the cheapest wave finished or not
-# Seconds until it rings once more: what is raised in a destructor, or a callback of a fork, is lost.
+# Seconds until it rings once more: what is raised in a destructor is lost.
 AGAIN = 0.5
 CHEAP = 5  # families of the first wave
 # What a table is made with, and takes seconds to import.

@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -19,6 +19,7 @@ from seqlab.executors.warm import GRACE, MODULES, SUPPORTED, Warm
 from seqlab.training.resume import die_with_parent
 
 CONTEXT: Any = multiprocessing.get_context("fork")
+ENDING = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Local:
                     os.dup2(file.fileno(), stream)
             return self.work(name)
 
-        self.children[name] = start(work)
+        with held():
+            self.children[name] = start(work)
         return Submitted(name, time.monotonic())
 
     def wait(self, running: Sequence[Submitted]) -> list[Finished]:
@@ -111,10 +113,33 @@ class Local:
             self.warm.__exit__()
 
 
+@contextmanager
+def held() -> Iterator[Callable[[], None]]:
+    """Have what ends a wait wait itself, until the block ends or calls what it is given.
+
+    Raised in the callbacks of a fork it is lost, or leaves a lock of theirs as it should not be; raised right after, it
+    leaves a child that nobody knows of.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield release
+    finally:
+        release()
+
+
 def start(function: Callable[[], Any]) -> Child:
-    """A child that sends what the function returns, and sends nothing if it fails."""
+    """A child that sends what the function returns, and sends nothing if it fails. Called in a block of `held`."""
     result, sender = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=lambda: sender.send(function()))
+
+    def work() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        sender.send(function())
+
+    process = CONTEXT.Process(target=work)
     process.start()
     sender.close()
     return Child(process, result)
@@ -125,11 +150,13 @@ def in_child(function: Callable[[], Any]) -> Any:
 
     Raises EOFError when it failed. What interrupts the waiting ends the child, which would go on holding DVC's locks.
     """
-    child = start(function)
-    try:
-        return child.result.recv()
-    except BaseException:
-        child.process.kill()
-        raise
-    finally:
-        child.process.join()
+    with held() as release:
+        child = start(function)
+        try:
+            release()
+            return child.result.recv()
+        except BaseException:
+            child.process.kill()
+            raise
+        finally:
+            child.process.join()
