@@ -39,6 +39,7 @@ examples:
   seqlab repro suite=quick --jobs 1
   seqlab repro --only family=rnn domain=series
   seqlab repro --keep-going
+  seqlab repro --pull
   seqlab repro --executor dask --address tcp://head:8786
 """
 RUN = """\
@@ -146,9 +147,13 @@ def parser() -> argparse.ArgumentParser:
     repro.add_argument("--jobs", type=positive, help="stages at a time (default: execution.jobs, else the cores)")
     repro.add_argument("--force", action="store_true", help="run every stage, up to date or not")
     repro.add_argument("--keep-going", action="store_true", help="after a failure run whatever does not follow from it")
+    repro.add_argument("--pull", action="store_true", help="fetch what others pushed to DVC's remote, compute the rest")
     repro.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help="stages of a family, domain, stage …")
     repro.add_argument("--executor", choices=EXECUTORS, help="where stages run (default: execution.executor)")
     repro.add_argument("--address", help="of a scheduler of dask that runs already (default: execution.address)")
+    repro.add_argument(
+        "--no-shared-disk", action="store_true", help="workers have clones; data go through DVC's remote"
+    )
     repro.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
     run = commands.add_parser("run", help="run one stage", epilog=RUN)
@@ -285,7 +290,19 @@ def _repro(given: argparse.Namespace) -> None:
     only = dict(word.split("=", 1) for word in given.only)
     overrides = ["--reset"] if given.reset else given.overrides
     executor: Where | None = given.executor or (None if given.address is None else "dask")
-    repro(Options(overrides, executor, given.address, given.jobs, given.force, given.keep_going, only))
+    repro(
+        Options(
+            overrides,
+            executor,
+            given.address,
+            given.jobs,
+            given.force,
+            given.keep_going,
+            given.pull,
+            given.no_shared_disk,
+            only,
+        )
+    )
 
 
 def _run(stage: str, arguments: list[str]) -> None:
