@@ -49,6 +49,11 @@ examples:
   seqlab run evaluate strings/rnn/full/0
   seqlab run finetune --help
 """
+SWEEP = """\
+examples:
+  seqlab sweep domain=strings family=rnn family.hidden_size=32,64,96 seed=0,1,2
+  seqlab sweep domain=series family=gru,lstm 'seed=range(3)' trainer.max_steps=200 --keep-going
+"""
 BLAST = """\
 examples:
   seqlab blast                                      every file and every key of conf/
@@ -160,6 +165,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     run.add_argument("arguments", nargs="*", help="a label such as strings/rnn/full/0, or Hydra overrides and flags")
 
+    _sweeping(commands)
+
     compose = commands.add_parser("compose", help="write params.yaml, cells.yaml and code.yaml", epilog=COMPOSE)
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
     compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
@@ -199,6 +206,16 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
         commands.add_parser(name, help=text)
     return top
+
+
+def _sweeping(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep", help="train every combination of values, what is done left alone", epilog=SWEEP
+    )
+    sweep.add_argument("overrides", nargs="+", help="as of seqlab run; several values: seed=0,1,2, range(…), choice(…)")
+    sweep.add_argument("--stage", choices=("finetune", "pretrain"), default="finetune", help="what is run (finetune)")
+    sweep.add_argument("--jobs", type=positive, help="jobs at a time (default: execution.jobs, else the cores)")
+    sweep.add_argument("--keep-going", action="store_true", help="after a failure run the others")
 
 
 def _looking(commands: Any) -> None:
@@ -311,6 +328,12 @@ def _run(stage: str, arguments: list[str]) -> None:
     start(stage, arguments)
 
 
+def _sweep(given: argparse.Namespace) -> None:
+    from seqlab.cli.sweep import sweep
+
+    sweep(given.stage, given.overrides, given.jobs, given.keep_going)
+
+
 def _complete(words: list[str]) -> None:
     from seqlab.cli.completion import complete
 
@@ -420,6 +443,7 @@ def _export(arguments: list[str]) -> None:
 
 COMMANDS = {
     "repro": _repro,
+    "sweep": _sweep,
     "compose": _compose,
     "add": _add,
     "compare": _compare,
