@@ -69,7 +69,9 @@ def executor_of(name: str, pipeline: dvc.Pipeline, workers: int, folder: Path) -
     tree = yaml.safe_load((ROOT / "conf/execution/local.yaml").read_text())
     execution = replace(config.execution(tree), executor="dask")
     resources = replace(execution.resources.other, memory=0.0)
-    return Cluster(pipeline, execution, workers, False, lambda _: None, lambda _: resources, folder, folder / "logs")
+    return Cluster(
+        pipeline, execution, workers, False, False, lambda _: None, lambda _: resources, folder, folder / "logs"
+    )
 
 
 def sleeping(name: str, stages: int, workers: int) -> str:
@@ -79,7 +81,7 @@ def sleeping(name: str, stages: int, workers: int) -> str:
         start = time.perf_counter()
         with executor_of(name, pipeline, workers, folder) as executor:
             began, cpu = time.perf_counter(), time.process_time()
-            failed, _ = went_through(Schedule(graph, set(graph.before)), executor, lock, Silent(), True)
+            failed, _ = went_through(Schedule(graph, set(graph.before)), executor, lock.add, Silent(), True)
             seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         ideal = stages / workers
         overhead = (seconds - ideal) * workers / stages

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,19 @@ MARK = "SEQLAB_TEST_CLUSTER"
 pytestmark = pytest.mark.slow
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
+# What reads no stage's outputs runs where the command is, what follows in the worker's own folder.
+FAR = """
+stages:
+  first: {cmd: pwd >> ran && cp seed.txt first.txt, deps: [seed.txt], outs: [first.txt]}
+  each:
+    foreach: [a, b]
+    do:
+      cmd: pwd >> ran && mkdir -p out/${item} && cp first.txt out/${item}/
+      deps: [first.txt]
+      outs: ["out/${item}"]
+  all: {cmd: pwd >> ran && find out -type f | sort > all.txt, deps: [out], outs: [all.txt]}
+  last: {cmd: pwd >> ran && cat all.txt > last.txt, deps: [all.txt], outs: [last.txt: {cache: false}]}
+"""
 STAGES = """
 stages:
   first: {cmd: echo 1 > first.txt, outs: [first.txt]}
@@ -55,15 +70,15 @@ class Told:
     def interrupted(self, running): print("interrupted", running, flush=True)
 
 def run():
-    root, gpu = Path(sys.argv[1]), float(sys.argv[2])
+    root, gpu, address = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     tree = yaml.safe_load((root / "conf/execution/local.yaml").read_text())
-    execution = replace(config.execution(tree), executor="dask")
+    execution = replace(config.execution(tree), executor="dask", address=address or None, shared_disk=not address)
     with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
         graph = Graph(pipeline.before)
         resources = Resources(cpu=1, memory=0.1, gpu=gpu)
         here, no, own = Path.cwd(), lambda _: None, lambda _: resources
-        with Cluster(pipeline, execution, 2, False, no, own, here, here / "logs") as executor:
-            went_through(Schedule(graph, set(graph.before)), executor, lock, Told(), False)
+        with Cluster(pipeline, execution, 2, False, False, no, own, here, here / "logs") as executor:
+            went_through(Schedule(graph, set(graph.before)), executor, lock.add, Told(), False)
 
 errors_in_one_line(run)
 """
@@ -72,13 +87,14 @@ errors_in_one_line(run)
 class Run:
     """A driver in a workspace of its own, and whatever it started."""
 
-    def __init__(self, folder: Path, stages: str, gpu: float = 0.0):
+    def __init__(self, folder: Path, stages: str, gpu: float = 0.0, address: str = ""):
         self.folder, self.mark = folder, f"{MARK}={folder}"
-        workspace(folder, stages)
+        if not folder.exists():
+            workspace(folder, stages)
         (folder / ".seqlab").mkdir()
         environment = {**os.environ, MARK: str(folder), "PYTHONPATH": str(ROOT / "src")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(ROOT), str(gpu)],
+            [sys.executable, "-c", DRIVER, str(ROOT), str(gpu), address],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -165,3 +181,60 @@ def test_what_no_worker_has_is_one_line(tmp_path: Path) -> None:
     assert run.process.returncode == 2
     assert said.splitlines()[-1].startswith("seqlab: stage first takes 1 cores, 0.1 GB, 9000 cards")
     assert "and no worker has that" in said
+
+
+def remote(folder: Path, url: str, **options: str) -> None:
+    with Repo(str(folder)) as repo, repo.config.edit() as config:
+        config["remote"] = {"both": {"url": url, **options}}
+        config["core"]["remote"] = "both"
+
+
+@contextmanager
+def far_worker(folder: Path) -> Iterator[str]:
+    """The address of a scheduler of one's own, that one worker with a clone of its own has joined."""
+    workspace(folder, FAR)
+    (folder / ".seqlab").mkdir()
+    (folder / "src").symlink_to(ROOT / "src")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    file = folder.parent / "scheduler.json"
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    scheduler += ["--no-dashboard", "--scheduler-file", str(file)]
+    with ExitStack() as ending:
+
+        def begin(command: list[str]) -> None:
+            process = subprocess.Popen(command, env=environment, start_new_session=True)
+            ending.callback(process.wait)
+            ending.callback(process.terminate)
+
+        begin(scheduler)
+        until(file.exists)
+        address: str = json.loads(file.read_text())["address"]
+        worker = [sys.executable, "-m", "seqlab.executors.worker", address, "--cores", "2"]
+        begin([*worker, "--workspace", str(folder)])
+        yield address
+
+
+def test_workers_without_a_shared_disk_write_the_bytes_of_one_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, alone, far = (tmp_path / name for name in ("here", "alone", "far"))
+    for folder in (here, alone):
+        workspace(folder, FAR)
+        (folder / "seed.txt").write_text("1")
+    remote(here, str(tmp_path / "remote"))
+    with far_worker(far) as address:
+        remote(far, str(tmp_path / "remote"))
+        (far / "out/left").mkdir(parents=True)
+        (far / "out/left/by another run").touch()
+        run = Run(here, FAR, address=address)
+        said = run.ended()
+    assert run.process.returncode == 0, said
+    assert (far / "ran").read_text().split() == [str(far)] * 3
+    assert (here / "ran").read_text().split() == [str(here)] * 2
+    monkeypatch.chdir(alone)
+    with Repo() as repo:
+        repo.reproduce()
+    assert (here / "dvc.lock").read_bytes() == (alone / "dvc.lock").read_bytes()
+    assert (here / "last.txt").read_text() == "out/a/first.txt\nout/b/first.txt\n"
+    with Repo(str(here)) as repo:
+        assert not repo.status()

@@ -6,26 +6,29 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.data_cloud import DataCloud
 from dvc.dependency import param
 from dvc.exceptions import DvcException
 from dvc.lock import Lock, LockError
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
+from dvc.stage.cache import StageCache
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 from dvc_objects.fs import LocalFileSystem
 
 from seqlab import scratch
 from seqlab.cli.failing import errors_in_one_line
+from seqlab.errors import UserError
 from seqlab.executors import dvc
-from seqlab.executors.local import start
+from seqlab.executors.local import in_child, start
 
 VALUES = """
 steps: 1.0
@@ -115,7 +118,13 @@ def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("function", "names"),
     [
-        (PipelineStage.reproduce, ["self", "interactive", "**kwargs"]),  # which hold force
+        (PipelineStage.reproduce, ["self", "interactive", "**kwargs"]),  # which hold force and pull
+        (PipelineStage.changed, ["self", "allow_missing", "upstream"]),
+        (PipelineStage.get_used_objs, ["self", "*args", "**kwargs"]),
+        (PipelineStage.checkout, ["self", "allow_missing", "**kwargs"]),
+        (StageCache.pull, ["self", "remote", "odb"]),
+        (DataCloud.pull, ["self", "objs", "jobs", "remote", "odb"]),
+        (lock_repo, ["repo"]),
         (PipelineStage.status, ["self", "check_updates", "filter_info"]),
         (to_lockfile, ["stage", "**kwargs"]),
         (param.read_param_file, ["fs", "path", "key_paths", "flatten", "**load_kwargs"]),
@@ -226,6 +235,125 @@ def test_dvcs_graph_is_of_what_stands_before(tmp_path: Path, monkeypatch: pytest
         assert pipeline.dirty("compose")
         [entry] = pipeline.reproduced("compose", False).values()
         assert entry["cmd"] == "cp values.yaml made.yaml"
+
+
+# ------------------------------------------------------------------------------------------ what others have pushed
+
+# Every stage notes that it ran, beside the workspaces.
+SHARED = """
+stages:
+  first: {cmd: echo first >> ../ran && cp values.yaml first.txt, deps: [values.yaml], outs: [first.txt]}
+  second: {cmd: echo second >> ../ran && mkdir out && cp first.txt out, deps: [first.txt], outs: [out]}
+  last: {cmd: echo last >> ../ran && cat out/* > last.txt, deps: [out], outs: [last.txt: {cache: false}]}
+"""
+
+
+def shared(folder: Path, remote: str, **options: str) -> Path:
+    """A workspace with a cache of its own, and a remote that others have too."""
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(SHARED)
+    (folder / "values.yaml").write_text("rate: 1")
+    with Repo.init(str(folder), no_scm=True) as repo, repo.config.edit() as config:
+        config["remote"] = {"both": {"url": remote, **options}}
+        config["core"]["remote"] = "both"
+    return folder
+
+
+def pulled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages whose commands ran, when what others pushed was fetched."""
+    monkeypatch.chdir(folder)
+    ran = folder.parent / "ran"
+    ran.unlink(missing_ok=True)
+    with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
+        in_child(lambda: pipeline.pull(("first", "second", "last")))
+        for name in ("first", "second", "last"):
+            if in_child(partial(pipeline.dirty, name)):
+                lock.add(in_child(partial(pipeline.reproduced, name, False, pull=True)))
+    return ran.read_text().split() if ran.exists() else []
+
+
+def test_what_others_have_pushed_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, third = (shared(tmp_path / name, str(tmp_path / "remote")) for name in ("one", "other", "third"))
+    assert pulled(one, monkeypatch) == ["first", "second", "last"]
+    with Repo() as repo:
+        repo.push(run_cache=True)
+    # Without a dvc.lock, by the runs of the same command, values and inputs; `last` keeps nothing in DVC's cache.
+    assert pulled(other, monkeypatch) == ["last"]
+    assert Path("dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
+    # With one, by what it names, and without a run.
+    for name in ("dvc.lock", "last.txt"):
+        (third / name).write_bytes((one / name).read_bytes())
+    assert pulled(third, monkeypatch) == []
+    assert (third / "out/first.txt").read_text() == "rate: 1"
+    with Repo() as repo:
+        assert not repo.status()
+    # What changed is computed, and only that.
+    (third / "values.yaml").write_text("rate: 2")
+    assert pulled(third, monkeypatch) == ["first", "second", "last"]
+
+
+@pytest.fixture
+def bucket() -> Iterator[dict[str, str]]:
+    """Of a server of S3 on this machine: what DVC's configuration says of a remote there."""
+    pytest.importorskip("dvc_s3", reason="pip install dvc-s3 'moto[server]'")
+    server = pytest.importorskip("moto.server", reason="pip install dvc-s3 'moto[server]'")
+    import boto3
+
+    threaded = server.ThreadedMotoServer("127.0.0.1", port=0)
+    threaded.start()
+    url = "http://{}:{}".format(*threaded.get_host_and_port())
+    keys = {"access_key_id": "any", "secret_access_key": "any", "region": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=url, aws_access_key_id="any", aws_secret_access_key="any")
+    client.create_bucket(Bucket="lab")
+    yield {"remote": "s3://lab/cache", "endpointurl": url, **keys}
+    threaded.stop()
+
+
+def test_what_others_have_pushed_to_s3_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: dict[str, str]
+) -> None:
+    one, other = (shared(tmp_path / name, **bucket) for name in ("one", "other"))
+    assert pulled(one, monkeypatch) == ["first", "second", "last"]
+
+    def push() -> None:
+        with Repo() as repo:
+            repo.push(run_cache=True)
+
+    in_child(push)
+    assert pulled(other, monkeypatch) == ["last"]
+    assert Path("dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
+
+
+def test_what_a_remote_has_lost_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (shared(tmp_path / name, str(tmp_path / "remote")) for name in ("one", "other"))
+    pulled(one, monkeypatch)
+    with Repo() as repo:
+        repo.push(run_cache=True)
+        [out] = repo.index.stages[0].outs
+    for path in (tmp_path / "remote/files").rglob(out.hash_info.value[2:]):
+        path.unlink()
+    assert pulled(other, monkeypatch) == ["first", "last"]
+    assert Path("dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
+
+
+def test_without_a_remote_or_behind_a_dead_one_pulling_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    with dvc.opened() as pipeline, pytest.raises(UserError, match="DVC has no remote to pull from"):
+        pipeline.pull(())
+    monkeypatch.chdir(shared(tmp_path / "dead", "http://127.0.0.1:9/"))
+    with dvc.opened() as pipeline, pytest.raises(UserError, match="DVC's remote both"):
+        pipeline.pull(("first",))
+
+
+def test_a_suite_has_the_remotes_of_the_checkout(tmp_path: Path) -> None:
+    one = shared(tmp_path / "one", str(tmp_path / "remote"))
+    other = workspace(tmp_path / "other")
+    for _ in range(2):
+        dvc.share_remotes(one, other)
+        with Repo(str(other)) as repo:
+            assert repo.cloud.get_remote().path == str(tmp_path / "remote")
 
 
 # --------------------------------------------------------------------------------------------- whatever goes wrong

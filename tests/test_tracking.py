@@ -23,7 +23,20 @@ from typing import Any
 import pytest
 
 from seqlab.errors import UserError
-from seqlab.tracking import Note, Run, System, Tracking, announcement, flush, journal, kept, notice, redirect, spool
+from seqlab.tracking import (
+    Note,
+    Run,
+    Sweep,
+    System,
+    Tracking,
+    announcement,
+    flush,
+    journal,
+    kept,
+    notice,
+    redirect,
+    spool,
+)
 from seqlab.tracking.views import View
 
 mlflow = pytest.importorskip("mlflow")
@@ -374,6 +387,18 @@ def test_repositories_of_one_server_keep_their_systems_apart(tmp_path: Path) -> 
         System("default", "strings", "gru", "full"),
     ]
     assert len({one.event(first)["key"] for one in (SYSTEM, *others)}) == 5
+
+
+def test_the_jobs_of_a_sweep_have_one_parent(repository: Path) -> None:
+    for seed in range(2):
+        with begin(name=f"rnn·full·s{seed} finetune", system=Sweep("0123456789ab", "finetune")):
+            pass
+    deliver()
+    here, found = client(), runs()
+    [experiment] = [one for one in here.search_experiments() if one.name == "seqlab/sweeps"]
+    [parent] = here.search_runs([experiment.experiment_id])
+    assert parent.info.run_name == "sweep 0123456789ab finetune"
+    assert [run.data.tags["mlflow.parentRunId"] for run in found] == [parent.info.run_id] * 2
 
 
 def test_a_comparison_is_written_on_systems_experiments_and_its_own_run(repository: Path) -> None:

@@ -38,6 +38,7 @@ class Execution:
     jobs: Count | None  # stages at a time on this machine; null: as many as there are cores
     checkpoint_seconds: NonNegative  # between checkpoints from which a killed training resumes
     address: str | None  # of a scheduler that runs already; null: one is started, and ended
+    shared_disk: bool  # whether workers see this workspace; else inputs and outputs go through DVC's remote
     resources: ResourcesByFit
 
 

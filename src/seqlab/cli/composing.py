@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from typing import Any
@@ -73,6 +74,29 @@ def alternatives(overrides: list[str]) -> list[list[str]]:
     first = [choices[0] for choices in options]
     lists = [first] + [[*first[:i], v, *first[i + 1 :]] for i, choices in enumerate(options) for v in choices[1:]]
     return [[word for word in words if word and not word.lstrip("+~").startswith("hydra")] for words in lists]
+
+
+def combinations(overrides: list[str]) -> list[tuple[tuple[str, ...], dict[str, str]]]:
+    """Every choice of one value of each sweep: its override words, and of the swept keys the values.
+
+    Raises UserError for a sweep whose values cannot be counted.
+    """
+    from hydra.core.override_parser.types import Glob
+
+    words = parsed(overrides)
+    several = [word for word in words if word.is_sweep_override()]
+    for word in several:
+        if word.is_interval_sweep() or isinstance(word.value(), Glob):
+            raise UserError(f"{word.input_line}: expected values, choice(…) or range(…), which can be counted")
+    keys = [word.get_key_element() for word in several]
+    options = [
+        [f"{word.get_key_element()}={value}" for value in word.sweep_string_iterator()]
+        if word in several
+        else [word.input_line]
+        for word in words
+    ]
+    values = [(chosen, dict(word.partition("=")[::2] for word in chosen)) for chosen in itertools.product(*options)]
+    return [(chosen, {key: named[key] for key in keys}) for chosen, named in values]
 
 
 def explained(error: Exception, name: str, overrides: list[str]) -> str:

@@ -23,7 +23,7 @@ from seqlab import config, schema
 from seqlab.artifacts import read_json, write_json
 from seqlab.cells import Cell
 from seqlab.config import Domain, Experiment, judged
-from seqlab.settings import Family, Strategy
+from seqlab.settings import Family, Objective, Strategy
 
 SRC = schema.ROOT.parent
 DATA = r"\w+\.(yaml|jsonl|tsv|html|css|js)"  # names of files that a module reads
@@ -241,6 +241,13 @@ def finetunes(domain: Domain, family: Family, strategy: Strategy, members: Itera
     if strategy.pseudo_labels is not None:
         files += [schema.ROOT / "training/pseudo_labels.py", *used(family)]
     return files + ordering(strategy)
+
+
+def by_hand(domain: Domain, family: Family, strategy: Strategy, objective: Objective) -> list[Path]:
+    """Of a training by hand, which makes its data and its source's model where they differ from the pipeline's."""
+    source = [config.source_task(domain, family, objective)] if family.objectives else []
+    files = [*prepares(domain), *finetunes(domain, family, strategy)]
+    return files + trains("pretrain", domain, family, source)
 
 
 def ordering(strategy: Strategy) -> list[Path]:

@@ -39,6 +39,7 @@ examples:
   seqlab repro suite=quick --jobs 1
   seqlab repro --only family=rnn domain=series
   seqlab repro --keep-going
+  seqlab repro --pull
   seqlab repro --executor dask --address tcp://head:8786
 """
 RUN = """\
@@ -47,6 +48,11 @@ examples:
   seqlab run finetune -m domain=series family=rnn,gru seed=0,1,2
   seqlab run evaluate strings/rnn/full/0
   seqlab run finetune --help
+"""
+SWEEP = """\
+examples:
+  seqlab sweep domain=strings family=rnn family.hidden_size=32,64,96 seed=0,1,2
+  seqlab sweep domain=series family=gru,lstm 'seed=range(3)' trainer.max_steps=200 --keep-going
 """
 BLAST = """\
 examples:
@@ -151,14 +157,20 @@ def parser() -> argparse.ArgumentParser:
     repro.add_argument("--jobs", type=positive, help="stages at a time (default: execution.jobs, else the cores)")
     repro.add_argument("--force", action="store_true", help="run every stage, up to date or not")
     repro.add_argument("--keep-going", action="store_true", help="after a failure run whatever does not follow from it")
+    repro.add_argument("--pull", action="store_true", help="fetch what others pushed to DVC's remote, compute the rest")
     repro.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help="stages of a family, domain, stage …")
     repro.add_argument("--executor", choices=EXECUTORS, help="where stages run (default: execution.executor)")
     repro.add_argument("--address", help="of a scheduler of dask that runs already (default: execution.address)")
+    repro.add_argument(
+        "--no-shared-disk", action="store_true", help="workers have clones; data go through DVC's remote"
+    )
     repro.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 
     run = commands.add_parser("run", help="run one stage", epilog=RUN)
     run.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
     run.add_argument("arguments", nargs="*", help="a label such as strings/rnn/full/0, or Hydra overrides and flags")
+
+    _sweeping(commands)
 
     compose = commands.add_parser("compose", help="write params.yaml, cells.yaml and code.yaml", epilog=COMPOSE)
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
@@ -199,6 +211,16 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
         commands.add_parser(name, help=text)
     return top
+
+
+def _sweeping(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep", help="train every combination of values, what is done left alone", epilog=SWEEP
+    )
+    sweep.add_argument("overrides", nargs="+", help="as of seqlab run; several values: seed=0,1,2, range(…), choice(…)")
+    sweep.add_argument("--stage", choices=("finetune", "pretrain"), default="finetune", help="what is run (finetune)")
+    sweep.add_argument("--jobs", type=positive, help="jobs at a time (default: execution.jobs, else the cores)")
+    sweep.add_argument("--keep-going", action="store_true", help="after a failure run the others")
 
 
 def _looking(commands: Any) -> None:
@@ -290,13 +312,31 @@ def _repro(given: argparse.Namespace) -> None:
     only = dict(word.split("=", 1) for word in given.only)
     overrides = ["--reset"] if given.reset else given.overrides
     executor: Where | None = given.executor or (None if given.address is None else "dask")
-    repro(Options(overrides, executor, given.address, given.jobs, given.force, given.keep_going, only))
+    repro(
+        Options(
+            overrides,
+            executor,
+            given.address,
+            given.jobs,
+            given.force,
+            given.keep_going,
+            given.pull,
+            given.no_shared_disk,
+            only,
+        )
+    )
 
 
 def _run(stage: str, arguments: list[str]) -> None:
     from seqlab.cli.stage import start
 
     start(stage, arguments)
+
+
+def _sweep(given: argparse.Namespace) -> None:
+    from seqlab.cli.sweep import sweep
+
+    sweep(given.stage, given.overrides, given.jobs, given.keep_going)
 
 
 def _complete(words: list[str]) -> None:
@@ -408,6 +448,7 @@ def _export(arguments: list[str]) -> None:
 
 COMMANDS = {
     "repro": _repro,
+    "sweep": _sweep,
     "compose": _compose,
     "add": _add,
     "compare": _compare,

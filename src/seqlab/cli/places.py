@@ -116,7 +116,19 @@ def _runs(pid: int) -> bool:
     return bool(psutil.pid_exists(pid))
 
 
+SWEEP = "SEQLAB_SWEEP"  # the name of the sweep that a stage by hand is a job of
 HOLDING = "SEQLAB_HOLDING"  # the workspace whose lock an ancestor of this process holds
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until nobody else is in a block of the same folder, which is made."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from seqlab.cli.composing import compose
 from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import Experiment, read_params
 from seqlab.errors import UserError
-from seqlab.execution import Resources, Where
+from seqlab.execution import Execution, Resources, Where
 
 if TYPE_CHECKING:
     from seqlab.executors.base import Executor, Submitted
@@ -41,7 +41,7 @@ TAIL = 30  # lines of a failed stage's output that are shown
 class Options:
     """executor, address, jobs: None: as conf/execution says. only: attributes of the stages that are asked for.
 
-    names: in place of them, the stages themselves.
+    names: in place of them, the stages themselves. pull: what others pushed to DVC's remote is not computed again.
     """
 
     overrides: list[str]
@@ -50,6 +50,8 @@ class Options:
     jobs: int | None = None
     force: bool = False
     keep_going: bool = False
+    pull: bool = False
+    no_shared_disk: bool = False
     only: dict[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
 
@@ -60,6 +62,8 @@ class Options:
 
 def repro(options: Options) -> None:
     """Raises UserError naming the stages that failed."""
+    if options.force and options.pull:
+        raise UserError("--force runs every stage, --pull fetches what was run: one of them")
     if not (options.force or options.partial) and nothing_changed(options.overrides):
         print("seqlab: all stages are up to date")
         return
@@ -103,6 +107,8 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
     from seqlab.executors.local import in_child
     from seqlab.executors.running import went_through
 
+    if options.pull and workspace.home != ROOT:
+        dvc.share_remotes(ROOT, workspace.home)
     with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
         graph = Graph({name: before for name, before in pipeline.before.items() if name != "compose"})
         # Everything follows from its files, but what they say may not have changed for a stage: first it, then a look.
@@ -110,6 +116,8 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
             lock.add(in_child(lambda: pipeline.reproduced("compose", options.force)))
         wanted = set(options.names) or selected(experiment, graph, options.only)
         candidates = graph.needed(wanted) if options.partial else set(graph.before)
+        if options.pull and (fault := in_child(lambda: said(lambda: pipeline.pull(candidates)))):
+            raise UserError(fault)
         changed = set(wanted)
         if not options.force:
             changed = in_child(lambda: {name for name in graph.before if name in candidates and pipeline.dirty(name)})
@@ -125,12 +133,26 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
         slots = options.jobs or experiment.execution.jobs or len(os.sched_getaffinity(0))
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
         schedule = Schedule(graph, set(waiting), options.names)
-        with executor_of(workspace, experiment, options, pipeline, slots, warm) as executor:
-            failed, lost = went_through(schedule, executor, lock, told, options.keep_going)
+        execution = execution_of(experiment, options)
+        if execution.executor != "local" and not execution.shared_disk:
+            ready = graph.needed(waiting) - waiting
+            if fault := in_child(lambda: said(lambda: pipeline.push(ready))):
+                raise UserError(fault)
+        with executor_of(workspace, experiment, options, execution, pipeline, slots, warm) as executor:
+            failed, lost = went_through(schedule, executor, lock.add, told, options.keep_going)
         if failed:
             raise UserError(summary(failed, lost, told, options.keep_going))
     told.end()
     return not options.partial
+
+
+def said(function: Callable[[], None]) -> str | None:
+    """The error of a user that it ends in, if any: what one process can tell another."""
+    try:
+        function()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def summary(failed: dict[str, Path], lost: set[str], told: Progress, keep_going: bool) -> str:
@@ -184,20 +206,28 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
     }
 
 
+def execution_of(experiment: Experiment, options: Options) -> Execution:
+    """As conf/execution and the command say."""
+    own = experiment.execution
+    return replace(
+        own,
+        executor=options.executor or own.executor,
+        address=options.address or own.address,
+        shared_disk=own.shared_disk and not options.no_shared_disk,
+    )
+
+
 def executor_of(
     workspace: Workspace,
     experiment: Experiment,
     options: Options,
+    execution: Execution,
     pipeline: Pipeline,
     slots: int,
     warm: Warm | None = None,
 ) -> Executor:
     """Where the stages of a run go."""
-    execution = experiment.execution
-    execution = replace(
-        execution, executor=options.executor or execution.executor, address=options.address or execution.address
-    )
-    logs, force = workspace.private / "logs", options.force
+    logs, force, pull = workspace.private / "logs", options.force, options.pull
 
     def fit_of(name: str) -> str | None:
         return warmed(experiment, pipeline.command(name))
@@ -205,7 +235,7 @@ def executor_of(
     if execution.executor == "local":
         from seqlab.executors.local import Local
 
-        return Local(lambda name: pipeline.reproduced(name, force), slots, fit_of, logs, warm)
+        return Local(lambda name: pipeline.reproduced(name, force, pull), slots, fit_of, logs, warm)
     try:
         import distributed  # noqa: F401
     except ImportError:
@@ -216,7 +246,7 @@ def executor_of(
         found: Resources = getattr(execution.resources, fitted(experiment, pipeline.command(name)) or "other")
         return found
 
-    return Cluster(pipeline, execution, slots, force, fit_of, resources_of, workspace.home, logs)
+    return Cluster(pipeline, execution, slots, force, pull, fit_of, resources_of, workspace.home, logs)
 
 
 def fitted(experiment: Experiment, command: str) -> str | None:

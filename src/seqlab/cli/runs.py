@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any, Literal
 
 from seqlab.artifacts import read_json, sha256, write_json
 from seqlab.cli import environment
-from seqlab.cli.places import RANK, ROOT, Workspace
+from seqlab.cli.places import RANK, ROOT, SWEEP, Workspace
 from seqlab.cli.trees import flat
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, Work
 from seqlab.errors import UserError
-from seqlab.tracking import Note, Run, System, Tracking, Unrecorded
+from seqlab.tracking import Note, Run, Sweep, System, Tracking, Unrecorded
 from seqlab.tracking.names import COMPARISON, STAGE
 from seqlab.training.resume import Checkpoint
 
@@ -44,10 +45,13 @@ def run_of(
         tags |= {"family": work.family.name, "seed": work.cell.seed}
         if work.verb != "pretrain":
             tags["strategy"] = work.cell.arm
-    name, system = f"{(work.label or work.suite).replace('/', '·')} {work.verb}", None
+    name = f"{(work.label or work.suite).replace('/', '·')} {work.verb}"
+    system: System | Sweep | None = None
     if isinstance(work, CellWork) and work.verb != "pretrain":
         name = f"{work.family.name}·{work.cell.arm}·s{work.cell.seed} {work.verb}"
         system = System(work.suite, work.domain.name, work.family.name, work.cell.arm)
+    if sweep := os.environ.get(SWEEP):
+        experiment, system = "sweeps", Sweep(sweep, work.verb)
     return new_run(
         work.workspace,
         work.tracking,
@@ -96,7 +100,7 @@ def new_run(
     inputs: Mapping[str, Any],
     follows: Mapping[str, str],
     key: str | None = None,
-    system: System | None = None,
+    system: System | Sweep | None = None,
     note: Note | None = None,
     kind: Literal["stage", "comparison"] = STAGE,
 ) -> Run:

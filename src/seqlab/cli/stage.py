@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from seqlab import config, instructions
+from seqlab.artifacts import write_json
 from seqlab.cli.composing import alternatives, compose, composed
 from seqlab.cli.failing import errors_in_one_line, one_line
-from seqlab.cli.places import ROOT, Workspace
+from seqlab.cli.places import RANK, ROOT, Workspace
 from seqlab.cli.verbs import VERBS, Verb
 from seqlab.cli.words import words_of
 from seqlab.cli.work import Work, from_overrides, from_pipeline
@@ -22,6 +23,7 @@ from seqlab.threads import pin
 
 # Hydra's own flags that show something and run nothing.
 SHOWING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+RESULT = "result.json"  # in the folder of a stage by hand that ended well: what it found, last of all
 FAILED = "failed.txt"  # in the folder of a sweep: the jobs that a user's error ended
 
 
@@ -80,7 +82,7 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
     if arguments == overrides and not any(word.lstrip("+~").startswith("hydra") for word in overrides):
         tree, names = composed("cell", [*overrides, *hidden])
         out = Path(time.strftime(f"outputs/{verb}/%Y-%m-%d/%H-%M-%S"))
-        handle(found, from_overrides(verb, tree, names, out, found.needs, workspace))
+        noted(found, from_overrides(verb, tree, names, out, found.needs, workspace), out)
         return
     if not any(word.split("=")[0] in SHOWING for word in arguments):
         # Of a sweep: before the first job begins, every value of it.
@@ -94,7 +96,7 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
         out = Path(os.path.relpath(hydra_config.runtime.output_dir))
         try:
             names = dict(hydra_config.runtime.choices)
-            return handle(found, from_overrides(verb, tree, names, out, found.needs, workspace))
+            return noted(found, from_overrides(verb, tree, names, out, found.needs, workspace), out)
         except UserError as error:
             if hydra_config.mode == RunMode.MULTIRUN:
                 print(one_line(error), file=sys.stderr)
@@ -122,6 +124,14 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
         from seqlab.cli.composing import explained
 
         raise UserError(explained(error, "cell", overrides)) from None
+
+
+def noted(verb: Verb, work: Work, out: Path) -> float | None:
+    """Run it, and note what it found in its folder."""
+    value = handle(verb, work)
+    if RANK == 0:
+        write_json(out / RESULT, {"label": work.label, "value": value})
+    return value
 
 
 def handle(verb: Verb, work: Work) -> float | None:

@@ -17,8 +17,8 @@ from seqlab.artifacts import write_json
 from seqlab.cells import Cell
 from seqlab.cli import environment
 from seqlab.cli import work as works
-from seqlab.cli.places import PIPELINE, ROOT, Places
-from seqlab.cli.runs import checkpoint_of, cost_of, environments_of, finished, run_of
+from seqlab.cli.places import PIPELINE, ROOT, Places, one_at_a_time
+from seqlab.cli.runs import checkpoint_of, content_hash, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
 from seqlab.config import Domain, Experiment, judged
 from seqlab.data.archive import Archive
@@ -96,7 +96,7 @@ def lacking(domain: Domain, meta: Meta) -> list[str]:
 def prepared_of(work: DomainWork) -> Path:
     """The domain's prepared data: the pipeline's or, by hand, where these were not made from the same values, own ones.
 
-    Own ones are kept below outputs/data under a name that follows from the values, and made once.
+    Own ones are made once, below outputs/data, under a name that follows from the values and the user's own files.
     """
     name = work.domain.name
     pipeline = PIPELINE.prepared(name)
@@ -108,13 +108,15 @@ def prepared_of(work: DomainWork) -> Path:
     import hashlib
     import json
 
-    digest = hashlib.sha256(json.dumps([name, wanted], sort_keys=True).encode()).hexdigest()[:12]
-    places = Places(Path("outputs/data") / digest)
-    found = places.prepared(name)
-    own_files = any(archive.registry == "file" for archive in work.domain.archives.values())
-    if own_files or not found.exists():
-        print(f"{work.verb} {work.label}: the pipeline has no data of these values; prepares them in {places.out}")
-        prepare(replace(work, verb="prepare", label=name, places=places))
+    paths = [Path(own(a).path) for a in work.domain.archives.values() if a.registry == "file" and "://" not in a.path]
+    contents = [content_hash(path) for path in paths if path.exists()]
+    digest = hashlib.sha256(json.dumps([name, wanted, contents], sort_keys=True).encode()).hexdigest()[:12]
+    out = Path("outputs/data") / digest
+    found = Places(out).prepared(name)
+    with one_at_a_time(out):  # of the jobs of a sweep
+        if not found.exists():
+            print(f"{work.verb} {work.label}: the pipeline has no data of these values; prepares them in {out}")
+            prepare(replace(work, verb="prepare", label=name, places=Places(out)))
     return found
 
 

@@ -26,9 +26,9 @@ from seqlab.errors import UserError
 from seqlab.execution import Execution, Resources
 from seqlab.executors.base import Finished, Submitted
 from seqlab.executors.dvc import Pipeline
-from seqlab.executors.host import LostError, Reply, Request, with_source
+from seqlab.executors.host import Host, LostError, Reply, Request, Travel, UnfitError, with_source
 from seqlab.executors.warm import GRACE
-from seqlab.executors.worker import Place, leave, still, work
+from seqlab.executors.worker import Place, code_of, leave, still, work
 
 SOURCE = Path(__file__).resolve().parents[2]
 JOINING = 300.0  # seconds until a worker must have joined
@@ -50,15 +50,23 @@ class Cluster:
         execution: Execution,
         slots: int,
         force: bool,
+        pull: bool,
         fit_of: Callable[[str], str | None],
         resources_of: Callable[[str], Resources],
         home: Path,
         logs: Path,
     ):
-        self.execution, self.cores, self.force = execution, slots, force
+        self.execution, self.cores, self.force, self.pull = execution, slots, force, pull
         self.fit_of, self.resources_of = fit_of, resources_of
         self.entries = pipeline.entries()
-        self.place = Place(uuid.uuid4().hex, home, SOURCE, logs)
+        self.pipeline, self.home = pipeline, home
+        # Where no disk is shared, what is read and written goes through DVC's remote, and a process here fetches it.
+        self.code = None if execution.shared_disk else code_of(SOURCE)
+        self.host: Host | None = None
+        self.fetching: dict[
+            str, Reply
+        ] = {}  # what was done elsewhere, by stage, while its outputs are on their way here
+        self.place = Place(uuid.uuid4().hex, home, SOURCE, logs, self.code)
         self.ended: SimpleQueue[tuple[Submitted, Any]] = SimpleQueue()
         self.futures: dict[str, Any] = {}
         self.lost: Counter[str] = Counter()
@@ -119,11 +127,15 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End every stage that still runs, and what was started here."""
+        from distributed import Future
+
         with suppress(Exception):  # whatever has ended already
             if self.futures:
-                self.client.cancel(list(self.futures.values()), force=True)
+                self.client.cancel([one for one in self.futures.values() if isinstance(one, Future)], force=True)
                 self.futures.clear()
             self.client.run(leave, self.place.run)
+        if self.host is not None:
+            self.host.close()
         with suppress(Exception):
             self.client.close()
         if self.cluster is not None:
@@ -215,7 +227,10 @@ class Cluster:
                 f"stage {one.name} takes {_said(wanted)} (execution.resources), and no worker has that; "
                 f"the most there is of each: {_said(best)}"
             )
-        request = Request(one.name, self.entries.get(one.name), self.fit_of(one.name), self.force)
+        request = self._request(one.name)
+        if self.code is not None and not self.pipeline.travels(one.name):
+            self._expect(one, self._here().run(request))
+            return
         future = self.client.submit(
             work,
             self.place,
@@ -225,8 +240,26 @@ class Cluster:
             resources={key: n for key, n in wanted.items() if n},
             pure=False,
         )
+        self._expect(one, future)
+
+    def _here(self) -> Host:
+        """The process that does what must be done on this disk; it ends by itself when it has nothing to do."""
+        if self.host is None or self.host.gone:
+            self.host = Host(self.home, SOURCE, self.place.logs)
+        return self.host
+
+    def _expect(self, one: Submitted, future: Any) -> None:
         self.futures[one.name] = future
         future.add_done_callback(lambda ended: self.ended.put((one, ended)))
+
+    def _request(self, name: str) -> Request:
+        travel = None
+        if self.code is not None:
+            travel = Travel()
+            if self.pipeline.travels(name):
+                before = {other: self.entries[other] for other in self.pipeline.feeding(name)}
+                travel = Travel(before, self.pipeline.values(name))
+        return Request(name, self.entries.get(name), self.fit_of(name), self.force, self.pull, travel)
 
     def _finished(self, one: Submitted, future: Any) -> Finished | None:
         """None where it was lost, and runs again."""
@@ -237,14 +270,31 @@ class Cluster:
             reply: Reply = future.result()
         except (LostError, KilledWorker):
             self.lost[one.name] += 1
+            self.fetching.pop(one.name, None)
             print(f"seqlab: {one.name}: its worker was lost; it runs again", file=sys.stderr, flush=True)
             if self.lost[one.name] > ATTEMPTS:
                 raise UserError(f"stage {one.name}: lost {ATTEMPTS} workers; the same command goes on") from None
             self._send(one, PAUSE)
             return None
+        except UnfitError as error:
+            raise UserError(str(error)) from None
         except FutureCancelledError:  # which nobody here has asked for
             raise UserError("the scheduler is gone, and its workers with it; the same command goes on") from None
-        return Finished(one, reply.entry, Path(reply.log))
+        if one.name in self.fetching and reply.entry is not None:
+            reply = self.fetching.pop(one.name)
+        elif reply.said is not None and reply.entry is not None:
+            self.entries |= reply.entry
+            self.fetching[one.name] = reply
+            fetch = Request(one.name, self.entries[one.name], None, False, False, Travel(fetch=True))
+            self._expect(one, self._here().run(fetch))
+            return None
+        self.fetching.pop(one.name, None)
+        self.entries |= reply.entry or {}
+        log = Path(reply.log)
+        if reply.said is not None:
+            log = self.place.logs / log.name
+            log.write_text(reply.said, encoding="utf-8")
+        return Finished(one, reply.entry, log)
 
 
 def _cores_of_a_task() -> str:

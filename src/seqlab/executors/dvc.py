@@ -15,8 +15,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from copy import deepcopy
 from functools import cache, reduce
 from operator import getitem
@@ -28,6 +28,7 @@ from seqlab.scratch import replacing
 from seqlab.yaml_files import parsed
 
 PIPELINE_FILE, LOCK_FILE = "dvc.yaml", "dvc.lock"
+COMPOSE = "compose"  # the stage that writes what dvc.yaml loops over
 POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
 WRITING = 20.0  # seconds between writes of dvc.lock, and, of a large one,
 WRITTEN = 20.0  # the times that writing it took
@@ -55,9 +56,58 @@ class Pipeline:
         with stage.repo.lock:
             return bool(stage.status())
 
-    def reproduced(self, name: str, force: bool) -> dict[str, Any]:
+    def reproduced(self, name: str, force: bool, pull: bool = False) -> dict[str, Any]:
         """As `reproduced` below."""
-        return reproduced(self.stages[name], force)
+        return reproduced(self.stages[name], force, pull)
+
+    def pull(self, names: Iterable[str]) -> None:
+        """Fetch what others pushed: all their runs, and the data of stages that lack nothing but what dvc.lock names.
+
+        What the remote does not have is left to run. Raises UserError where there is no remote or it does not answer.
+        """
+        with lock_repo(self.repo), of_remote(self.repo):
+            self.repo.cloud.get_remote()  # whether there is one, in DVC's plainest words
+            self.repo.stage_cache.pull(None)
+            stages = [self.stages[name] for name in names if self._lacks_data_alone(name)]
+            objects: set[Any] = set()
+            for stage in stages:
+                objects.update(*stage.get_used_objs().values())
+            self.repo.cloud.pull(objects)
+            for stage in stages:
+                stage.checkout(allow_missing=True)
+
+    def _lacks_data_alone(self, name: str) -> bool:
+        stage, before = self.stages[name], [self.stages[other] for other in self.before[name]]
+        return bool(stage.changed()) and not stage.changed(allow_missing=True, upstream=before)
+
+    def feeding(self, name: str) -> set[str]:
+        """The stages whose outputs a stage reads, beside its values."""
+        files = [dep.fs_path for dep in self.stages[name].deps if not _is_values(dep)]
+        return {
+            other
+            for other in self.before[name]
+            if any(_overlap(file, out.fs_path) for file in files for out in self.stages[other].outs)
+        }
+
+    def travels(self, name: str) -> bool:
+        """Whether a stage can run on another disk: all that it writes is in DVC's cache, and all that it reads too."""
+        stage, made = self.stages[name], [out for other in self.feeding(name) for out in self.stages[other].outs]
+        return all(out.use_cache for out in (*stage.outs, *made)) and all(
+            _is_values(dep) or any(_overlap(dep.fs_path, out.fs_path) for out in made) for dep in stage.deps
+        )
+
+    def values(self, name: str) -> dict[str, bytes]:
+        """The files that hold a stage's command and values, by their paths."""
+        paths = {Path(dep.fs_path) for dep in self.stages[name].deps if _is_values(dep)}
+        paths |= {Path(out.fs_path) for out in (self.stages[COMPOSE].outs if COMPOSE in self.stages else ())}
+        paths.add(Path(self.repo.root_dir) / PIPELINE_FILE)
+        return {os.path.relpath(path, self.repo.root_dir): path.read_bytes() for path in paths if path.exists()}
+
+    def push(self, names: Iterable[str]) -> None:
+        """Send the outputs of stages that are up to date to DVC's remote. Raises UserError as `pull`."""
+        with lock_repo(self.repo), of_remote(self.repo):
+            for name in names:
+                push_of(self.stages[name])
 
     def entries(self) -> dict[str, Any]:
         """What dvc.lock says, by stage, as DVC reads it."""
@@ -71,11 +121,16 @@ class Stages:
     """Stages of the workspace in the current folder one by one, without their graph: what a worker needs."""
 
     def __init__(self, repo: Any):
-        from dvc.dvcfile import ProjectFile
-
+        self.repo = repo
         look_often(repo.lock)
         read_once(repo.fs)
-        self.file = ProjectFile(repo, PIPELINE_FILE)
+        self.read()
+
+    def read(self) -> None:
+        """What dvc.yaml says now."""
+        from dvc.dvcfile import ProjectFile
+
+        self.file = ProjectFile(self.repo, PIPELINE_FILE)
 
     def stage(self, name: str, entry: dict[str, Any] | None) -> Any:
         """As the graph has it. entry: what dvc.lock says of it so far."""
@@ -85,23 +140,102 @@ class Stages:
         return StageLoader.load_stage(self.file, name, resolved[name], entry)
 
 
-def reproduced(stage: Any, force: bool) -> dict[str, Any]:
+def _is_values(dep: Any) -> bool:
+    from dvc.dependency.param import ParamsDependency
+
+    return isinstance(dep, ParamsDependency)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
+
+
+def push_of(stage: Any) -> None:
+    """Send what a stage has written to DVC's remote."""
+    for objects in stage.get_used_objs().values():
+        failed = stage.repo.cloud.push(objects).failed
+        if failed:
+            raise UserError(f"{len(failed)} objects of {stage.addressing} could not be sent")
+
+
+def brought(stages: Iterable[Any]) -> None:
+    """Fetch from DVC's remote what stages have written elsewhere, and put it in place. Raises UserError."""
+    for stage in stages:
+        with lock_repo(stage.repo), of_remote(stage.repo):
+            if not stage.changed_outs():
+                continue  # another stage may be reading them
+            for objects in stage.get_used_objs().values():
+                stage.repo.cloud.pull(objects)
+            if lacking := stage.checkout(force=True).get("failed"):
+                raise UserError(f"{', '.join(map(str, lacking))} of {stage.addressing}: not there")
+
+
+def cleared(stage: Any, before: Iterable[Any]) -> None:
+    """Remove from the folders that a stage reads whatever the stages before it did not write: other runs left it."""
+    made = [Path(out.fs_path) for other in before for out in other.outs]
+    for dep in stage.deps:
+        top = Path(dep.fs_path)
+        if not any(top.is_relative_to(one) for one in made):
+            for path in top.rglob("*"):
+                if not path.is_dir() and not any(path.is_relative_to(one) for one in made):
+                    path.unlink()
+
+
+def reproduced(stage: Any, force: bool, pull: bool = False) -> dict[str, Any]:
     """Do what `dvc repro --single-item` does; what dvc.lock shall say of it, nothing where it says so already.
 
+    pull: with `--pull`: an earlier run of the same command, values and inputs is fetched from DVC's remote.
     Raises SystemExit with DVC's words when the command fails, or naming a file that it needs and that is not there.
     """
     from dvc.exceptions import DvcException
     from dvc.stage.serialize import to_lockfile
 
     try:
-        with stage.repo.lock:
-            done = stage.reproduce(force=force)
+        # What pulls takes the lock once more, which only this way of taking it allows.
+        with lock_repo(stage.repo) if pull else stage.repo.lock:
+            done = stage.reproduce(force=force, pull=pull)
     except DvcException as error:
         sys.exit(str(error))
     except FileNotFoundError as error:  # which DVC lets through where it looks for an earlier result
         sys.exit(f"{error.filename}: missing; {stage.addressing} reads it")
     entry: dict[str, Any] = to_lockfile(stage) if done else {}
     return entry
+
+
+def lock_repo(repo: Any) -> AbstractContextManager[None]:
+    """DVC's lock, within which its own functions that take it may be called."""
+    from dvc.repo import lock_repo
+
+    found: AbstractContextManager[None] = lock_repo(repo)
+    return found
+
+
+@contextmanager
+def of_remote(repo: Any) -> Iterator[None]:
+    """Say in one line what goes wrong with a remote. Raises UserError."""
+    from dvc.config import NoRemoteError
+
+    try:
+        yield
+    except NoRemoteError:
+        raise UserError(
+            "DVC has no remote to pull from or push to; `dvc remote add -d NAME URL` names a folder, s3://… or ssh://…"
+        ) from None
+    except Exception as error:  # of whichever library speaks to it
+        remote = repo.config["core"].get("remote")
+        raise UserError(f"DVC's remote {remote}: {error or type(error).__name__}") from error
+
+
+def share_remotes(home: Path, other: Path) -> None:
+    """Give the workspace `other` the remotes of the one at `home`, in what belongs to no version there."""
+    from dvc.config import Config
+
+    own, theirs = Config(str(home / ".dvc")), Config(str(other / ".dvc"))
+    named = {"remote": own["core"]["remote"]} if "remote" in own["core"] else {}
+    if {**theirs["remote"]} != {**own["remote"]} or any(theirs["core"].get(key) != one for key, one in named.items()):
+        with theirs.edit("local") as edited:
+            edited["remote"] = dict(own["remote"])
+            edited["core"] = edited.get("core", {}) | named
 
 
 @contextmanager

@@ -5,21 +5,26 @@ It loads DVC once, keeps the imports of stages warm, and ends with whoever start
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from seqlab.errors import UserError
 from seqlab.executors.base import Submitted
+from seqlab.executors.dvc import Stages, brought, cleared, lock_repo, of_remote, one_by_one, push_of, reproduced
 from seqlab.executors.local import Local
+from seqlab.scratch import replacing
 
 SLOTS = sys.maxsize  # whoever asks counts them
 IDLE = 120.0  # seconds without a stage after which the process ends: whoever asked may have been killed
@@ -33,6 +38,21 @@ class Request:
     entry: dict[str, Any] | None
     fit: str | None
     force: bool
+    pull: bool
+    travel: Travel | None = None
+
+
+@dataclass(frozen=True)
+class Travel:
+    """Of a stage whose inputs and outputs go through DVC's remote.
+
+    before: what dvc.lock says of the stages whose outputs it reads; None: they are here. files: with its command and
+    values, written first. fetch: it ran elsewhere, and its outputs are brought here.
+    """
+
+    before: dict[str, dict[str, Any]] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    fetch: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,11 @@ class Reply:
     name: str
     entry: dict[str, Any] | None
     log: str
+    said: str | None = None  # what the log holds, where it is on another disk
+
+
+class UnfitError(Exception):
+    """A worker cannot run stages of a run. The message says why, in one line."""
 
 
 class LostError(Exception):
@@ -118,17 +143,36 @@ def with_source(source: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
+def travelled(stages: Stages, stage: Any, request: Request, travel: Travel) -> dict[str, Any]:
+    """Bring inputs here, run it, and send outputs away; or bring outputs here."""
+    if travel.fetch:
+        brought([stage])
+        stage.repo.stage_cache.save(stage)  # as if it had run here
+        return {}
+    if travel.before is not None:
+        before = [stages.stage(name, entry) for name, entry in travel.before.items()]
+        brought(before)
+        cleared(stage, before)
+    entry = reproduced(stage, request.force, request.pull)
+    with lock_repo(stage.repo), of_remote(stage.repo):
+        push_of(stage)
+    return entry
+
+
 def serve(link: Connection, logs: Path) -> None:
     """Run what is asked for until the link ends."""
-    from seqlab.executors.dvc import one_by_one, reproduced
-
     requests: dict[str, tuple[Request, Any]] = {}
     running: dict[str, Submitted] = {}
 
     def work(name: str) -> dict[str, Any]:
         link.close()
         request, stage = requests[name]
-        return reproduced(stage, request.force)
+        if request.travel is not None:
+            try:
+                return travelled(stages, stage, request, request.travel)
+            except UserError as error:
+                sys.exit(f"seqlab: {error}")
+        return reproduced(stage, request.force, request.pull)
 
     with one_by_one() as stages, Local(work, SLOTS, lambda name: requests[name][0].fit, logs) as local:
         while True:
@@ -146,12 +190,27 @@ def serve(link: Connection, logs: Path) -> None:
                 if isinstance(message, str):
                     local.end(message)
                 else:
+                    if message.travel is not None and message.travel.files:
+                        take(stages, message.travel.files)
                     requests[message.name] = message, stages.stage(message.name, message.entry)
                     running[message.name] = local.submit(message.name)
             if any(result in ready for result in results):
                 for done in local.wait(list(running.values())):
                     del running[done.stage.name]
                     link.send(Reply(done.stage.name, done.entry, str(done.log)))
+
+
+def take(stages: Stages, files: Mapping[str, bytes]) -> None:
+    """Write files that are others than those here, by which DVC knows the stages."""
+    changed = False
+    for name, content in files.items():
+        path = Path(name)
+        if not path.exists() or path.read_bytes() != content:
+            with replacing(path) as made:
+                made.write_bytes(content)
+            changed = True
+    if changed:
+        stages.read()
 
 
 def main(link: int, logs: Path) -> None:
@@ -162,4 +221,5 @@ def main(link: int, logs: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    # What it answers is known by the name of this module, whichever program asked.
+    importlib.import_module("seqlab.executors.host").main(int(sys.argv[1]), Path(sys.argv[2]))

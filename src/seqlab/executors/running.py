@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from seqlab.errors import Interrupted
 from seqlab.executors.base import Executor, Submitted
-from seqlab.executors.dvc import LockFile
 from seqlab.executors.graph import Schedule
 
 
@@ -22,9 +22,12 @@ class Told(Protocol):
 
 
 def went_through(
-    schedule: Schedule, executor: Executor, lock: LockFile, told: Told, keep_going: bool
+    schedule: Schedule, executor: Executor, keep: Callable[[dict[str, Any]], None], told: Told, keep_going: bool
 ) -> tuple[dict[str, Path], set[str]]:
-    """Run all that waits. The stages that failed with their logs, and those that could not run because of them."""
+    """Run all that waits. The stages that failed with their logs, and those that could not run because of them.
+
+    keep: is given the entry of each that finished, as soon as it is there.
+    """
     failed: dict[str, Path] = {}
     lost: set[str] = set()
     running: list[Submitted] = []
@@ -45,7 +48,7 @@ def went_through(
                         # What runs is let finish, and kept; nothing new begins.
                         schedule.stop()
                     continue
-                lock.add(done.entry)
+                keep(done.entry)
                 schedule.finish(done.stage.name)
                 told.finished(done.stage)
     except Interrupted:

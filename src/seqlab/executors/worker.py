@@ -3,29 +3,33 @@
     python -m seqlab.executors.worker tcp://head:8786 --cores 16 --memory 60 --gpus 1
 
 One of these a node, whatever starts it (a shell, srun, a pod); it ends when the scheduler does. The workspace is where
-it is for the one who asks, on a disk that both see.
+it is for the one who asks, on a disk that both see; or, with `--workspace FOLDER`, in a clone of its own, whose
+inputs and outputs go through DVC's remote (`execution.shared_disk=false`). Runs write there as they need to.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import importlib
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as Late
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seqlab.executors.host import Host, Reply, Request
+from seqlab.executors.host import Host, Reply, Request, UnfitError
 
 LOOKING = 0.5  # seconds between looks whether anybody still wants the stage that runs
 BYTES = 1e9  # of a gigabyte
+SAID = 100_000  # characters of a log that travel
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,20 @@ class Place:
     home: Path
     source: Path
     logs: Path
+    code: str | None = None  # of the library, where workers have a workspace and a library of their own
 
 
 _hosts: dict[Place, Host] = {}
 """Of this worker, one for each run that has stages here."""
 _mutex = threading.Lock()
+_workspace: Path | None = None
+"""Of this worker, where it has one of its own."""
 
 
 def work(place: Place, request: Request, pause: float) -> Reply:
     """Bring a stage up to date, in a thread of a worker. pause: seconds to wait first.
 
-    Raises LostError where the process that ran it was killed.
+    Raises LostError where the process that ran it was killed, UnfitError where this worker cannot do it.
     """
     from distributed import get_worker
 
@@ -57,7 +64,8 @@ def work(place: Place, request: Request, pause: float) -> Reply:
     future, asked = host.run(request), False
     while True:
         try:
-            return future.result(LOOKING)
+            reply = future.result(LOOKING)
+            return reply if place.code is None else replace(reply, said=_end_of(Path(reply.log)))
         except Late:
             if not asked and not wanted(worker, key):
                 host.end(request.name)
@@ -72,12 +80,37 @@ def wanted(worker: Any, key: Any) -> bool:
 
 def host_of(place: Place) -> Host:
     """The process that runs stages of a place, started where there is none; those of earlier runs end."""
+    place = own_place(place)
     with _mutex:
         for other in [other for other in _hosts if other.home == place.home and other != place]:
             _hosts.pop(other).close()
         if place not in _hosts or _hosts[place].gone:
             _hosts[place] = Host(place.home, place.source, place.logs)
         return _hosts[place]
+
+
+def own_place(place: Place) -> Place:
+    """Where this worker works for a run. Raises UnfitError."""
+    if place.code is None:
+        return place
+    node = socket.gethostname()
+    if _workspace is None:
+        raise UnfitError(f"the worker on {node} has no workspace of its own; start it with --workspace FOLDER, a clone")
+    source = _workspace / "src"
+    if code_of(source) != place.code:
+        raise UnfitError(f"{_workspace} on {node}: its src/ is another than that of the run; bring both to one commit")
+    return replace(place, home=_workspace, source=source, logs=_workspace / ".seqlab/logs")
+
+
+def code_of(source: Path) -> str:
+    """A hash of all code below a folder."""
+    files = sorted(source.rglob("*.py"))
+    parts = [f"{path.relative_to(source)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text("utf-8", "replace")[-SAID:] if log.exists() else ""
 
 
 def leave(run: str) -> None:
@@ -136,7 +169,10 @@ def main(arguments: list[str] | None = None) -> None:
     cards = len(list(Path("/dev").glob("nvidia[0-9]*")))
     words.add_argument("--gpus", type=float, default=cards, help="default: those of the machine")
     words.add_argument("--certificates", type=Path, help="a file that the repro wrote")
+    words.add_argument("--workspace", type=Path, help="a clone for this worker alone, where no disk is shared")
     given = words.parse_args(arguments)
+    global _workspace  # noqa: PLW0603
+    _workspace = None if given.workspace is None else given.workspace.resolve()
     memory = share_of_memory(given.cores) if given.memory is None else given.memory
     quiet(lambda: asyncio.run(serve(given.address, given.cores, memory, given.gpus, given.certificates)))
 

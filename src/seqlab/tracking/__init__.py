@@ -9,12 +9,13 @@ the start of the uploader; `upload` is the uploader itself and, with what it reg
 from seqlab.execution import Tracking
 from seqlab.tracking.journal import Run, Unrecorded
 from seqlab.tracking.spool import Kept, announcement, flush, kept, notice, redirect
-from seqlab.tracking.systems import Note, System
+from seqlab.tracking.systems import Note, Sweep, System
 
 __all__ = [
     "Kept",
     "Note",
     "Run",
+    "Sweep",
     "System",
     "Tracking",
     "Unrecorded",

@@ -33,7 +33,7 @@ from seqlab.errors import Interrupted
 from seqlab.execution import Tracking
 from seqlab.tracking.names import KIND, NOTE, STAGE
 from seqlab.tracking.spool import absolute_uri, announcement, ensure_uploader, home, identity
-from seqlab.tracking.systems import Note, System
+from seqlab.tracking.systems import Note, Sweep, System
 from seqlab.tracking.views import View
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Run:
         inputs: Mapping[str, Mapping[str, Any]] | None = None,
         links: Mapping[str, str] | None = None,
         key: str | None = None,
-        system: System | None = None,
+        system: System | Sweep | None = None,
         note: Note | None = None,
         kind: Literal["stage", "comparison"] = STAGE,
     ) -> None:
@@ -207,7 +207,7 @@ class Run:
         else:
             self._write("model", files=place.name, name=name, answer=answer, tags=dict(tags))
 
-    def _event_of(self, system: System) -> dict[str, Any]:
+    def _event_of(self, system: System | Sweep) -> dict[str, Any]:
         event = system.event(identity(self._root))
         return event | {"experiment": f"{self._prefix}/{event['experiment']}"}
 

@@ -10,10 +10,11 @@ NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or of an experiment, as Markdown."""
 
 KIND = "kind"
-"""The tag that says what a run is: SYSTEM, STAGE or COMPARISON."""
+"""The tag that says what a run is: SYSTEM, STAGE, COMPARISON or SWEEP."""
 SYSTEM: Final = "system"
 STAGE: Final = "stage"
 COMPARISON: Final = "comparison"
+SWEEP: Final = "sweep"
 
 
 def clean(name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from seqlab.tracking.names import KIND, SYSTEM
+from seqlab.tracking.names import KIND, SWEEP, SYSTEM
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,20 @@ class System:
         parts = "\0".join((repository, self.suite, self.domain, self.family, self.strategy))
         key = hashlib.sha256(parts.encode()).hexdigest()[:32]
         return {"key": key, "name": self.name, "experiment": self.domain, "tags": self.tags}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep by hand: the parent of its jobs. name: follows from them."""
+
+    name: str
+    verb: str
+
+    def event(self, repository: str) -> dict[str, Any]:
+        """As that of a system."""
+        key = hashlib.sha256("\0".join((repository, "sweep", self.name)).encode()).hexdigest()[:32]
+        tags = {KIND: SWEEP, "phase": self.verb, "sweep": self.name}
+        return {"key": key, "name": f"sweep {self.name} {self.verb}", "experiment": "sweeps", "tags": tags}
 
 
 @dataclass(frozen=True)
