@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -92,36 +93,21 @@ def test_a_limit_that_was_not_heard_rings_again_and_disturbs_no_unwinding(monkey
     assert unwound
 
 
-def test_an_interrupted_wait_ends_the_child(tmp_path: Path) -> None:
-    seen = tmp_path / "went-on"
-
-    def slow() -> None:
-        time.sleep(0.7)
-        seen.touch()
-
-    with pytest.raises(TimeUp), limited(time.monotonic() + 0.1):
-        local.in_child(slow)
-    time.sleep(0.8)
-    assert not seen.exists()
-
-
-def test_a_ring_within_a_fork_waits_until_the_child_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, start = tmp_path / "went-on", local.start
-
-    def slow() -> None:
-        time.sleep(0.4)
-        seen.touch()
+@pytest.mark.parametrize(
+    "late", [0.0, 0.2], ids=["while it waits", "within the fork, where nobody would end the child"]
+)
+def test_a_ring_ends_the_child(monkeypatch: pytest.MonkeyPatch, late: float) -> None:
+    start, begun = local.start, []
 
     def started(function: Any) -> local.Child:
-        child = start(function)
-        time.sleep(0.2)  # the ring comes here, where nobody would end the child
-        return child
+        begun.append(start(function))
+        time.sleep(late)
+        return begun[0]
 
     monkeypatch.setattr(local, "start", started)
     with pytest.raises(TimeUp), limited(time.monotonic() + 0.1):
-        local.in_child(slow)
-    time.sleep(0.4)
-    assert not seen.exists()
+        local.in_child(lambda: time.sleep(60))
+    assert [child.process.exitcode for child in begun] == [-signal.SIGKILL]
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def full(size: int = 4096) -> Iterator[None]:
 
 def lock_of(path: Path, text: str) -> None:
     """dvc.lock with one entry, as a repro writes it."""
-    repo = SimpleNamespace(root_dir=str(path.parent), lock=threading.Lock())
+    repo = SimpleNamespace(root_dir=str(path.parent), lock=threading.Lock(), index=SimpleNamespace(stages=[]))
     with LockFile(repo) as lock:
         lock.add({"stage": {"cmd": text}})
 
