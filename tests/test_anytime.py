@@ -93,9 +93,7 @@ def test_a_limit_that_was_not_heard_rings_again_and_disturbs_no_unwinding(monkey
     assert unwound
 
 
-@pytest.mark.parametrize(
-    "late", [0.0, 0.2], ids=["while it waits", "within the fork, where nobody would end the child"]
-)
+@pytest.mark.parametrize("late", [0.0, 0.2], ids=["while it waits", "within the fork"])
 def test_a_ring_ends_the_child(monkeypatch: pytest.MonkeyPatch, late: float) -> None:
     start, begun = local.start, []
 
