@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -97,14 +98,19 @@ def test_a_limit_that_was_not_heard_rings_again_and_disturbs_no_unwinding(monkey
 def test_a_ring_ends_the_child(monkeypatch: pytest.MonkeyPatch, late: float) -> None:
     start, begun = local.start, []
 
-    def started(function: Any) -> local.Child:
-        begun.append(start(function))
+    def started(function: Any, release: Any) -> local.Child:
+        begun.append(start(function, release))
         time.sleep(late)
         return begun[0]
 
     monkeypatch.setattr(local, "start", started)
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)  # which may take the signal, whatever this thread has masked
+    other.start()
     with pytest.raises(TimeUp), limited(time.monotonic() + 0.1):
         local.in_child(lambda: time.sleep(60))
+    done.set()
+    other.join()
     assert [child.process.exitcode for child in begun] == [-signal.SIGKILL]
 
 

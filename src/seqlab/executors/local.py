@@ -71,8 +71,8 @@ class Local:
                     os.dup2(file.fileno(), stream)
             return self.work(name)
 
-        with held():
-            self.children[name] = start(work)
+        with held() as release:
+            self.children[name] = start(work, release)
         return Submitted(name, time.monotonic())
 
     def wait(self, running: Sequence[Submitted]) -> list[Finished]:
@@ -118,12 +118,17 @@ def held() -> Iterator[Callable[[], None]]:
     """Have what ends a wait wait itself, until the block ends or calls what it is given.
 
     Raised in the callbacks of a fork it is lost, or leaves a lock of theirs as it should not be; raised right after, it
-    leaves a child that nobody knows of.
+    leaves a child that nobody knows of. A mask would not do: it is a thread's, and another one takes the signal.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    caught: list[int] = []
+    before = {number: signal.signal(number, lambda found, _: caught.append(found)) for number in ENDING}
 
     def release() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        while before:
+            number, handler = before.popitem()
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        while caught:
+            signal.raise_signal(caught.pop())
 
     try:
         yield release
@@ -131,12 +136,14 @@ def held() -> Iterator[Callable[[], None]]:
         release()
 
 
-def start(function: Callable[[], Any]) -> Child:
-    """A child that sends what the function returns, and sends nothing if it fails. Called in a block of `held`."""
+def start(function: Callable[[], Any], release: Callable[[], None]) -> Child:
+    """A child that sends what the function returns, and sends nothing if it fails. Called in a block of `held`, which
+    the child leaves by `release`.
+    """
     result, sender = CONTEXT.Pipe(duplex=False)
 
     def work() -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        release()
         sender.send(function())
 
     process = CONTEXT.Process(target=work)
@@ -151,7 +158,7 @@ def in_child(function: Callable[[], Any]) -> Any:
     Raises EOFError when it failed. What interrupts the waiting ends the child, which would go on holding DVC's locks.
     """
     with held() as release:
-        child = start(function)
+        child = start(function, release)
         try:
             release()
             return child.result.recv()
