@@ -392,7 +392,7 @@ def test_whenever_a_writer_is_killed_the_lock_file_is_whole(tmp_path: Path, monk
         # Now and then in the whole of it, and at nearly every step of its end, where one file takes the other's place.
         for moment in (*range(1, last, last // 8), *range(last - 60, last, 2)):
             path.write_bytes(old)
-            child = start(partial(killed, moment))
+            child = start(partial(killed, moment), lambda: None)
             child.process.join()
             assert child.process.exitcode == -signal.SIGKILL
             found.append(path.read_bytes())
