@@ -69,6 +69,7 @@ def test_what_configures_starts_tracks_draws_or_waits_trains_and_evaluates_nothi
     assert {name: work(files()[name]) for name in found if work(files()[name])} == {}
 
 
+@pytest.mark.slow
 def test_pictures_of_a_task_train_and_evaluate_nothing() -> None:
     found = [path for path in files() if path.startswith(f"{SEQLAB}/tasks/") and path.endswith("draw.py")]
     assert found

@@ -15,6 +15,8 @@ from seqlab.families.seq2seq import Translator
 from seqlab.serving.ctranslate2 import export, translate
 from seqlab.settings import Decoding
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Translator, list[str]]:
@@ -25,7 +27,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Translator, list[
     return train(prepared, folder / "model", "seq2seq_transformer"), [*sources, "one 龍 one", "two " * 12]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("beam", "penalty"), [(1, 1.0), (4, 0.0), (4, 1.0), (8, 0.6)])
 def test_float32_output_is_equal(
     trained: tuple[Translator, list[str]], tmp_path: Path, beam: int, penalty: float
@@ -45,7 +46,6 @@ def test_eight_bits_are_close(trained: tuple[Translator, list[str]], tmp_path: P
     assert sum(one == other for one, other in made) > 0.8 * len(texts)
 
 
-@pytest.mark.slow
 def test_only_a_transformer_can_be_exported(tmp_path: Path) -> None:
     prepared = write(tmp_path / "prepared")
     other = train(prepared, tmp_path / "model", "seq2seq_rnn")

@@ -272,6 +272,7 @@ def pulled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ran.read_text().split() if ran.exists() else []
 
 
+@pytest.mark.slow
 def test_what_others_have_pushed_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other, third = (shared(tmp_path / name, str(tmp_path / "remote")) for name in ("one", "other", "third"))
     assert pulled(one, monkeypatch) == ["first", "second", "last"]
@@ -324,6 +325,7 @@ def test_what_others_have_pushed_to_s3_is_not_computed_again(
     assert Path("dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_a_remote_has_lost_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = (shared(tmp_path / name, str(tmp_path / "remote")) for name in ("one", "other"))
     pulled(one, monkeypatch)
@@ -359,6 +361,7 @@ def test_a_suite_has_the_remotes_of_the_checkout(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- whatever goes wrong
 
 
+@pytest.mark.slow
 def test_whenever_a_writer_is_killed_the_lock_file_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace(tmp_path / "lab"))
     path, calls = Path(dvc.LOCK_FILE), 0

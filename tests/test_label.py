@@ -550,6 +550,7 @@ def test_stages_end_in_a_comparison(lab: Path, tmp_path: Path) -> None:
     assert "outside" not in (tmp_path / "transfer.csv").read_text()
 
 
+@pytest.mark.slow
 def test_pages_are_drawn_of_what_was_shown(lab: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     draw_stage(["spacing/gru/full/0"], lab / "models", lab / "scores", lab / "shown", out)

@@ -25,6 +25,8 @@ from seqlab.families.rules.lexicon import Entry, Lexicon, read, written
 from seqlab.families.rules.transfer import Transfer
 from seqlab.families.saved import Recipe
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -197,7 +199,6 @@ BAD = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_input_is_translated_somehow(kind: str) -> None:
     good = "나는 이 영화를 사랑한다."
@@ -214,7 +215,6 @@ def test_a_text_of_two_sentences_gives_two() -> None:
     ]
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from([*sorted({lemma for lemma, _ in written()}), *".,?!'\"-", "the", "12", "is"]), max_size=14)
@@ -419,7 +419,6 @@ def test_importing_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.slow
 def test_the_command_line_shows_the_steps_and_keeps_the_other_lines(tmp_path: Path) -> None:
     parameters = {"style": "plain", "pairs": 10, "iterations": 1, "probability": 0.3, "prior_weight": 1.0}
     recipe = Recipe("seqlab.families.rule_based.RuleBased", parameters, "rules", "pairs", 400, None)

@@ -171,6 +171,7 @@ def test_a_page_says_on_how_many_seeds_it_stands() -> None:
     assert seeds.told({"series/ar": 1, "series/gru": 3, "series/rnn": 3}).startswith("Seeds: 1 systems of 1, 2 systems")
 
 
+@pytest.mark.slow
 def test_the_suite_seeds_has_three_of_what_is_trained_by_gradient_and_one_of_the_rest() -> None:
     default, found = (config.experiment(compose("config", [f"suite={name}"])) for name in ("default", "seeds"))
     by_fit: dict[str, set[int]] = {}

@@ -98,6 +98,7 @@ def compare(
 @pytest.mark.parametrize(
     ("kind", "task"), [("symbols", "next_step"), ("vectors", "next_step"), ("symbols", "classify")]
 )
+@pytest.mark.slow
 def test_each_seed_trains_as_it_does_alone(name: str, kind: str, task: str, tmp_path: Path) -> None:
     """To 1e-5 nats over 20 steps, though sums run in another order."""
     compare(name, kind, task, 1e-5, tmp_path)

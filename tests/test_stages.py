@@ -140,6 +140,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return ran(tmp_path_factory.mktemp("lab"))
 
 
+@pytest.mark.slow
 def test_prepare_says_what_it_wrote(lab: Lab) -> None:
     assert Prepared.open(lab.prepared).meta == lab.meta
     for split in SPLITS:

@@ -20,6 +20,7 @@ def names(*words: str) -> dict[str, str]:
     return {job.said: job.name for job in jobs_of("finetune", [*WORDS, *words])}
 
 
+@pytest.mark.slow
 def test_a_job_is_known_by_what_it_is_and_not_by_how_it_was_asked_for() -> None:
     found = names("family.hidden_size=8,16", "seed=range(2)")
     assert list(found) == [f"family.hidden_size={size} seed={seed}" for size in (8, 16) for seed in (0, 1)]

@@ -134,6 +134,7 @@ def test_heads_must_divide_into_even_parts(hidden_size: int, heads: int) -> None
         model(hidden_size=hidden_size, heads=heads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("characters", [True, False])
 def test_attention_is_drawn_for_the_longest_examples(tmp_path: Path, characters: bool) -> None:
     predictor = TorchPredictor(model(), "cpu", "fp32")

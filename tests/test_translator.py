@@ -36,6 +36,8 @@ from seqlab.training.gradient.fit import fit
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.resume import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 NUMBERS = {
     "one": "하나",

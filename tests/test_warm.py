@@ -109,6 +109,7 @@ def test_an_executor_ends_its_own_warm_processes_and_no_others(tmp_path: Path) -
     assert [process.poll() for process in local.warm.processes] == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["the one who waits is killed", "the repro ends"])
 def test_nothing_is_left_running(script: Path, how: str) -> None:
     warm = Warm()
