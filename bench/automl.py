@@ -324,7 +324,7 @@ def paired(clone: Path, name: str, predictions: Path) -> list[Any]:
     home = clone / "suites" / name
     experiment = config.experiment(read_params(home / "params.yaml"))
     comparison = comparison_of(experiment, experiment.cells())
-    found = score.entered(
+    found = score.score(
         predictions,
         home / PIPELINE.prepared(name),
         home / "models",

@@ -81,7 +81,7 @@ def anytime(options: Options, seconds: float) -> None:
 
 def begin(warm: Warm, workspace: Workspace, experiment: Experiment) -> None:
     """Have imported what the first wave needs while DVC loads, where nothing ran before and it is sure to be needed."""
-    if (workspace.home / LOCK_FILE).exists() or not SUPPORTED or not warmable(experiment):
+    if (workspace.home / LOCK_FILE).exists() or not SUPPORTED or not warmable(experiment.trainer):
         return
     for fit in dict.fromkeys(experiment.families[name].fit for name in waves(experiment)[0]):
         warm.environment(MODULES[fit])

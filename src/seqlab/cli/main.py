@@ -315,14 +315,14 @@ def _repro(given: argparse.Namespace) -> None:
     repro(
         Options(
             overrides,
-            executor,
-            given.address,
-            given.jobs,
-            given.force,
-            given.keep_going,
-            given.pull,
-            given.no_shared_disk,
-            only,
+            executor=executor,
+            address=given.address,
+            jobs=given.jobs,
+            force=given.force,
+            keep_going=given.keep_going,
+            pull=given.pull,
+            no_shared_disk=given.no_shared_disk,
+            only=only,
         )
     )
 

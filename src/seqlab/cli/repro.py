@@ -26,6 +26,7 @@ from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import Experiment, read_params
 from seqlab.errors import UserError
 from seqlab.execution import Execution, Resources, Where
+from seqlab.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from seqlab.executors.base import Executor, Submitted
@@ -130,7 +131,7 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
         if experiment.trainer.portable:
             instructions.for_children()
         gc.freeze()  # see warm.main
-        slots = options.jobs or experiment.execution.jobs or len(os.sched_getaffinity(0))
+        slots = slots_of(experiment.execution, options.jobs)
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
         schedule = Schedule(graph, set(waiting), options.names)
         execution = execution_of(experiment, options)
@@ -206,6 +207,11 @@ def stages_of(experiment: Experiment) -> dict[str, dict[str, str]]:
     }
 
 
+def slots_of(execution: Execution, asked: int | None) -> int:
+    """Stages at a time: as asked, or as conf/execution says, or as many as this process may use cores."""
+    return asked or execution.jobs or len(os.sched_getaffinity(0))
+
+
 def execution_of(experiment: Experiment, options: Options) -> Execution:
     """As conf/execution and the command say."""
     own = experiment.execution
@@ -258,12 +264,11 @@ def fitted(experiment: Experiment, command: str) -> str | None:
 
 def warmed(experiment: Experiment, command: str) -> str | None:
     """As `fitted`, which says what its warm process has imported; None where there can be none."""
-    return fitted(experiment, command) or "closed_form" if warmable(experiment) else None
+    return fitted(experiment, command) or "closed_form" if warmable(experiment.trainer) else None
 
 
-def warmable(experiment: Experiment) -> bool:
+def warmable(trainer: TrainerSettings) -> bool:
     """A GPU's context does not survive a fork, and a launcher of several processes starts the script anew."""
-    trainer = experiment.trainer
     return trainer.accelerator == "cpu" and trainer.devices * trainer.num_nodes == 1
 
 

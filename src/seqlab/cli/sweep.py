@@ -23,6 +23,7 @@ from seqlab.artifacts import read_json
 from seqlab.cli import fingerprint
 from seqlab.cli.composing import combinations, composed
 from seqlab.cli.places import ROOT, SWEEP, Workspace, one_at_a_time
+from seqlab.cli.repro import slots_of, warmable
 from seqlab.cli.runs import content_hash
 from seqlab.cli.stage import RESULT
 from seqlab.cli.verbs import VERBS, own
@@ -69,18 +70,16 @@ def sweep(verb: str, overrides: Sequence[str], jobs: int | None, keep_going: boo
     print(f"seqlab: sweep {name}: {len(missing)} of {len(all_jobs)} jobs to run", flush=True)
     failed: dict[str, Path] = {}
     if missing:
-        first = all_jobs[0].work
-        slots = jobs or first.execution.jobs or len(os.sched_getaffinity(0))
-        # A GPU's context does not survive a fork, and a launcher of several processes starts the script anew.
-        warm = first.trainer.accelerator == "cpu" and first.trainer.devices * first.trainer.num_nodes == 1
 
         def fit_of(job: str) -> str | None:
-            return missing[job].work.family.fit if warm else None
+            work = missing[job].work
+            return work.family.fit if warmable(work.trainer) else None
 
         def work(job: str) -> dict[str, Any]:
             return ran(verb, missing[job], name)
 
         schedule = Schedule(Graph(dict.fromkeys(missing, ())), set(missing))
+        slots = slots_of(all_jobs[0].work.execution, jobs)
         with Local(work, slots, fit_of, FOLDER / name / "logs") as executor:
             failed, _ = went_through(schedule, executor, lambda _: None, Told(missing), keep_going)
     path = FOLDER / name / "table.csv"

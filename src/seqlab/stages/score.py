@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judgement:
-    """rows: of the task, all its metrics, best first. systems: those from elsewhere. lacking: cells without scores."""
+    """rows: of the task, all its metrics, best first. entries: what they are of, the ensembles of the cells among them.
+    systems: those from elsewhere. lacking: cells without scores.
+    """
 
     rows: Sequence[Row]
+    entries: Sequence[Entry]
     systems: Sequence[Foreign]
     lacking: Sequence[str]
 
@@ -53,15 +56,6 @@ def ask(
     return list(tables)
 
 
-@dataclass(frozen=True)
-class Entered:
-    """What stands in a table: cells and controls with the ensembles of the cells, and the systems from elsewhere."""
-
-    entries: Sequence[Entry]
-    systems: Sequence[Foreign]
-    lacking: Sequence[str]
-
-
 def score(
     predictions: Path,
     prepared: Path,
@@ -77,32 +71,6 @@ def score(
 
     Raises UserError naming file and row of what is wrong with the table, and when nothing of the domain was evaluated.
     """
-    found = entered(
-        predictions,
-        prepared,
-        models,
-        scored,
-        domain=domain,
-        task=task,
-        comparison=comparison,
-        examples=examples,
-    )
-    rows = leaderboard.build(found.entries, comparison.replicates, seed=0)
-    return Judgement(rows, found.systems, found.lacking)
-
-
-def entered(
-    predictions: Path,
-    prepared: Path,
-    models: Path,
-    scored: Path,
-    *,
-    domain: str,
-    task: str,
-    comparison: Comparison,
-    examples: int | None,
-) -> Entered:
-    """What `score` compares. Raises as it does."""
     if not (scored / domain / "controls").is_dir():
         raise UserError(
             f"{scored / domain}: no scores to compare with; `seqlab repro --only domain={domain}` makes them"
@@ -118,9 +86,9 @@ def entered(
     joined = ensembles.build(known, narrowed.domains, entries, scored, comparison.comparing.rounds)
     whole = [*entries, *(one.entry for one in joined)]
     table = [replace(entry, scores=entry.scores.of(task)) for entry in whole]
-    return Entered(
-        [*table, *(one.entry(domain) for one in systems)], systems, [cell.path for cell in own if cell not in known]
-    )
+    table += [one.entry(domain) for one in systems]
+    rows = leaderboard.build(table, comparison.replicates, seed=0)
+    return Judgement(rows, table, systems, [cell.path for cell in own if cell not in known])
 
 
 def _test(prepared: Path, domain: str, comparison: Comparison, examples: int | None) -> Test:
