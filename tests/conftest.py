@@ -6,6 +6,7 @@ And no deadlines: how long an example takes says how busy the machine is.
 from __future__ import annotations
 
 import gc
+import os
 import re
 from collections import Counter
 from collections.abc import Generator
@@ -46,6 +47,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with many slow tests begin first, so that no process ends long after the other."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """The last test of a file leaves the next one where the first began."""
+    done = yield
+    if (nextitem is None or nextitem.path != item.path) and (left := Path.cwd()) != item.config.invocation_params.dir:
+        os.chdir(item.config.invocation_params.dir)
+        pytest.fail(f"a test of this file left the current folder at {left}")
+    return done
 
 
 @pytest.fixture(scope="session")

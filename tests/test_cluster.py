@@ -82,19 +82,29 @@ def run():
 
 errors_in_one_line(run)
 """
+# The worker ends after a stage, and before its result was fetched.
+BEREFT = """
+finished = Cluster._finished
+def killing(cluster, one, future):
+    Cluster._finished = finished
+    cluster.workers.kill()
+    cluster.workers.wait()
+    return finished(cluster, one, future)
+Cluster._finished = killing
+"""
 
 
 class Run:
     """A driver in a workspace of its own, and whatever it started."""
 
-    def __init__(self, folder: Path, stages: str, gpu: float = 0.0, address: str = ""):
+    def __init__(self, folder: Path, stages: str, gpu: float = 0.0, address: str = "", driver: str = DRIVER):
         self.folder, self.mark = folder, f"{MARK}={folder}"
         if not folder.exists():
             workspace(folder, stages)
         (folder / ".seqlab").mkdir()
         environment = {**os.environ, MARK: str(folder), "PYTHONPATH": str(ROOT / "src")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(ROOT), str(gpu), address],
+            [sys.executable, "-c", driver, str(ROOT), str(gpu), address],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -157,6 +167,15 @@ def test_a_worker_that_is_killed_changes_no_byte(tmp_path: Path, monkeypatch: py
     with Repo(str(run.folder)) as repo:
         assert not repo.status()
     assert not list(run.folder.rglob("certificates*"))
+
+
+def test_a_result_that_goes_with_its_worker_is_made_again(tmp_path: Path) -> None:
+    run = Run(tmp_path / "cluster", STAGES, driver=DRIVER.replace("\ndef run", BEREFT + "\ndef run"))
+    said = run.ended()
+    assert run.process.returncode == 0, said
+    assert (run.folder / "last.txt").read_text() == "1\n" * 4
+    with Repo(str(run.folder)) as repo:
+        assert not repo.status()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])

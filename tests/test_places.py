@@ -224,14 +224,12 @@ def test_a_locked_database_is_waited_for(repository: Path) -> None:
 
 def test_a_clock_that_jumps_back_loses_and_repeats_no_point(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time_ns
-    with begin() as run:
+    with monkeypatch.context() as clock, begin() as run:
         run.metrics({"train/loss": 1.0}, step=0)
-        monkeypatch.setattr(time, "time_ns", lambda: now() - 86_400 * 10**9)
+        clock.setattr(time, "time_ns", lambda: now() - 86_400 * 10**9)
         run.metrics({"train/loss": 2.0}, step=1)
-        monkeypatch.setattr(time, "time_ns", lambda: now() + 86_400 * 10**9)
+        clock.setattr(time, "time_ns", lambda: now() + 86_400 * 10**9)
         run.metrics({"train/loss": 3.0}, step=2)
-    monkeypatch.undo()
-    os.chdir(repository)
     deliver()
     (seen,) = runs()
     assert (seen.info.status, points(seen, "train/loss")) == ("FINISHED", [(0, 1.0), (1, 2.0), (2, 3.0)])

@@ -33,6 +33,7 @@ from seqlab.executors.worker import Place, code_of, leave, still, work
 SOURCE = Path(__file__).resolve().parents[2]
 JOINING = 300.0  # seconds until a worker must have joined
 LOOKING = 1.0  # seconds between looks whether the workers that were started here still run
+GATHERING = 10.0  # seconds until a result has come, where the worker that has it still runs
 ATTEMPTS = 10  # of a stage whose workers are lost
 PAUSE = GRACE + 2.0  # seconds after which what a lost worker ran has ended
 LOCAL = "127.0.0.1"
@@ -262,12 +263,16 @@ class Cluster:
         return Request(name, self.entries.get(name), self.fit_of(name), self.force, self.pull, travel)
 
     def _finished(self, one: Submitted, future: Any) -> Finished | None:
-        """None where it was lost, and runs again."""
+        """None where it, or its result, was lost, and it runs again."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
         try:
-            reply: Reply = future.result()
+            reply: Reply = future.result(GATHERING)
+        except TimeoutError:  # it went with its worker: the scheduler has it done again by the next one
+            self._expect(one, future)
+            self._look()
+            return None
         except (LostError, KilledWorker):
             self.lost[one.name] += 1
             self.fetching.pop(one.name, None)
