@@ -562,6 +562,7 @@ def test_pages_are_drawn_of_what_was_shown(lab: Path, tmp_path: Path) -> None:
     assert all(shown[key] == tested[int(key.partition("/")[2])] for key in shown if key.startswith("true/"))
 
 
+@pytest.mark.slow
 def test_a_loaded_system_labels_texts(lab: Path) -> None:
     parts = bundle.found(
         lab / "models/spacing/ar/full/0", Prepared.open(lab / "data/prepared/spacing"), trainer=asdict(TRAINER),

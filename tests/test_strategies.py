@@ -661,12 +661,14 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     return found
 
 
+@pytest.mark.slow
 def test_the_default_suite_knows_no_fractions(composed: dict) -> None:
     cells = composed["default"]["cells"]
     assert {cell["arm"] for cell in cells.values()} == {"scratch", "full", "shuffled"}
     assert all(re.fullmatch(r"[a-z_]+-[a-z0-9_]+-(scratch|full|shuffled)-s0", name) for name in cells)
 
 
+@pytest.mark.slow
 def test_the_transfer_suite_starts_each_cell_from_what_it_builds_on(composed: dict) -> None:
     suite = composed["transfer"]
     made = {f"models/{c['domain']}/{c['family']}/{c['arm']}/{c['seed']}" for c in suite["cells"].values()}
