@@ -158,6 +158,7 @@ def book(tmp_path: Path) -> Book:
         "finetune@strings-rnn-full-s0": ENTRY,
         "pretrain@strings-rnn-s0": source,
         "controls@strings": {"cmd": "python pipelines/controls.py strings", "outs": [{"path": "scores/c"}]},
+        "report": {"cmd": "python pipelines/report.py", "deps": [{"path": "scores/c"}]},  # as DVC keeps it: no outs
     }
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
     (tmp_path / "reports").mkdir()
@@ -180,6 +181,8 @@ def test_a_control_is_a_row_too_and_what_is_no_row_says_what_there_is(book: Book
     for wrong in ("strings-rn-full-s0", "3", "0"):
         with pytest.raises(UserError, match="did you mean strings-rnn-full-s0"):
             book.row(wrong)
+    with pytest.raises(UserError, match="report: dvc.lock holds no output of it"):
+        book.row("report")
 
 
 def test_a_sample_is_drawn_by_its_seed(book: Book, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Claim:
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
-        return list(self.entry["outs"])
+        return list(self.entry.get("outs", []))
 
     @property
     def code(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Book:
     def __init__(self, home: Path):
         self.home = home
         self.stages = locked(home / LOCK_FILE)
-        self.made_by = {out["path"]: name for name, entry in self.stages.items() for out in entry["outs"]}
+        self.made_by = {out["path"]: name for name in self.stages for out in self.claim(name).outputs}
 
     def claim(self, stage: str, commit: str | None = None) -> Claim:
         return Claim(stage, self.stages[stage], commit)
@@ -103,6 +103,8 @@ class Book:
         Raises UserError for anything else.
         """
         if asked in self.stages:
+            if not self.claim(asked).outputs:
+                raise UserError(f"{asked}: dvc.lock holds no output of it, so there is nothing to compare")
             return Row(asked, self.chain(asked))
         label = asked.replace("/", "-")
         if re.fullmatch(r".*-\d+", label) and f"evaluate@{label}" not in self.stages:
@@ -156,7 +158,7 @@ class Book:
         wanted = {value for key, value in tags.items() if key.startswith("output.")}
         for stages in (self.stages, *older(self.home, names[0])):
             entry = stages.get(names[0])
-            if entry is not None and wanted & {_sha256(cache, out) for out in entry["outs"]}:
+            if entry is not None and wanted & {_sha256(cache, out) for out in Claim("", entry).outputs}:
                 return Row(run, (Claim(names[0], entry, commit),))
         raise UserError(
             f"run {run!r}: what it wrote is in none of the last {OLDER} versions of {self.home / LOCK_FILE}"
