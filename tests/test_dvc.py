@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc import rwlock
 from dvc.data_cloud import DataCloud
 from dvc.dependency import param
 from dvc.exceptions import DvcException
@@ -112,6 +114,48 @@ def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: py
     assert pauses == [dvc.POLLING] * 3
 
 
+@pytest.fixture
+def own_rwlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC's own lock of files, which is put back after a test that replaced it."""
+    monkeypatch.setattr(rwlock, "rwlock", getattr(rwlock.rwlock, "of_all", rwlock.rwlock))
+
+
+@pytest.mark.usefixtures("own_rwlock")
+def test_a_stage_names_its_files_to_others_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    edits = []
+    edit = rwlock._edit_rwlock
+    monkeypatch.setattr(rwlock, "_edit_rwlock", lambda *given: edits.append(given) or edit(*given))
+    with dvc.opened() as pipeline:
+        edits.clear()
+        for _ in range(2):
+            dvc.lock_files_once()
+        assert pipeline.reproduced("compose", False)
+        assert len(edits) == 2  # as it begins, and when it has ended
+        assert not any(json.loads(Path(".dvc/tmp/rwlock").read_text()).values())
+
+
+@pytest.mark.usefixtures("own_rwlock")
+def test_files_that_another_process_works_on_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    with dvc.opened() as pipeline:
+        [out] = pipeline.stages["compose"].outs
+        other = {"pid": os.getppid(), "cmd": "another"}
+        Path(".dvc/tmp/rwlock").write_text(json.dumps({"read": {}, "write": {out.fs_path: other}}))
+        with pytest.raises(SystemExit, match=f"{os.getppid()}.*another|another.*{os.getppid()}"):
+            pipeline.reproduced("compose", False)
+
+
+def test_what_others_wrote_to_the_lock_file_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    with dvc.opened() as pipeline:
+        lock, others = dvc.LockFile(pipeline.repo), dvc.LockFile(pipeline.repo)
+        for one, name in ((lock, "compose"), (others, "each@first"), (lock, "last")):
+            one.add({name: {"cmd": name}})
+            one.write()
+        assert list(dvc.locked(Path("dvc.lock"))) == ["compose", "each@first", "last"]
+
+
 # ------------------------------------------------------------------------------------------- what is private to DVC
 
 
@@ -131,6 +175,7 @@ def test_whoever_waits_for_dvcs_lock_looks_often(tmp_path: Path, monkeypatch: py
         (param.load_path, ["fs_path", "fs", "**kwargs"]),
         (dump_yaml, ["path", "data", "fs", "**kwargs"]),
         (parse_yaml_for_update, ["text", "path"]),
+        (rwlock.rwlock, ["tmp_dir", "fs", "cmd", "read", "write", "hardlink"]),
         (Lock.lock, ["self"]),
         (Lock._do_lock, ["self"]),
     ],

@@ -5,7 +5,6 @@ The results, and dvc.lock, are those of plain `dvc repro`, which does the same, 
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import statistics
@@ -130,7 +129,6 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
             return not options.partial
         if experiment.trainer.portable:
             instructions.for_children()
-        gc.freeze()  # see warm.main
         slots = slots_of(experiment.execution, options.jobs)
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
         schedule = Schedule(graph, set(waiting), options.names)

@@ -9,7 +9,9 @@ tests/test_dvc.py holds each of these contracts, and fails by name when DVC chan
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -29,9 +31,10 @@ from seqlab.yaml_files import parsed
 
 PIPELINE_FILE, LOCK_FILE = "dvc.yaml", "dvc.lock"
 COMPOSE = "compose"  # the stage that writes what dvc.yaml loops over
-POLLING = 0.01  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
+POLLING = 0.001  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
 WRITING = 20.0  # seconds between writes of dvc.lock, and, of a large one,
 WRITTEN = 20.0  # the times that writing it took
+LATE = ("dvc.rwlock", "dvc_data.hashfile.status", "fsspec.implementations.memory")  # what DVC imports to run a stage
 
 
 class Pipeline:
@@ -39,8 +42,7 @@ class Pipeline:
 
     def __init__(self, repo: Any):
         self.repo = repo
-        look_often(repo.lock)
-        read_once(repo.fs)
+        prepare_forks(repo)
         self.stages: dict[str, Any] = {stage.addressing: stage for stage in repo.index.stages}
         graph = repo.index.graph
         self.before = {
@@ -122,8 +124,7 @@ class Stages:
 
     def __init__(self, repo: Any):
         self.repo = repo
-        look_often(repo.lock)
-        read_once(repo.fs)
+        prepare_forks(repo)
         self.read()
 
     def read(self) -> None:
@@ -341,6 +342,7 @@ class LockFile:
     def __init__(self, repo: Any):
         self.repo = repo
         self.entries: dict[str, Any] = {}
+        self.text, self.tree = "", cast(dict[str, Any], {})  # the file as it was last seen
         self.written, self.pause = time.monotonic(), WRITING
 
     def __enter__(self) -> LockFile:
@@ -362,36 +364,83 @@ class LockFile:
             path = Path(self.repo.root_dir) / LOCK_FILE
             with self.repo.lock:
                 text = path.read_text(encoding="utf-8") if path.exists() else ""
-                tree = parse_yaml_for_update(text, str(path)) if text else {}
-                tree.setdefault("schema", "2.0")
-                stages = tree.setdefault("stages", {})
+                if text != self.text:
+                    self.tree = parse_yaml_for_update(text, str(path)) if text else {}
+                self.tree.setdefault("schema", "2.0")
+                stages = self.tree.setdefault("stages", {})
                 stages.update(self.entries)
                 order = {stage.addressing: number for number, stage in enumerate(self.repo.index.stages)}
                 for name in sorted(stages, key=lambda name: order.get(name, len(order))):
                     stages[name] = stages.pop(name)
                 with replacing(path) as made:
                     with redirect_stdout(io.StringIO()):  # on a full disk ruamel prints what it could not write
-                        dump_yaml(str(made), tree)
+                        dump_yaml(str(made), self.tree)
                     with open(made, "rb") as file:
+                        self.text = file.read().decode()
                         os.fsync(file.fileno())
         self.entries, self.written = {}, time.monotonic()
         self.pause = max(WRITING, WRITTEN * (self.written - begun))
 
 
 def look_often(lock: Any) -> None:
-    """Have whoever waits for DVC's lock take it soon after it is free."""
+    """Have whoever waits for DVC's lock take it soon after it is free, and all but the first wait without looking."""
     from dvc.lock import Lock, LockError
 
     def take() -> None:
-        while True:
-            try:
-                lock._do_lock()
-                return
-            except LockError:
-                time.sleep(POLLING)
+        with open(queue, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            while True:
+                try:
+                    lock._do_lock()
+                    return
+                except LockError:
+                    time.sleep(POLLING)
+
+    queue = f"{lock.lockfile}.queue"
 
     if isinstance(lock, Lock):  # hard links, DVC's other kind, look by themselves
         lock.lock = take
+
+
+def prepare_forks(repo: Any) -> None:
+    """Do here, once, what each child that brings a stage up to date would do again."""
+    look_often(repo.lock)
+    read_once(repo.fs)
+    lock_files_once()
+    for module in LATE:
+        importlib.import_module(module)
+
+
+def lock_files_once() -> None:
+    """Have a stage name the files that it works on once: in each step within the first they are its own already.
+
+    Each time DVC rewrites its file of all locks of files, which was half of the time for which it holds its own lock.
+    """
+    from dvc import rwlock
+
+    if hasattr(rwlock.rwlock, "of_all"):
+        return
+    reading: set[str] = set()
+    writing: set[str] = set()
+
+    @contextmanager
+    def once(tmp: str, fs: Any, command: str, read: list[str], write: list[str], hardlink: bool) -> Iterator[None]:
+        if set(write) <= writing and set(read) <= reading | writing:
+            yield
+            return
+        more_read, more_written = set(read) - reading, set(write) - writing
+        with of_all(tmp, fs, command, read, write, hardlink):
+            reading.update(more_read)
+            writing.update(more_written)
+            try:
+                yield
+            finally:
+                reading.difference_update(more_read)
+                writing.difference_update(more_written)
+
+    of_all: Callable[..., AbstractContextManager[None]] = rwlock.rwlock
+    once.of_all = of_all  # type: ignore[attr-defined]
+    rwlock.rwlock = once
 
 
 def read_once(files: Any) -> None:

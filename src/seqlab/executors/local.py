@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -51,6 +52,7 @@ class Local:
 
     def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
+        gc.freeze()  # see warm.main
         return self
 
     def submit(self, name: str) -> Submitted:
