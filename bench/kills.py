@@ -2,6 +2,7 @@
 
     python bench/kills.py                       100 kills
     python bench/kills.py --kills 25 --seed 3   25 of them, at other moments
+    python bench/kills.py --executor dask       100 kills of workers, their hosts and whole nodes as well
 
 A small suite is run undisturbed once. Then it is begun again from nothing and one process is killed, of a kind and at a
 moment drawn at random, until it has been killed as often as it had to be; after each the same command is given again,
@@ -31,7 +32,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--families", nargs="+", default=["markov", "mlp"])
+    parser.add_argument("--executor", choices=kills.KINDS, default="local")
     asked = parser.parse_args()
+    kinds = kills.KINDS[asked.executor]
     rng = random.Random(asked.seed)
     done: Counter[str] = Counter()
     held = 0
@@ -42,19 +45,19 @@ def main() -> None:
         took = time.monotonic() - began
         while done.total() < asked.kills:
             kills.emptied(lab)
-            kind = kills.KINDS[done.total() % len(kills.KINDS)]
-            if not kills.disturbed(lab, kind, rng.uniform(0, 0.8 * took), rng):
+            kind = kinds[done.total() % len(kinds)]
+            if not kills.disturbed(lab, kind, rng.uniform(0, 0.8 * took), rng, asked.executor):
                 continue  # it had ended before
             done[kind] += 1
             try:
-                same = kills.finished(lab) == expected
+                same = kills.finished(lab, asked.executor) == expected
             except AssertionError as error:
                 print(f"{kind}: {error}", flush=True)
                 same = False
             held += same
             print(f"{done.total()}/{asked.kills} {kind}: {'the same bits' if same else 'NOT the same'}", flush=True)
-    kinds = ", ".join(f"{number} {kind}" for kind, number in done.items())
-    print(f"{held} of {done.total()} ended in the same bits ({kinds})")
+    each = ", ".join(f"{number} {kind}" for kind, number in done.items())
+    print(f"{held} of {done.total()} ended in the same bits ({each})")
     sys.exit(held != done.total())
 
 

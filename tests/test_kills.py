@@ -20,20 +20,32 @@ import pytest
 from small import small
 from test_pipeline import PATIENCE, Lab, Process
 
-KINDS = ("driver", "DVC", "warm", "stage", "tracking")
+KINDS = {
+    "local": ("driver", "DVC", "warm", "stage", "tracking"),
+    "dask": ("driver", "worker", "host", "node", "DVC", "warm", "stage", "tracking"),
+}
+"""By executor. A node is a worker and all that runs below it."""
 RESULTS = ("dvc.lock", "reports/leaderboard.csv", "reports/transfer.csv")
 MADE = ("dvc.lock", "data", "models", "scores", "shown", "pictures", "reports", ".dvc/cache", ".dvc/tmp")
 
 
 def of_kind(kind: str, driver: int, running: list[Process]) -> list[Process]:
-    """DVC is a child of the driver that brings one stage up to date; a stage a child of a warm process, or a script."""
-    warm = {p.pid for p in running if "seqlab.executors.warm" in p.line and p.parent == driver}
+    """DVC is a child that brings one stage up to date: of the driver, or of a worker's host; a stage a child of a warm
+    process, or a script.
+    """
+    hosts = {p.pid for p in running if "seqlab.executors.host" in p.line and p.parent not in (1, driver)}
+    hosts -= {p.pid for p in running if p.parent in hosts}  # which are forked, and have its line
+    warm = {p.pid for p in running if "seqlab.executors.warm" in p.line and p.parent in {driver, *hosts}}
+    worker = lambda p: "seqlab.executors.worker" in p.line and p.parent == driver  # noqa: E731
     return [
         p
         for p in running
         if {
             "driver": p.pid == driver,
-            "DVC": p.parent == driver and "repro" in p.line,
+            "worker": worker(p),
+            "node": worker(p),
+            "host": p.pid in hosts,
+            "DVC": (p.parent == driver and "repro" in p.line) or (p.parent in hosts and "executors.host" in p.line),
             "warm": p.pid in warm,
             "stage": p.parent in warm or "pipelines/" in p.line,
             "tracking": "seqlab.tracking" in p.line,
@@ -41,26 +53,36 @@ def of_kind(kind: str, driver: int, running: list[Process]) -> list[Process]:
     ]
 
 
-def disturbed(lab: Lab, kind: str, after: float, rng: random.Random) -> bool:
+def below(top: Process, running: list[Process]) -> list[Process]:
+    return [top, *(p for child in running if child.parent == top.pid for p in below(child, running))]
+
+
+def disturbed(lab: Lab, kind: str, after: float, rng: random.Random, executor: str = "local") -> bool:
     """Run `seqlab repro` and kill one process of a kind, `after` seconds or more; whether there was one to kill."""
     with subprocess.Popen(
-        ["seqlab", "repro"], cwd=lab.folder, env=lab.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(executor), cwd=lab.folder, env=lab.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
         time.sleep(after)
         killed = False
         while run.poll() is None and not killed:
-            for process in rng.sample(found := of_kind(kind, run.pid, lab.processes()), len(found))[:1]:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed = True
+            running = lab.processes()
+            for process in rng.sample(found := of_kind(kind, run.pid, running), len(found))[:1]:
+                for one in below(process, running) if kind == "node" else [process]:
+                    with suppress(ProcessLookupError):
+                        os.kill(one.pid, signal.SIGKILL)
+                        killed = True
             time.sleep(0.01)
         run.wait()
     return killed
 
 
-def finished(lab: Lab) -> dict[str, bytes]:
+def command(executor: str) -> list[str]:
+    return ["seqlab", "repro", "--executor", executor]
+
+
+def finished(lab: Lab, executor: str = "local") -> dict[str, bytes]:
     """Run the same command to its end. What it leaves, held against what must not be there."""
-    lab.run("seqlab", "repro")
+    lab.run(*command(executor))
     assert "all stages are up to date" in lab.run("seqlab", "repro")  # no stale lock, nothing half done
     lab.run(sys.executable, "-m", "seqlab.tracking", ".seqlab/tracking", "--flush", "--timeout", "120")
     deadline = time.monotonic() + PATIENCE
@@ -106,7 +128,7 @@ def test_a_run_in_which_a_process_of_any_kind_was_killed_ends_in_the_same_bits(l
     took = time.monotonic() - began
     rng = random.Random(0)
     killed = []
-    for kind in KINDS:
+    for kind in KINDS["local"]:
         emptied(lab)
         if disturbed(lab, kind, rng.uniform(0, took / 8), rng):
             killed.append(kind)

@@ -181,7 +181,7 @@ def test_a_control_is_a_row_too_and_what_is_no_row_says_what_there_is(book: Book
     for wrong in ("strings-rn-full-s0", "3", "0"):
         with pytest.raises(UserError, match="did you mean strings-rnn-full-s0"):
             book.row(wrong)
-    with pytest.raises(UserError, match="report: dvc.lock holds no output of it"):
+    with pytest.raises(UserError, match=r"report: dvc\.lock holds no output"):
         book.row("report")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 import yaml
 
 from seqlab import config
-from seqlab.executors.local import Local
+from seqlab.errors import UserError
+from seqlab.executors.local import Local, in_child
 from seqlab.executors.warm import MODULES, SRC, SUPPORTED, VARIABLE, Warm
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
@@ -140,3 +142,14 @@ def test_every_way_of_fitting_has_a_warm_process():
     yamls = (Path(__file__).parents[1] / "conf/family").glob("*.yaml")
     found = [config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))) for path in yamls]
     assert {family.fit for family in found} == set(MODULES)
+
+
+def test_what_a_stage_calls_python_is_what_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.defpath)  # as where the command was given by its path
+    assert in_child(lambda: shutil.which("python")) == str(Path(sys.executable).with_name("python"))
+
+
+def test_what_fails_in_a_child_is_an_error_of_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="what failed is said above"):
+        in_child(lambda: sys.exit("the reason"))
+    assert "the reason" in capfd.readouterr().err

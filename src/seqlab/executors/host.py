@@ -79,12 +79,8 @@ class Host:
     def __init__(self, home: Path, source: Path, logs: Path):
         self.link, there = Pipe()
         command = [sys.executable, "-m", __name__, str(there.fileno()), str(logs)]
-        environment = with_source(source) | {
-            # By their names stages start the interpreter that this is.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        }
         self.process = subprocess.Popen(
-            command, cwd=home, env=environment, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()]
+            command, cwd=home, env=with_source(source), stdin=subprocess.DEVNULL, pass_fds=[there.fileno()]
         )
         there.close()
         self.waiting: dict[str, Future[Reply]] = {}

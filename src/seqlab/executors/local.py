@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from seqlab.errors import UserError
 from seqlab.executors.base import Finished, Submitted
 from seqlab.executors.warm import GRACE, MODULES, SUPPORTED, Warm
 from seqlab.training.resume import die_with_parent
@@ -140,12 +142,13 @@ def held() -> Iterator[Callable[[], None]]:
 
 def start(function: Callable[[], Any], release: Callable[[], None]) -> Child:
     """A child that sends what the function returns, and sends nothing if it fails. Called in a block of `held`, which
-    the child leaves by `release`.
+    the child leaves by `release`. Commands of stages find the interpreter that runs here by its name.
     """
     result, sender = CONTEXT.Pipe(duplex=False)
 
     def work() -> None:
         release()
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         sender.send(function())
 
     process = CONTEXT.Process(target=work)
@@ -157,13 +160,16 @@ def start(function: Callable[[], Any], release: Callable[[], None]) -> Child:
 def in_child(function: Callable[[], Any]) -> Any:
     """The result of a function that opens DVC's data bases, which a later child must not share.
 
-    Raises EOFError when it failed. What interrupts the waiting ends the child, which would go on holding DVC's locks.
+    Raises UserError when it failed, after what it said. What interrupts the waiting ends the child, which would go on
+    holding DVC's locks.
     """
     with held() as release:
         child = start(function, release)
         try:
             release()
             return child.result.recv()
+        except EOFError:
+            raise UserError("what failed is said above") from None
         except BaseException:
             child.process.kill()
             raise
