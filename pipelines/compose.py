@@ -1,4 +1,4 @@
-"""Compose conf/ into params.yaml, cells.yaml and code.yaml."""
+"""Compose conf/ into params.yaml, cells.json and code.json."""
 
 import checkout
 

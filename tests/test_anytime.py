@@ -186,7 +186,7 @@ def test_imports_begin_early_where_nothing_ran_before(shipped: Experiment, tmp_p
 def test_what_a_cell_needs_is_in_the_pipeline(shipped: Experiment) -> None:
     from seqlab.cli.listed import listed
 
-    stages = listed(ROOT / "dvc.yaml", read_params(ROOT / "cells.yaml"))
+    stages = listed(ROOT / "dvc.yaml", read_params(ROOT / "cells.json"))
     cell = shipped.cells()[0]
     assert needed(cell) <= stages.keys()
     assert needed(replace(cell, seed=99)) - stages.keys() == {f"evaluate@{replace(cell, seed=99)}"}

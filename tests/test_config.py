@@ -54,7 +54,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     folder = tmp_path_factory.mktemp("checkout")
     for part in ("conf", "pipelines", "src"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("params.yaml", "cells.yaml"):
+    for part in ("params.yaml", "cells.json"):
         shutil.copy(ROOT / part, folder / part)
     env = {"PYTHONPATH": os.pathsep.join([str(heavy), str(folder / "src")]), "PATH": "/usr/bin:/bin"}
     with forking(AHEAD, env) as forks:

@@ -19,14 +19,14 @@ HEAD = "domain,task,family,strategy,metric,value\n"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace with two cells that were trained."""
     monkeypatch.chdir(tmp_path)
-    for name in ("params.yaml", "code.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "code.json", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
 
     def training(family: str, size: int) -> dict[str, object]:
         values = {f"families.{family}": {"hidden_size": size, "layers": 1}, "domains.strings.finetune": {"steps": 9}}
         model = f"models/strings/{family}/pretrain/0"
         deps = [{"path": "data/prepared/strings", "md5": "d"}, {"path": model, "md5": family}]
-        return {"params": {"params.yaml": values, "code.yaml": {"finetune.x": family}}, "deps": deps}
+        return {"params": {"params.yaml": values, "code.json": {"finetune.x": family}}, "deps": deps}
 
     stages = {
         "finetune@strings-rnn-full-s0": training("rnn", 64),

@@ -314,7 +314,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def made_in(folder: Path, **options: Any) -> dict[str, bytes]:
     done = composed(folder, **options)
     assert done.returncode == 0, done.stderr
-    return {name: (folder / name).read_bytes() for name in ("params.yaml", "cells.yaml", "code.yaml")}
+    return {name: (folder / name).read_bytes() for name in ("params.yaml", "cells.json", "code.json")}
 
 
 def test_no_home_a_c_locale_another_time_zone_a_umask_blanks_and_hangul_change_nothing(

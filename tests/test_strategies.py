@@ -650,14 +650,14 @@ def test_every_objective_yaml_is_typed(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """cells.yaml of two suites, composed from a copy of conf/."""
+    """cells.json of two suites, composed from a copy of conf/."""
     folder = tmp_path_factory.mktemp("composed")
     for part in ("conf", "pipelines", "src"):
         shutil.copytree(ROOT / part, folder / part)
     found = {}
     for suite in ("default", "transfer"):
         subprocess.run([sys.executable, "pipelines/compose.py", f"suite={suite}"], cwd=folder, check=True)
-        found[suite] = yaml.safe_load((folder / "cells.yaml").read_text())
+        found[suite] = yaml.safe_load((folder / "cells.json").read_text())
     return found
 
 

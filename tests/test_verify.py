@@ -127,8 +127,8 @@ ENTRY: dict[str, Any] = {
     "deps": [{"path": "models/strings/rnn/pretrain/0", "md5": "1.dir"}, {"path": "data/prepared/strings", "md5": "2"}],
     "params": {
         "params.yaml": {"families.rnn": {"hidden_size": 8, "layers": 1}, "suite.positions": None},
-        "cells.yaml": {"bound.strings.rnn": {}},
-        "code.yaml": {"finetune.strings.rnn.full": "abc"},
+        "cells.json": {"bound.strings.rnn": {}},
+        "code.json": {"finetune.strings.rnn.full": "abc"},
     },
     "outs": [{"path": "models/strings/rnn/full/0", "md5": "3.dir"}],
 }
@@ -138,7 +138,7 @@ def test_one_value_is_named_by_its_key() -> None:
     claim = Claim("finetune@strings-rnn-full-s0", ENTRY)
     read: dict[str, Any] = {
         "params.yaml": {"families": {"rnn": {"hidden_size": 8, "layers": 1}}, "suite": {"positions": None}},
-        "cells.yaml": {"bound": {"strings": {"rnn": {}}}},
+        "cells.json": {"bound": {"strings": {"rnn": {}}}},
     }
     assert claim.changed_values(read) == []
     read["params.yaml"]["families"]["rnn"] = {"hidden_size": 9, "layers": 1, "dropout": 0.1}

@@ -24,7 +24,7 @@ stages:
     do:
       cmd: python pipelines/prepare.py ${key}
       deps: ["raw/${key}"]
-      params: [{code.yaml: ["prepare.${key}"]}, "domains.${key}"]
+      params: [{code.json: ["prepare.${key}"]}, "domains.${key}"]
       outs: ["data/${key}"]
   finetune:
     foreach: ${cells}
@@ -59,7 +59,7 @@ def now(tmp_path: Path) -> Now:
         "prepare@a": {
             "cmd": "python pipelines/prepare.py a",
             "deps": [entry["raw/a"]],
-            "params": {"code.yaml": {"prepare.a": code}, "params.yaml": {"domains.a": {"valid": 0.1}}},
+            "params": {"code.json": {"prepare.a": code}, "params.yaml": {"domains.a": {"valid": 0.1}}},
             "outs": [entry["data/a"]],
         },
         "finetune@a-rnn": {
@@ -141,7 +141,7 @@ def test_an_input_of_the_user_and_a_folder_are_looked_at(now: Now) -> None:
 def test_code_that_changed_is_named_by_file_where_it_was_noted(now: Now, monkeypatch: pytest.MonkeyPatch) -> None:
     old = fingerprint.files_of([FAMILY])
     entry = now.before["prepare@a"]
-    params = entry["params"] | {"code.yaml": {"prepare.a": "other"}}
+    params = entry["params"] | {"code.json": {"prepare.a": "other"}}
     changed = replace(now, before=now.before | {"prepare@a": entry | {"params": params}})
     assert list(why.reasons(changed, "prepare@a")) == [
         "code     prepare.a differs; which files it had then is not known here"
@@ -182,7 +182,7 @@ def test_every_stage_of_the_shipped_pipeline_is_read_as_dvc_reads_it() -> None:
 
     from seqlab.config import read_params
 
-    stages = listed(ROOT / "dvc.yaml", read_params(ROOT / "cells.yaml"))
+    stages = listed(ROOT / "dvc.yaml", read_params(ROOT / "cells.json"))
     with Repo(str(ROOT)) as repo:
         theirs = {stage.addressing: stage for stage in repo.index.stages}
         assert set(theirs) == set(stages)

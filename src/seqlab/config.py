@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast
 from annotated_types import Len
 
 from seqlab import schema
+from seqlab.artifacts import read_json
 from seqlab.cells import Cell
 from seqlab.data.archive import Archive
 from seqlab.data.beside import ROLES
@@ -265,9 +266,9 @@ def not_applicable(
 
 
 def read_params(path: Path) -> dict[str, Any]:
-    """A generated YAML file as nested dictionaries. Raises UserError when it is missing, damaged or in conflict."""
+    """A generated file as nested dictionaries. Raises UserError when it is missing, damaged or in conflict."""
     try:
-        tree = read_yaml(path)
+        tree = read_json(path) if path.suffix == ".json" else read_yaml(path)
     except UserError as error:
         raise UserError(f"{error}; python pipelines/compose.py writes it") from None
     if not isinstance(tree, dict):

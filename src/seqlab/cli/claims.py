@@ -48,11 +48,11 @@ class Claim:
 
     @property
     def code(self) -> dict[str, str]:
-        """Fingerprints by their key in code.yaml."""
+        """Fingerprints by their key in code.json."""
         return dict(self.entry.get("params", {}).get(CODE, {}))
 
     def changed_values(self, read: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Each value that is another one in `read` (params.yaml and cells.yaml as trees), in words."""
+        """Each value that is another one in `read` (params.yaml and cells.json as trees), in words."""
         lines = []
         for file in (PARAMS, CELLS):
             for key, value in self.entry.get("params", {}).get(file, {}).items():

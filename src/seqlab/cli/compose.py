@@ -1,4 +1,4 @@
-"""Compose conf/ into params.yaml and the suite's lists into cells.yaml, which dvc.yaml loops over; hash the code.
+"""Compose conf/ into params.yaml and the suite's lists into cells.json, which dvc.yaml loops over; hash the code.
 
     python pipelines/compose.py                     conf/ as it stands, with the overrides of the last composition
     python pipelines/compose.py suite=quick         with these overrides, until the next such call
@@ -10,6 +10,7 @@ overrides; these are then laid over what the workspace remembers.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +28,14 @@ from seqlab.cli.trees import changes, merged
 from seqlab.config import Domain, Experiment, experiment, read_params
 from seqlab.errors import UserError
 
-HEADER = "# Written by pipelines/compose.py from conf/; edit conf/ instead.\n"
-CODE_HEADER = "# Written by pipelines/compose.py: a hash of all the code that each stage runs.\n"
-PARAMS, CELLS, CODE = "params.yaml", "cells.yaml", "code.yaml"
+# Of each stage DVC reads every file of values that it names, and JSON in a hundredth of YAML's time. params.yaml is the
+# one that DVC itself composes for an experiment.
+PARAMS, CELLS, CODE = "params.yaml", "cells.json", "code.json"
 RESET = "--reset"
 
 
 def composed(workspace: Workspace, arguments: list[str]) -> Experiment:
-    """Write params.yaml, cells.yaml and code.yaml of a workspace, and return what they say.
+    """Write params.yaml, cells.json and code.json of a workspace, and return what they say.
 
     Raises UserError naming the key that is wrong; nothing is written then.
     """
@@ -52,7 +53,7 @@ def composed(workspace: Workspace, arguments: list[str]) -> Experiment:
             overrides = []
     checked = experiment(tree)
     after = {"overrides": overrides, **layout(checked, workspace.home)}
-    # DVC read cells.yaml before it ran this stage, so what it runs now is still the list of before.
+    # DVC read cells.json before it ran this stage, so what it runs now is still the list of before.
     stale = bool(before) and "DVC_STAGE" in os.environ
     stale = stale and any(before.get(k) != v for k, v in after.items() if k != "overrides")
     if stale and in_experiment:
@@ -62,12 +63,12 @@ def composed(workspace: Workspace, arguments: list[str]) -> Experiment:
     report_changes(read_params(params) if params.exists() and before else {}, tree)
     text = yaml.dump(tree, sort_keys=False, allow_unicode=True)
     write_changed(params, text)
-    write_changed(cells, HEADER + yaml.dump(after, sort_keys=False, default_flow_style=None, width=160))
-    write_changed(code, CODE_HEADER + yaml.dump(fingerprint.code(checked), sort_keys=False))
+    write_changed(cells, as_json(after))
+    write_changed(code, as_json(fingerprint.code(checked)))
     fingerprint.keep_notes(checked, workspace.home)
     if stale:
         raise UserError(
-            "the suite's list of cells has changed; params.yaml and cells.yaml are new: run `dvc repro` once more"
+            "the suite's list of cells has changed; params.yaml and cells.json are new: run `dvc repro` once more"
         )
     return checked
 
@@ -88,6 +89,10 @@ def experimental(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     if not overrides:
         return tree
     return merged(compose("config", overrides), changes(compose("config", []), tree))
+
+
+def as_json(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, indent=1, ensure_ascii=False) + "\n"
 
 
 def write_changed(path: Path, text: str) -> None:
@@ -115,14 +120,13 @@ def layout(checked: Experiment, home: Path) -> dict[str, Any]:
         }
         start = start_of(checked, cell)
         tuned[str(cell)] = item
-        # Copies, which YAML writes out: of one object it would write references.
         if family.members:
             if len(family.members) != 2:
                 raise UserError(f"families.{cell.family}.members: expected two, which is what dvc.yaml has places for")
             first, second = (f"models/{replace(cell, family=name).path}" for name in family.members)
             mixed[str(cell)] = item | {"first": first, "second": second}
         elif start is None:
-            alone[str(cell)] = {**item}
+            alone[str(cell)] = item
         else:
             started[str(cell)] = item | {"start": start}
         if checked.strategies[cell.strategy].init == "pretrained" and not family.members:

@@ -1,6 +1,6 @@
 """What code a stage runs: every file of the library that its function imports, at any depth, read from the source.
 
-`compose` writes a hash of that code for each stage into code.yaml, which dvc.yaml's stages have among their parameters.
+`compose` writes a hash of that code for each stage into code.json, which dvc.yaml's stages have among their parameters.
 So a change of code reruns the stages that run it and no other, and no list of files needs keeping. The fingerprint of a
 stage begins at its function in seqlab.stages: what only places, tracks or starts it is no part of it.
 
@@ -300,7 +300,7 @@ def compares(experiment: Experiment) -> list[Path]:
 
 
 def roots(experiment: Experiment) -> dict[str, list[Path]]:
-    """The files that every stage begins with, by its key in code.yaml."""
+    """The files that every stage begins with, by its key in code.json."""
     domains, families = experiment.domains, experiment.families
     found = {"acquire": [stage_of("acquire")]}
     for name, domain in domains.items():
@@ -328,12 +328,12 @@ def roots(experiment: Experiment) -> dict[str, list[Path]]:
 
 
 def key_of(cell: Cell) -> str:
-    """Of its training and evaluation in code.yaml: seeds and shares of the target run the same code."""
+    """Of its training and evaluation in code.json: seeds and shares of the target run the same code."""
     return f"{cell.domain}.{cell.family}.{cell.strategy}"
 
 
 def code(experiment: Experiment) -> dict[str, object]:
-    """The fingerprint of every stage, nested as code.yaml is."""
+    """The fingerprint of every stage, nested as code.json is."""
     tree: dict[str, Any] = {}
     for key, files in roots(experiment).items():
         *parents, last = key.split(".")

@@ -14,7 +14,7 @@ from pathlib import Path
 from seqlab.artifacts import write_text
 from seqlab.cli.places import Workspace
 
-OWN = ("dvc.yaml", "dvc.lock", "params.yaml", "cells.yaml", "code.yaml", ".dvcignore")
+OWN = ("dvc.yaml", "dvc.lock", "params.yaml", "cells.json", "code.json", ".dvcignore")
 CODE = ("conf", "pipelines", "src/seqlab")
 MADE = ("data", "models", "scores", "shown", "pictures", "diagnostics")
 # Of the reports, what DVC knows: the rest quotes measured cost and is nobody's output.

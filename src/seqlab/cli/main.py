@@ -172,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
 
     _sweeping(commands)
 
-    compose = commands.add_parser("compose", help="write params.yaml, cells.yaml and code.yaml", epilog=COMPOSE)
+    compose = commands.add_parser("compose", help="write params.yaml, cells.json and code.json", epilog=COMPOSE)
     compose.add_argument("overrides", nargs="*", help="Hydra overrides of conf/config.yaml")
     compose.add_argument("--reset", action="store_true", help="forget the overrides of the last composition")
 

@@ -1,6 +1,6 @@
 """Where things are: this checkout, the workspaces of its suites, and what stages read and write in them.
 
-A workspace is a folder in which DVC works: params.yaml, cells.yaml, code.yaml, dvc.yaml and dvc.lock, data, models,
+A workspace is a folder in which DVC works: params.yaml, cells.json, code.json, dvc.yaml and dvc.lock, data, models,
 scores and reports. The checkout itself is the workspace of the suite that conf/ names; every other suite has one of
 its own below suites/, which shares the checkout's cache: so suites stand side by side, and no other suite touches the
 committed results.

@@ -7,6 +7,7 @@ the run's commit, and then the bits that the stage makes there. The first that d
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import subprocess
@@ -289,7 +290,7 @@ class Verifier:
 
 
 def commit_of(claim: Claim) -> str:
-    """The run's own commit, or the newest whose code.yaml has the claim's code and, if one has both, its values too.
+    """The run's own commit, or the newest whose code.json has the claim's code and, if one has both, its values too.
 
     HEAD where none has: what differs from it is then named. Raises UserError outside a repository.
     """
@@ -308,12 +309,12 @@ def commit_of(claim: Claim) -> str:
 
 @cache
 def committed(commit: str, name: str) -> Any:
-    """A generated YAML file as a commit has it; nothing where it has none that can be read."""
+    """A generated file as a commit has it; nothing where it has none that can be read."""
     import yaml
 
     try:
-        return parsed(git(ROOT, "show", f"{commit}:{name}"))
-    except yaml.YAMLError:
+        return (json.loads if name.endswith(".json") else parsed)(git(ROOT, "show", f"{commit}:{name}"))
+    except (yaml.YAMLError, ValueError):
         return None
 
 

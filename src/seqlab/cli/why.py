@@ -33,7 +33,7 @@ MOST, NEAREST = 12, 3  # reasons that are written out: of the stage asked for; s
 class Now:
     """What a workspace is made of at this moment, and what dvc.lock says it was.
 
-    values: by file, what stages read; code: by key of code.yaml, the files that a stage begins with.
+    values: by file, what stages read; code: by key of code.json, the files that a stage begins with.
     """
 
     home: Path
