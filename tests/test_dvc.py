@@ -269,6 +269,34 @@ def test_which_stage_finished_first_is_in_no_byte(tmp_path: Path, monkeypatch: p
     assert found[0] == found[1]
 
 
+def test_values_in_the_lock_file_are_those_that_dvc_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    numbers = [1e-07, 1e20, -2.5e-300, 1.0, 0, -17, float("inf")]
+    texts = [
+        "1e-07",
+        "no",
+        "on",
+        "12:30",
+        "1_000",
+        "0o17",
+        "017",
+        "0x1F",
+        ".5",
+        "~",
+        "",
+        "<<",
+        "null",
+        "true",
+        "2026-11-27",
+    ]
+    values = PARAMETERS | {"list": [*numbers, *texts, None, True, False]}
+    dump_yaml("values.yaml", values)
+    assert by_executor() == list(ORDER)
+    read = dvc.locked(Path("dvc.lock"))["each@first"]["params"]["values.yaml"]
+    assert read["list"] == values["list"]
+    assert [type(one) for one in read["list"]] == [type(one) for one in values["list"]]
+
+
 def test_dvcs_graph_is_of_what_stands_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace(tmp_path / "lab"))
     with dvc.opened() as pipeline:

@@ -496,7 +496,7 @@ CASES |= {
     "yaml that is deep": yaml_of("[" * 200_000),
     "yaml that is deep in lines": yaml_of("".join(f"{' ' * i}a:\n" for i in range(3000))),
     "yaml in the middle of a merge": yaml_of("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> branch\n"),
-    "yaml of a day that never was": yaml_of("a: 2026-02-31\n"),
+    "yaml of a day that never was": yaml_of("a: !!timestamp 2026-02-31\n"),
     "yaml of bytes": yaml_of(b"\xff\xfe\x00"),
     "yaml with a NUL": yaml_of(b"a: \0\n"),
 }

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from seqlab.artifacts import LONGEST_TEXT, check_file
 from seqlab.errors import UserError
 
 DEEPEST = 100
 """Levels of nesting."""
+CORE = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    "merge": (r"<<", ["<"]),
+}
+"""Plain scalars that are no text (YAML 1.2.2, section 10.3.2): a pattern, and the letters that it may begin with."""
 MERGE_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 
-def parsed(text: str) -> Any:
-    """Plain values of YAML that this project wrote, by libyaml where it is there. Raises yaml.YAMLError."""
+@cache
+def _loader() -> Any:
+    """Libyaml's safe loader where it is there, with what YAML 1.2 takes for other than text.
+
+    DVC writes 1e-07 for a number, and `no` and 12:30 for texts; to YAML 1.1, which libyaml's loader follows, they are a
+    text, a truth value and a number.
+    """
     import yaml
 
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    for tag, (pattern, first) in CORE.items():
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{pattern})$"), first)
+    return Loader
+
+
+def parsed(text: str) -> Any:
+    """Plain values of YAML that this project, Hydra or DVC wrote. Raises yaml.YAMLError."""
+    import yaml
+
+    return yaml.load(text, Loader=_loader())
 
 
 def read_yaml(path: Path) -> Any:
@@ -29,7 +59,7 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     check_file(path, LONGEST_TEXT)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = _loader()
     try:
         text = path.read_text(encoding="utf-8")
         for number, line in enumerate(text.splitlines(), 1):

@@ -121,11 +121,13 @@ def fit_of_stage() -> str | None:
     """How the family of this stage is fitted, where the stage trains or evaluates on a CPU; else None."""
     import yaml
 
+    from seqlab.yaml_files import parsed
+
     parts = sys.argv[-1].split("/")
     if Path(sys.argv[0]).stem not in ("pretrain", "finetune", "evaluate") or len(parts) < 3:
         return None
     with suppress(OSError, yaml.YAMLError, KeyError, TypeError):
-        tree = yaml.load(Path("params.yaml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        tree = parsed(Path("params.yaml").read_text("utf-8"))
         trainer = tree["trainer"]
         # Of a portable training every process has to begin with variables that DVC's does not have.
         if (
