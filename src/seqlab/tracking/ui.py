@@ -127,6 +127,7 @@ def serve(uri: str, folder: Path, port: int) -> AbstractContextManager[Pages]:
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": absolute_uri(uri, folder.resolve()),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for judges of language models
         "PYTHONWARNINGS": "ignore",
     }
     with tempfile.TemporaryFile() as log:
