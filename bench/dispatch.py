@@ -3,7 +3,7 @@
     python bench/dispatch.py                      every family under every setting, as a table
     python bench/dispatch.py --only rnn lstm      of these families
     python bench/dispatch.py --size 32            narrower than shipped, for a machine that is busy
-    python bench/dispatch.py --train rnn          a line of JSON: the hash of its weights after a few steps, and seconds
+    python bench/dispatch.py --train rnn          a line of JSON: the hash of its weights after a few steps
 
 Each setting is an environment of a process of its own, in which each gradient family of conf/ is trained with its
 shipped values for a few steps. Threads are the configuration's (trainer.threads), whatever a shell says.
@@ -28,7 +28,7 @@ from seqlab.instructions import FIXED, OTHERS, fix
 
 CONF = Path(__file__).parents[1] / "conf/family"
 NAMES = tuple(path.stem for path in sorted(CONF.glob("*.yaml")) if "\noptimizer:" in path.read_text(encoding="utf-8"))
-SYMBOLS, STEPS = 64, 3
+SYMBOLS, STEPS, TIMED = 64, 3, 10
 THREADS = "SEQLAB_BENCH_THREADS"
 CAPPED = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
@@ -48,8 +48,13 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 
 
-def train(name: str, size: int | None) -> dict[str, Any]:
-    """Weights' hash and seconds of a few steps. size: of the hidden layers; None: as shipped."""
+def train(name: str, size: int | None, timed: bool) -> dict[str, Any]:
+    """Weights' hash after STEPS and, where asked for, seconds of TIMED. size: of hidden layers; None: as shipped."""
+    bits, _ = trained_for(name, size, STEPS)
+    return {"bits": bits, "seconds": trained_for(name, size, TIMED)[1] if timed else None}
+
+
+def trained_for(name: str, size: int | None, steps: int) -> tuple[str, float]:
     import numpy as np
 
     from seqlab.data.pairs import Pairs
@@ -79,20 +84,22 @@ def train(name: str, size: int | None) -> dict[str, Any]:
             recipe=Recipe(target, parameters, "gradient", "pairs" if translates else "symbols", SYMBOLS, None),
             task="translate" if translates else "next_step", train=train, valid=valid, prepared=Path("nowhere"),
             members={}, start=None, teacher=None, objective=None, strategy=Strategy("scratch", 1.0),
-            budget=Budget(steps=STEPS, tokens=512, evaluations=1), optimizer=Optimizer(**optimizer), trainer=trainer,
+            budget=Budget(steps=steps, tokens=512, evaluations=1), optimizer=Optimizer(**optimizer), trainer=trainer,
             seed=5, checkpoint=Checkpoint(Path(folder), 1e9), log=lambda *_: None,
         ))  # fmt: skip
     seconds = time.perf_counter() - began
     parts = (np.ascontiguousarray(trained.tensors[name]).tobytes() for name in sorted(trained.tensors))
-    return {"bits": hashlib.sha256(b"".join(parts)).hexdigest()[:12], "seconds": seconds}
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:12], seconds
 
 
-def measured(names: tuple[str, ...], size: int | None, setting: dict[str, str]) -> dict[str, dict[str, Any]]:
+def measured(
+    names: tuple[str, ...], size: int | None, setting: dict[str, str], timed: bool = False
+) -> dict[str, dict[str, Any]]:
     """By family, in a process of the setting's environment."""
-    width = [] if size is None else ["--size", str(size)]
+    options = [*([] if size is None else ["--size", str(size)]), *(["--timed"] if timed else [])]
     own = {name: value for name, value in os.environ.items() if name not in (*FIXED, *OTHERS, THREADS)}
     done = subprocess.run(
-        [sys.executable, __file__, "--train", *names, *width],
+        [sys.executable, __file__, "--train", *names, *options],
         env=own | setting,
         capture_output=True,
         text=True,
@@ -109,11 +116,15 @@ def main() -> None:
     parser.add_argument("--train", nargs="+", metavar="FAMILY", choices=NAMES)
     parser.add_argument("--only", nargs="+", metavar="FAMILY", choices=NAMES, default=NAMES)
     parser.add_argument("--size", type=int, metavar="N")
+    parser.add_argument("--timed", action="store_true", help="with --train: seconds of more steps, too")
     asked = parser.parse_args()
     if asked.train:
-        print(json.dumps({name: train(name, asked.size) for name in asked.train}))
+        print(json.dumps({name: train(name, asked.size, asked.timed) for name in asked.train}))
         return
-    results = {setting: measured(tuple(asked.only), asked.size, values) for setting, values in SETTINGS.items()}
+    results = {
+        setting: measured(tuple(asked.only), asked.size, values, setting in ("as it is", "portable"))
+        for setting, values in SETTINGS.items()
+    }
     base, portable = results["as it is"], results["portable"]
     print("| family | " + " | ".join(list(results)[1:]) + " | portable costs |")
     print("|:--|" + ":--|" * len(results))
