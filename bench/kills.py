@@ -12,6 +12,7 @@ and dvc.lock and the leaderboard are compared byte for byte.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import random
 import sys
@@ -50,7 +51,11 @@ def main() -> None:
                 continue  # it had ended before
             done[kind] += 1
             try:
-                same = kills.finished(lab, asked.executor) == expected
+                found = kills.finished(lab, asked.executor)
+                same = found == expected
+                for name in expected:
+                    before, now = (one[name].decode().splitlines() for one in (expected, found))
+                    print("\n".join([*difflib.unified_diff(before, now, name, name, n=1, lineterm="")][:40]), end="")
             except AssertionError as error:
                 print(f"{kind}: {error}", flush=True)
                 same = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from seqlab.cli import composing
 from seqlab.cli.composing import alternatives, compose
 from seqlab.cli.main import COMMANDS, STAGES, parser
+from seqlab.cli.predict import table, texts_of
 from seqlab.cli.stage import EXAMPLES, usage
 from seqlab.cli.verbs import VERBS
+from seqlab.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "lightning", "mlflow", "dvc", "hydra", "omegaconf", "pydantic", "numpy", "pandas", "scipy")
@@ -96,6 +100,7 @@ def test_commands_with_flags_of_their_own_show_examples_too(command: str) -> Non
     [
         (["reprp"], ["reprp", "repro"]),
         (["run", "finetun"], ["finetun", "finetune"]),
+        (["repro", "sute=quick"], ["sute", "did you mean 'suite'"]),
         (["repro", "--jobs", "0"], ["--jobs", "at least 1"]),
         pytest.param(["repro", "suite=quik"], ["quik", "quick"], marks=pytest.mark.slow),
         pytest.param(["repro", "trainer.max_stepz=3"], ["trainer.max_stepz", "max_steps"], marks=pytest.mark.slow),
@@ -109,6 +114,10 @@ def test_commands_with_flags_of_their_own_show_examples_too(command: str) -> Non
         ),
         (["run", "finetune", "domain=strings", "family=rnn", "seed='"], ["seed='", "quotes"]),
         (["repro", "--only", "rnn"], ["--only rnn", "KEY=VALUE"]),
+        (["ui", "--port", "99999"], ["99999", "65535"]),
+        (["predict", "serie", "new.csv"], ["serie", "did you mean 'series'"]),
+        (["--shell-completion", "install=tcsh"], ["install=tcsh", "bash"]),
+        (["--shell-completion", "instal=bash"], ["instal=bash", "install"]),
     ],
 )
 def test_a_typo_ends_in_a_line_that_names_it_and_status_2(words: list[str], named: list[str], tmp_path: Path) -> None:
@@ -120,6 +129,48 @@ def test_a_typo_ends_in_a_line_that_names_it_and_status_2(words: list[str], name
         assert part in last
     for inner in ("Traceback", "hydra.cc", "HYDRA_FULL_ERROR", "omegaconf", "struct"):
         assert inner not in done.stderr
+
+
+def test_a_file_of_conf_that_is_no_yaml_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    with open(tmp_path / "conf/domain/series.yaml", "a", encoding="utf-8") as file:
+        file.write("  : bad: [\n")
+    lines = len((tmp_path / "conf/domain/series.yaml").read_text(encoding="utf-8").splitlines())
+    monkeypatch.setattr(composing, "ROOT", tmp_path)
+    with pytest.raises(UserError, match=rf"conf/domain/series\.yaml, line ({lines}|{lines + 1}): not YAML: ") as said:
+        compose("cell", ["domain=series", "family=ar"])
+    assert "\n" not in str(said.value)
+
+
+def test_texts_to_predict_on_are_those_of_the_domains_own_column(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text('id,review\n1,very good\n2,"bad, very"\n')
+    columns = {"text": "review", "label": "label"}
+    assert texts_of(path, {"target_columns": columns}) == ["very good", "bad, very"]
+    assert texts_of(path, {"corpora": {"own": {"format": "table", "columns": ["review", "korean"]}}})[0] == "very good"
+    with pytest.raises(UserError, match=r"new\.csv.*comment"):
+        texts_of(path, {"target_columns": {"text": "comment"}})
+    with pytest.raises(UserError, match="one text a line"):
+        texts_of(path, {"target_columns": ["text"]})
+    (tmp_path / "new.txt").write_text("very good\n\nbad, very\n")
+    assert texts_of(tmp_path / "new.txt", {"target_columns": columns}) == ["very good", "bad, very"]
+
+
+def test_a_missing_value_is_carried_as_in_the_data_that_models_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("day,shop,v\n2024-01-01,a,1\n2024-01-01,b,5\n2024-01-03,a,3\n2024-01-02,a,\n2024-01-02,b,\n")
+    prepare = {"carried": 1, "target": {"key": ["shop"], "time": "day", "channels": ["v"]}}
+    frame, _ = table(path, prepare)
+    assert frame["v"].tolist() == [1, 5, 3, 1, 5]
+    assert "for 2 missing values stands the last one" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"new\.csv, row 5, column v: missing; a model needs every step"):
+        table(path, prepare | {"carried": 0})
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("2024-01-03,b,\n")
+    with pytest.raises(UserError, match=r"row 7, column v: missing, with no value in the 1 steps before"):
+        table(path, prepare)
 
 
 def test_a_configuration_is_shown_as_hydras_users_expect() -> None:

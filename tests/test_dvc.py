@@ -146,6 +146,19 @@ def test_files_that_another_process_works_on_are_left_alone(tmp_path: Path, monk
             pipeline.reproduced("compose", False)
 
 
+@pytest.mark.usefixtures("own_rwlock")
+@pytest.mark.parametrize("left", ["", '{"read": {'])
+def test_a_file_of_locks_that_a_kill_left_half_written_is_begun_anew(
+    left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    with dvc.opened() as pipeline:
+        for step in (lambda: pipeline.dirty("compose"), lambda: pipeline.reproduced("compose", False)):
+            Path(".dvc/tmp/rwlock").write_text(left)
+            assert step()
+            assert not any(json.loads(Path(".dvc/tmp/rwlock").read_text()).values())
+
+
 def test_what_others_wrote_to_the_lock_file_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace(tmp_path / "lab"))
     with dvc.opened() as pipeline:

@@ -327,7 +327,9 @@ def test_a_domain_is_written_once_and_says_why(tmp_path: Path) -> None:
         assert any(line.strip().startswith(f"{key}:") and line.endswith(f"# {reason}") for line in content.splitlines())
     assert write_domain(found, tmp_path / "conf") == path
     other = dataclasses.replace(found, tree=found.tree | {"title": "other"})
-    with pytest.raises(UserError, match=r"own\.yaml: there, and different; choose another name, or replace it"):
+    with pytest.raises(
+        UserError, match=r"own\.yaml: there, and different; --name gives another name, --replace writes over it"
+    ):
         write_domain(other, tmp_path / "conf")
     write_domain(other, tmp_path / "conf", replace=True)
     make(path, "title: by hand\n")

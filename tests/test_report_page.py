@@ -32,7 +32,9 @@ HEADLINES = {"series": {FORECAST: "mase@4", CLASSIFY: "accuracy"}}
 ROWS = leaderboard.build(CELLS, 100, seed=0)
 VERDICTS = {"series": {FORECAST: "Best is rnn <by far> & alone.", CLASSIFY: "Nothing can be told apart."}}
 WRITTEN = '<!doctype html><html lang="en"><title>x</title><p id="inside">Explained "here".</p></html>'
-ORIGINS = {"series": {"rnn/full": Origin([("evaluate", "0123abcd")], ["seqlab run evaluate series/rnn/full/0"])}}
+ORIGINS = {
+    "series": {"rnn/full": Origin([("evaluate", "0123abcd")], ["seqlab run evaluate series/rnn/full/0"], ["same bits"])}
+}
 
 HEADER = "domain,task,family,strategy,metric,value\n"
 OLD = (

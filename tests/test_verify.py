@@ -17,9 +17,12 @@ from test_pipeline import Lab
 
 from seqlab.artifacts import sha256, write_json, write_tensors
 from seqlab.cli import environment
+from seqlab.cli.behind import about, origins, verified
 from seqlab.cli.claims import Book, Claim
 from seqlab.cli.differences import first_difference, largest_difference, leaves
+from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.verify import Asked, chosen, verify
+from seqlab.config import experiment, read_params
 from seqlab.errors import UserError
 from seqlab.executors.dvc import Cache
 
@@ -238,6 +241,35 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     for name in MADE:
         shutil.copytree(lab.folder / name, lab.folder / ".git/kept" / name)
     return lab
+
+
+def test_what_the_report_says_of_a_row_is_how_it_last_came_out(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert verified(workspace) == {}
+    entry = {
+        "row": "strings/rnn",
+        "first": None,
+        "stages": [{"stage": "scratch@strings-rnn"}, {"stage": "evaluate@strings-rnn"}],
+    }
+    before = entry | {
+        "when": "2026-11-26T10:00:00+00:00",
+        "outcome": "failed",
+        "first": "scratch@…: no disk",
+        "where": None,
+    }
+    after = entry | {"when": "2026-11-27T10:00:00+00:00", "outcome": "same", "where": {"machine": "a Z80"}}
+    for entries, expected in (
+        ([before], ("failed", "failed: scratch@…: no disk, 2026-11-26 10:00 UTC")),
+        ([before, after], ("same", "same bits, 2026-11-27 10:00 UTC on a Z80")),
+    ):
+        (tmp_path / "reports").mkdir(exist_ok=True)
+        write_json(tmp_path / "reports/verified.json", entries)
+        assert verified(workspace) == {"evaluate@strings-rnn": expected}
+    compared = experiment(read_params(ROOT / "params.yaml"))
+    rows = origins(workspace, compared, {"evaluate@strings-rnn-full-s0": "same bits", "controls@video": "same bits"})
+    assert rows["strings"]["rnn/full"].verified == ["seed 0: same bits"]
+    assert rows["strings"]["rnn/scratch"].verified == []
+    assert about("default", ["same", "failed"])["made again"] == "2 systems, 1 to the same bits"
 
 
 @pytest.fixture

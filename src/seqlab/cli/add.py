@@ -19,6 +19,8 @@ def add(path: str, hints: dict[str, Any], replace: bool) -> None:
     proposal = look(Path(path).resolve(), Hints(**{key: value for key, value in hints.items() if key in known}))
     for line in proposal.lines:
         print(line)
+    if "name" not in hints and Path(path).stem.casefold() != proposal.name:
+        print(f"seqlab: its name here is {proposal.name}, of letters from a to z and digits; --name gives another")
     domain = write_domain(proposal, ROOT / "conf", replace=replace)
     card = write_card(proposal, ROOT / CARDS)
     print(f"seqlab: wrote {_shown(domain)} and {_shown(card)}; the file itself is as it was")

@@ -10,8 +10,10 @@ import os
 import sys
 
 from seqlab.cli.places import ROOT
+from seqlab.errors import UserError
 
 FLAGS = ("--shell-completion", "-sc")
+VERBS, SHELLS = ("install", "uninstall", "query"), ("bash", "fish", "zsh")
 SUITE = ("repro", "compose", "status")  # they take overrides of conf/config.yaml
 
 
@@ -23,7 +25,12 @@ def complete(arguments: list[str], commands: list[str], stages: tuple[str, ...])
     line = os.environ.get("COMP_LINE", "")
     before = line.split() if line.endswith(" ") or not line else line.split()[:-1]
     started = "" if line.endswith(" ") or not line else line.split()[-1]
-    if not arguments[1:2] or not arguments[1].startswith("query="):
+    verb, _, shell = (arguments[1:] or [""])[0].partition("=")
+    if verb not in VERBS or shell not in SHELLS:
+        raise UserError(
+            f"{arguments[0]} {verb}={shell}: expected {'|'.join(VERBS)}=SHELL, a shell of {', '.join(SHELLS)}"
+        )
+    if verb != "query":
         _hydra("cell", arguments)
     elif len(before) < 2:
         print("\n".join(word for word in commands if word.startswith(started)))

@@ -25,6 +25,7 @@ def composed(name: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str,
     from hydra.errors import HydraException
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError
 
     parsed(overrides)
     with warnings.catch_warnings():
@@ -40,6 +41,10 @@ def composed(name: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str,
             tree: Any = OmegaConf.to_container(found, throw_on_missing=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(explained(error, name, overrides)) from None
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = "conf/" if mark is None else f"{mark.name}, line {mark.line + 1}"
+            raise UserError(f"{where}: not YAML: {error.problem or error.context}") from None
     return tree, choices
 
 
@@ -134,5 +139,6 @@ def unknown_key(key: str, name: str, overrides: list[str]) -> str:
     except UserError:
         known = []
     group = key.rpartition(".")[0]
+    known += sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and not group)
     siblings = [other for other in known if other.rpartition(".")[0] == group]
     return f"{key}: unknown key{schema.hint(key, known if schema.close(key, known) else siblings)}"

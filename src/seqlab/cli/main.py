@@ -206,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument("-o", "--out", help="a .csv file of the rows of all metrics")
 
     ui = commands.add_parser("ui", help="browse the runs in MLflow's pages, on this machine alone", epilog=UI)
-    ui.add_argument("--port", type=positive, default=5000)
+    ui.add_argument("--port", type=port, default=5000)
 
     for name, text in (("translate", "translate a file or standard input"), ("export", "export a translator")):
         commands.add_parser(name, help=text)
@@ -258,6 +258,13 @@ def positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return value
+
+
+def port(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if not 0 < value < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a port, 1 to 65535")
     return value
 
 

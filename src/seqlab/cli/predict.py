@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqlab import schema
 from seqlab.cli.compose import PARAMS
 from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.cli.results import LEADERBOARD, leaderboard
@@ -35,6 +36,9 @@ TABLES = {
     "generate": ("next_step",),
     "translate": ("in_domain", "translate"),
 }
+
+
+TABULAR = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ def workspace_of(domain: str) -> Workspace:
     for home in (ROOT / SUITES / domain, ROOT):
         if (home / PARAMS).exists() and domain in read_params(home / PARAMS)["domains"]:
             return Workspace(home)
+    known = [path.stem for path in (ROOT / "conf/domain").glob("*.yaml")]
+    if domain not in known:
+        raise UserError(f"domain {domain!r}: unknown{schema.hint(domain, known)}")
     raise UserError(f"domain {domain!r}: nothing was compared on it; `seqlab compare {domain}` does that")
 
 
@@ -102,7 +109,7 @@ def winner(workspace: Workspace, domain: str, question: str, headline: dict[str,
 def answer(model: Any, question: str, asked: Asked, tree: dict[str, Any]) -> Any:
     """What the model says of the file."""
     if question in ("generate", "translate") or model.units.kind == "symbols":
-        texts = lines(asked.file)
+        texts = texts_of(asked.file, tree["prepare"])
         if question == "generate":
             return model.generate(texts, asked.steps)
         return getattr(model, question)(texts)
@@ -139,11 +146,24 @@ def before_last(frame: pd.DataFrame, values: Sequence[str], names: dict[str, str
     return needed
 
 
-def lines(path: Path) -> list[str]:
-    """A text a line."""
-    from seqlab.data.readers import read_lines
+def texts_of(path: Path, prepare: dict[str, Any]) -> list[str]:
+    """One a line, or, of a table, the cells of the column in which the domain's own file has its texts.
 
-    return [line for _, line in read_lines(path) if line.strip()]
+    Raises UserError where that is a file of lines.
+    """
+    from seqlab.data.readers import Dialect, plain_suffix, read_lines, read_table
+
+    if plain_suffix(path) not in TABULAR:
+        return [line for _, line in read_lines(path) if line.strip()]
+    columns = prepare.get("target_columns")  # a list of a file without a header
+    named = [columns["text"]] if isinstance(columns, dict) else []
+    named += [
+        c.get("columns", ["english"])[0] for c in (prepare.get("corpora") or {}).values() if c["format"] == "table"
+    ]
+    if not named:
+        raise UserError(f"{path}: a table, but the domain's own file has one text a line; give such a file, as .txt")
+    rows = read_table(path, named[:1], [], Dialect.of(path, prepare.get("dialect")))
+    return [text for _, (text,) in rows if text.strip()]
 
 
 def table(path: Path, prepare: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -187,10 +207,21 @@ def table(path: Path, prepare: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, 
         frame[stamp] = frame[stamp].map(dict(zip(distinct, found, strict=True)))
         names["time"] = stamp
     needed = before_last(frame, columns, names) if beside else np.ones(len(frame), bool)
+    missing = frame[columns].isna() & needed[:, None]
+    carried = int(prepare.get("carried") or 0)  # as in the data that models were trained on
+    if carried and missing.to_numpy().any():
+        in_time = frame if not stamp else frame.sort_values(stamp, kind="stable")
+        known = (in_time.groupby("id")[columns] if keys else in_time[columns]).ffill(limit=carried).loc[frame.index]
+        frame[columns] = frame[columns].where(~missing, known)
+        number = int((missing & frame[columns].notna()).to_numpy().sum())
+        print(f"seqlab: for {number} missing values stands the last one before each", file=sys.stderr)
     for column in columns:
-        if len(missing := np.flatnonzero(frame[column].isna() & needed)):
-            row = rows[int(missing[0])][0]
-            raise UserError(f"{path}, row {row}, column {column}: missing; a model needs every step before a forecast")
+        if len(without := np.flatnonzero(frame[column].isna() & needed)):
+            row = rows[int(without[0])][0]
+            said = f", with no value in the {carried} steps before" if carried else ""
+            raise UserError(
+                f"{path}, row {row}, column {column}: missing{said}; a model needs every step before a forecast"
+            )
     return frame, names
 
 

@@ -35,7 +35,7 @@ def status(overrides: list[str]) -> None:
         if not waiting:
             print("all stages are up to date")
         else:
-            counts = Counter(name.split("@")[0] for name in waiting)
+            counts = Counter(name.split("@")[0] for name in graph.before if name in waiting)
             verbs = ", ".join(f"{number} {verb}" for verb, number in counts.items())
             print(f"{len(waiting)} of {len(graph.before)} stages would run: {verbs}")
             print(f"changed themselves: {', '.join(sorted(changed)[:8])}{' …' if len(changed) > 8 else ''}")

@@ -414,27 +414,12 @@ def compared(work: SuiteWork, cells: Sequence[Cell]) -> Compared:
 
 
 def report(work: SuiteWork) -> None:
-    from seqlab.cli.behind import about, committed, origins
-    from seqlab.stages.report import Behind, report
+    from seqlab.cli.behind import write_page
 
-    experiment = work.experiment
-    earlier = committed(work.workspace, REPORTS / "leaderboard.csv")
     with run_of(work, {}) as run:
-        report(
-            REPORTS,
-            Path("pictures"),
-            {name: domain.evaluate.headline for name, domain in experiment.domains.items()},
-            Behind(
-                origins=origins(work.workspace, experiment),
-                about=about(work.suite),
-                before=None if earlier is None else earlier[1],
-                named="" if earlier is None else f"the committed report ({earlier[0]})",
-            ),
-            title=f"seqlab: suite {work.suite}",
-        )
-        run.artifact(REPORTS / "index.html")
-    size = (REPORTS / "index.html").stat().st_size
-    print(f"report {work.suite}: {REPORTS / 'index.html'}, {size / 1e6:.1f} MB")
+        page = write_page(work.workspace, work.experiment)
+        run.artifact(REPORTS / page.name)
+    print(f"report {work.suite}: {REPORTS / page.name}, {page.stat().st_size / 1e6:.1f} MB")
 
 
 def comparison_of(experiment: Experiment, cells: Sequence[Cell]) -> Comparison:

@@ -26,6 +26,7 @@ from typing import Any
 from seqlab import config
 from seqlab.artifacts import read_json, write_json
 from seqlab.cli import environment
+from seqlab.cli.behind import REPORTS, VERIFIED, write_page
 from seqlab.cli.claims import OLDER, RUN, Book, Claim, Row
 from seqlab.cli.compose import CELLS, CODE, PARAMS, remembered
 from seqlab.cli.differences import first_difference, largest_difference
@@ -38,7 +39,6 @@ from seqlab.errors import UserError
 from seqlab.executors.dvc import Cache, md5
 from seqlab.yaml_files import parsed
 
-VERIFIED = Path("reports/verified.json")
 TAKEN = ("conf", "pipelines", "src", "dvc.yaml")  # of the commit
 PRIVATE = ("SEQLAB_", "DVC_", "MLFLOW_", "PYTHON")  # variables of what started this process, not of the stage's
 LONGEST = 20  # lines of a failed stage's output that are shown
@@ -95,7 +95,11 @@ def verify(asked: Asked) -> None:
                 print(f"  {findings[-1].line}", flush=True)
             append(workspace.home / VERIFIED, row, findings, seed)
             odd += any(finding.outcome != "same" for finding in findings)
-    print(f"seqlab: {len(rows) - odd} of {len(rows)} have the same bits; {VERIFIED} says when and where")
+    page = workspace.home / REPORTS / "index.html"
+    if page.exists():
+        write_page(workspace, config.experiment(read_params(workspace.home / PARAMS)))
+    also = f" and {REPORTS / page.name} say" if page.exists() else " says"
+    print(f"seqlab: {len(rows) - odd} of {len(rows)} have the same bits; {VERIFIED}{also} when and where")
     if odd:
         sys.exit(1)
 
@@ -206,7 +210,9 @@ class Verifier:
                 f"commit {commit}: {packed.stderr.decode(errors='replace').strip()}; `git fetch` may have it"
             )
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            archive.extractall(place, filter="data")
+            # Before 3.11.4 Python has no filter; what is unpacked is git's own.
+            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+            archive.extractall(place)
         said = run_in(place, ["pipelines/compose.py", *(self.overrides or ["--reset"])])
         if said.returncode:
             raise UserError(f"commit {commit}: conf/ does not compose there: {last_line(said)}")

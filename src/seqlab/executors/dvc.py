@@ -53,10 +53,18 @@ class Pipeline:
         return str(self.stages[name].cmd)
 
     def dirty(self, name: str) -> bool:
-        """Whether DVC sees a change of a stage's command, values, inputs or outputs."""
+        """Whether DVC sees a change of a stage's command, values, inputs or outputs.
+
+        Raises SystemExit with DVC's words where it cannot tell.
+        """
+        from dvc.exceptions import DvcException
+
         stage = self.stages[name]
-        with stage.repo.lock:
-            return bool(stage.status())
+        try:
+            with stage.repo.lock:
+                return bool(stage.status())
+        except DvcException as error:
+            sys.exit(str(error))
 
     def reproduced(self, name: str, force: bool, pull: bool = False) -> dict[str, Any]:
         """As `reproduced` below."""
@@ -429,6 +437,7 @@ def lock_files_once() -> None:
             yield
             return
         more_read, more_written = set(read) - reading, set(write) - writing
+        mend_rwlock(tmp, hardlink)
         with of_all(tmp, fs, command, read, write, hardlink):
             reading.update(more_read)
             writing.update(more_written)
@@ -441,6 +450,28 @@ def lock_files_once() -> None:
     of_all: Callable[..., AbstractContextManager[None]] = rwlock.rwlock
     once.of_all = of_all  # type: ignore[attr-defined]
     rwlock.rwlock = once
+
+
+def mend_rwlock(tmp: str, hardlink: bool = False) -> None:
+    """Begin DVC's file of locks of files anew where a process was killed as it wrote it: DVC would read it no more."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    path = Path(tmp) / RWLOCK_FILE
+
+    def damaged() -> bool:
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            return True
+        return False
+
+    if damaged():  # or another process is writing it
+        with make_lock(str(Path(tmp) / RWLOCK_LOCK), tmp_dir=tmp, hardlink_lock=hardlink, wait=True):
+            if damaged():
+                path.unlink()
 
 
 def read_once(files: Any) -> None:

@@ -227,7 +227,8 @@ def _id(
     # Rows that repeat all of another are taken once.
     rows = len(set(zip(*(c.cells for c in columns), strict=True)))
     if len(set(cells)) == rows:
-        why["id"] = "every time stands once: one series a column of values"
+        twice = "" if rows == len(cells) else ", rows that repeat another apart"
+        why["id"] = f"every time stands once{twice}: one series a column of values"
         return []
     for size in range(1, len(candidates) + 1):
         for chosen in combinations(candidates, size):

@@ -29,7 +29,7 @@ def write_domain(proposal: Proposal, conf_dir: Path, replace: bool = False) -> P
         if not old.startswith(MARK):
             raise UserError(f"{path}: a domain of this name is there; choose another name")
         if old != text and not replace:
-            raise UserError(f"{path}: there, and different; choose another name, or replace it")
+            raise UserError(f"{path}: there, and different; --name gives another name, --replace writes over it")
     write_text(path, text)
     return path
 

@@ -28,10 +28,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Origin:
-    """What is behind a row. runs: keys of tracked runs, by what they did. commands: what makes it again."""
+    """What is behind a row. runs: keys of tracked runs, by what they did. commands: what makes it again.
+
+    verified: how it came out when it was made again, when and where.
+    """
 
     runs: Sequence[tuple[str, str]]
     commands: Sequence[str]
+    verified: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
