@@ -257,10 +257,14 @@ def test_what_the_report_says_of_a_row_is_how_it_last_came_out(tmp_path: Path) -
         "first": "scratch@…: no disk",
         "where": None,
     }
-    after = entry | {"when": "2026-11-27T10:00:00+00:00", "outcome": "same", "where": {"machine": "a Z80"}}
+    after = entry | {
+        "when": "2026-11-27T10:00:00+00:00",
+        "outcome": "same",
+        "where": {"machine": "c0ffee", "processor": "a Z80"},
+    }
     for entries, expected in (
         ([before], ("failed", "failed: scratch@…: no disk, 2026-11-26 10:00 UTC")),
-        ([before, after], ("same", "same bits, 2026-11-27 10:00 UTC on a Z80")),
+        ([before, after], ("same", "same bits, 2026-11-27 10:00 UTC on a Z80 (c0ffee)")),
     ):
         (tmp_path / "reports").mkdir(exist_ok=True)
         write_json(tmp_path / "reports/verified.json", entries)

@@ -48,7 +48,7 @@ def verified(workspace: Workspace) -> dict[str, tuple[str, str]]:
     path, found = workspace.home / VERIFIED, {}
     for entry in read_json(path) if path.exists() else []:
         said = "same bits" if entry["outcome"] == "same" else f"{entry['outcome']}: {entry['first']}"
-        where = f" on {entry['where']['machine']}" if entry["where"] else ""
+        where = f" on {entry['where']['processor']} ({entry['where']['machine']})" if entry["where"] else ""
         for stage in (one["stage"] for one in entry["stages"]):
             if stage.startswith(("evaluate@", "controls@")):
                 found[stage] = entry["outcome"], f"{said}, {entry['when'][:16].replace('T', ' ')} UTC{where}"
