@@ -24,5 +24,7 @@ def stage(verb: str) -> None:
 def command(name: str) -> None:
     """Run a subcommand of `seqlab`."""
     from seqlab.cli.main import main
+    from seqlab.executors import warm
 
+    warm.end_with_runner()
     main([name, *sys.argv[1:]])

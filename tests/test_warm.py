@@ -17,7 +17,7 @@ import yaml
 from seqlab import config
 from seqlab.errors import UserError
 from seqlab.executors.local import Local, in_child
-from seqlab.executors.warm import MODULES, SRC, SUPPORTED, VARIABLE, Warm
+from seqlab.executors.warm import MODULES, RUNNER, SRC, SUPPORTED, VARIABLE, Warm
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
 
@@ -153,3 +153,18 @@ def test_what_fails_in_a_child_is_an_error_of_one_line(capfd: pytest.CaptureFixt
     with pytest.raises(UserError, match="what failed is said above"):
         in_child(lambda: sys.exit("the reason"))
     assert "the reason" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("through", ["seqlab", "DVC"])
+def test_a_stage_ends_with_what_brings_it_up_to_date_though_a_shell_stands_between(
+    through: str, script: Path, tmp_path: Path
+) -> None:
+    runner = "import os, subprocess; os.environ['OWN'] = ''; os.environ['DVC_STAGE'] = 'stage'\n"
+    runner += f"os.environ[{RUNNER!r}] = str(os.getpid())\n" if through == "seqlab" else ""
+    runner += f"subprocess.run('{sys.executable} {script} wait 0; true', shell=True)"
+    with subprocess.Popen([sys.executable, "-c", runner], cwd=tmp_path, stdin=subprocess.DEVNULL) as process:
+        until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        stage = int((tmp_path / "pid").read_text())
+        process.kill()
+    status = Path(f"/proc/{stage}/stat")
+    until(lambda: not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z")

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from seqlab.errors import UserError
 from seqlab.executors.base import Finished, Submitted
-from seqlab.executors.warm import GRACE, MODULES, SUPPORTED, Warm
+from seqlab.executors.warm import GRACE, MODULES, RUNNER, SUPPORTED, Warm
 from seqlab.training.resume import die_with_parent
 
 CONTEXT: Any = multiprocessing.get_context("fork")
@@ -148,6 +148,7 @@ def start(function: Callable[[], Any], release: Callable[[], None]) -> Child:
 
     def work() -> None:
         release()
+        os.environ[RUNNER] = str(os.getpid())
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         sender.send(function())
 

@@ -15,12 +15,14 @@ import importlib
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "SEQLAB_WARM"
+RUNNER = "SEQLAB_RUNNER"  # the process that brings a stage up to date, with which the stage ends
 FORKED = "SEQLAB_FORKED"  # set in a child of a warm process
 STREAMS = 3  # standard input, output and error
 SIZE = 4  # bytes that hold the length of a request
@@ -64,6 +67,7 @@ MODULES = {
 
 def hand_over() -> None:
     """Have the warm process do what this one was started for, and end with its status; return if there is none."""
+    end_with_runner()
     door = None if FORKED in os.environ else os.environ.get(VARIABLE) or door_of_dvc()
     if door is None:
         return
@@ -80,6 +84,26 @@ def hand_over() -> None:
         signal.signal(signal.SIGTERM, lambda *_: link.shutdown(socket.SHUT_WR))
         status = link.recv(16)
     sys.exit(int(status) if status else f"{sys.argv[0]}: the warm process ended before the stage did")
+
+
+def end_with_runner() -> None:
+    """End at once when whoever started this stage is killed: between the two is a shell, which would not.
+
+    The next repro would otherwise write the same files beside it.
+    """
+    runner = int(os.environ.pop(RUNNER, "0"))
+    if not SUPPORTED or FORKED in os.environ or not (runner or "DVC_STAGE" in os.environ):
+        return
+    try:
+        life = os.pidfd_open(runner or dvc_process())
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def end() -> None:
+        select.select([life], [], [])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def door_of_dvc() -> str | None:
