@@ -534,7 +534,7 @@ def test_a_signal_ends_every_stage_and_the_same_command_goes_on(clean: Lab, numb
     # The keyboard's interrupt reaches the whole group, a scheduler's signal the process that it started.
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, said
     assert clean.at_work() == []
     assert "seqlab: interrupted; ending 1 stages" in said
     assert said.splitlines()[-1] == f"seqlab: ended by {number.name}; the same command goes on where this one stopped"
