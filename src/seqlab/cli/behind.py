@@ -10,12 +10,11 @@ from pathlib import Path
 from seqlab import __version__
 from seqlab.artifacts import read_json
 from seqlab.cli.git import git
-from seqlab.cli.places import ROOT, Workspace
+from seqlab.cli.places import REPORTS, ROOT, Workspace
 from seqlab.config import Experiment
 from seqlab.evaluation.leaderboard import CONTROL
 from seqlab.page.content import Origin
 
-REPORTS = Path("reports")
 VERIFIED = REPORTS / "verified.json"
 
 

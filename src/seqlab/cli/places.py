@@ -22,6 +22,7 @@ from seqlab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 SUITES = "suites"
+REPORTS = Path("reports")  # of a workspace
 ENDING = 10.0  # seconds until what a killed command had started has kept what it did, and ended
 LINKED = ("conf", "pipelines", "src", "dvc.yaml", ".dvcignore")
 # Lightning's DDP starts the script again for each further device: such a rank trains, but keeps and reports nothing.

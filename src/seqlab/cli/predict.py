@@ -38,9 +38,6 @@ TABLES = {
 }
 
 
-TABULAR = (".csv", ".tsv", ".tab", ".parquet", ".jsonl", ".ndjson")
-
-
 @dataclass(frozen=True)
 class Asked:
     """What `seqlab predict` was asked. question: None: the domain's foremost. model: a folder; None: the winner's."""
@@ -152,8 +149,9 @@ def texts_of(path: Path, prepare: dict[str, Any]) -> list[str]:
     Raises UserError where that is a file of lines.
     """
     from seqlab.data.readers import Dialect, plain_suffix, read_lines, read_table
+    from seqlab.intake import sniff
 
-    if plain_suffix(path) not in TABULAR:
+    if plain_suffix(path) not in sniff.TABLES:
         return [line for _, line in read_lines(path) if line.strip()]
     columns = prepare.get("target_columns")  # a list of a file without a header
     named = [columns["text"]] if isinstance(columns, dict) else []

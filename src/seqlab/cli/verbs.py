@@ -17,7 +17,7 @@ from seqlab.artifacts import write_json
 from seqlab.cells import Cell
 from seqlab.cli import environment
 from seqlab.cli import work as works
-from seqlab.cli.places import PIPELINE, ROOT, Places, one_at_a_time
+from seqlab.cli.places import PIPELINE, REPORTS, ROOT, Places, one_at_a_time
 from seqlab.cli.runs import checkpoint_of, content_hash, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
 from seqlab.config import Domain, Experiment, judged
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from seqlab.stages.compare import Compared, Comparison
 
 DOWNLOADS = ROOT / ".seqlab/downloads"
-REPORTS = Path("reports")
 
 
 def acquire(work: DomainWork) -> None:

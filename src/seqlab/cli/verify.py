@@ -26,12 +26,12 @@ from typing import Any
 from seqlab import config
 from seqlab.artifacts import read_json, write_json
 from seqlab.cli import environment
-from seqlab.cli.behind import REPORTS, VERIFIED, write_page
+from seqlab.cli.behind import VERIFIED, write_page
 from seqlab.cli.claims import OLDER, RUN, Book, Claim, Row
 from seqlab.cli.compose import CELLS, CODE, PARAMS, remembered
 from seqlab.cli.differences import first_difference, largest_difference
 from seqlab.cli.git import git
-from seqlab.cli.places import ROOT, Workspace
+from seqlab.cli.places import REPORTS, ROOT, Workspace
 from seqlab.cli.repro import workspace_of
 from seqlab.cli.trees import at
 from seqlab.config import read_params
