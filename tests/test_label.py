@@ -553,7 +553,7 @@ def test_stages_end_in_a_comparison(lab: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pages_are_drawn_of_what_was_shown(lab: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
-    draw_stage(["spacing/gru/full/0"], lab / "models", lab / "scores", lab / "shown", out)
+    draw_stage({"spacing/gru/full/0": ["label"]}, lab / "models", lab / "scores", lab / "shown", out)
     tested = [json.loads(line)["references"][0] for line in (lab / "data/prepared/spacing/texts.jsonl").open()]
     page = (out / "gru/full/0/spaces.html").read_text(encoding="utf-8")
     shown = read_json(lab / "shown/spacing/gru/full/0/label/texts.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -116,7 +117,8 @@ def ran(home: Path) -> Lab:
         prepared, home / "scores/strings/controls", domain="strings", tasks=TASKS, settings=DOMAIN.evaluate,
         examples=EXAMPLES,
     )  # fmt: skip
-    draw([cell.path for cell in CELLS], *(home / part for part in ("models", "scores", "shown", "pictures")))
+    drawn = {cell.path: TASKS for cell in CELLS}
+    draw(drawn, *(home / part for part in ("models", "scores", "shown", "pictures")))
     compared = compare(
         Comparison(
             cells=CELLS, domains={"strings": DOMAIN.evaluate}, judges=config.judges(), judged={"strings": TASKS},
@@ -261,6 +263,22 @@ def test_pictures_are_drawn_of_every_cell(lab: Lab) -> None:
         assert own
         # Only what is trained in steps has a curve.
         assert ({f"loss-{task}.png" for task in ("next_step", "classify")} <= own) == (cell.family == "rnn")
+
+
+def test_what_is_drawn_does_not_hang_on_empty_folders(lab: Lab, tmp_path: Path) -> None:
+    """DVC keeps none, so that an evaluation that comes back from its cache has none."""
+    cell = CELLS[0].path
+    shutil.copytree(lab.home / "shown" / cell, tmp_path / "shown" / cell)
+    emptied = [part for part in (tmp_path / "shown" / cell).iterdir() if not any(part.iterdir())]
+    assert emptied
+    for part in emptied:
+        part.rmdir()
+    draw({cell: TASKS}, lab.home / "models", lab.home / "scores", tmp_path / "shown", tmp_path / "pictures")
+    below = cell.partition("/")[2]
+    again, drawn = (home / "pictures" / below for home in (tmp_path, lab.home))
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == {
+        path.name: path.read_bytes() for path in drawn.iterdir()
+    }
 
 
 def test_diagnose_returns_what_it_writes(tmp_path: Path) -> None:

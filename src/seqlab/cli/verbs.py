@@ -290,11 +290,12 @@ def controls(work: DomainWork) -> None:
 def draw(work: DomainWork) -> None:
     from seqlab.stages.draw import draw
 
-    name = work.domain.name
+    name, families = work.domain.name, experiment_of(work).families
+    cells = {cell.path: config.judged_of(work.domain, families[cell.family]) for cell in work.cells}
     models, scored, shown = (Path(top) for top in ("models", "scores", "shown"))
     out = work.places.pictures(name)
     with run_of(work, {"shown": shown / name}) as run:
-        draw([cell.path for cell in work.cells], models, scored, shown, out)
+        draw(cells, models, scored, shown, out)
         run.artifact(out, "pictures")
         finished(work, run, {}, {"pictures": out})
     print(f"draw {name}: {len(work.cells)} cells, {sum(1 for path in out.rglob('*') if path.is_file())} files in {out}")
