@@ -1,6 +1,7 @@
 """One thread: two OpenMP threads that share a core with other processes are many times slower than one.
 
-And no deadlines: how long an example takes says how busy the machine is.
+And no deadlines: how long an example takes says how busy the machine is. And no signal is ignored, as `make test &` or
+`nohup` has it: what the tests start would inherit that, and never hear the Ctrl-C that it is sent.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -19,6 +21,10 @@ from seqlab.threads import pin
 
 # Before NumPy, torch and numba are first imported.
 pin(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("seqlab", deadline=None)
 settings.load_profile("seqlab")
 SLOW_AS_A_WHOLE = re.compile(r"^pytestmark = .*\bmark\.slow\b", re.MULTILINE)
