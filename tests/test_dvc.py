@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc import rwlock
+from dvc.config import Config
 from dvc.data_cloud import DataCloud
 from dvc.dependency import param
 from dvc.exceptions import DvcException
@@ -435,13 +436,22 @@ def test_without_a_remote_or_behind_a_dead_one_pulling_is_one_line(
         pipeline.pull(("first",))
 
 
-def test_a_suite_has_the_remotes_of_the_checkout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache", [None, "elsewhere"])
+def test_a_suite_has_the_cache_and_the_remotes_of_the_checkout(cache: str | None, tmp_path: Path) -> None:
     one = shared(tmp_path / "one", str(tmp_path / "remote"))
+    if cache is not None:
+        with Config(str(one / ".dvc")).edit("local") as config:
+            config["cache"] = {"dir": str(tmp_path / cache), "type": "symlink,copy"}
     other = workspace(tmp_path / "other")
     for _ in range(2):
-        dvc.share_remotes(one, other)
-        with Repo(str(other)) as repo:
-            assert repo.cloud.get_remote().path == str(tmp_path / "remote")
+        dvc.share_config(one, other)
+        written = (other / ".dvc/config.local").stat()
+        with Repo(str(one)) as repo, Repo(str(other)) as suite:
+            assert suite.cloud.get_remote().path == str(tmp_path / "remote")
+            assert suite.cache.local.path == repo.cache.local.path
+            assert suite.config["cache"].get("type") == repo.config["cache"].get("type")
+    # What is shared already is not written again.
+    assert (other / ".dvc/config.local").stat() == written
 
 
 # --------------------------------------------------------------------------------------------- whatever goes wrong

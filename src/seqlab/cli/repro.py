@@ -107,8 +107,8 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
     from seqlab.executors.local import in_child
     from seqlab.executors.running import went_through
 
-    if options.pull and workspace.home != ROOT:
-        dvc.share_remotes(ROOT, workspace.home)
+    if workspace.home != ROOT:
+        dvc.share_config(ROOT, workspace.home)
     with dvc.opened() as pipeline, dvc.LockFile(pipeline.repo) as lock:
         graph = Graph({name: before for name, before in pipeline.before.items() if name != "compose"})
         # Everything follows from its files, but what they say may not have changed for a stage: first it, then a look.

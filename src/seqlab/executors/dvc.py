@@ -235,16 +235,17 @@ def of_remote(repo: Any) -> Iterator[None]:
         raise UserError(f"DVC's remote {remote}: {error or type(error).__name__}") from error
 
 
-def share_remotes(home: Path, other: Path) -> None:
-    """Give the workspace `other` the remotes of the one at `home`, in what belongs to no version there."""
+def share_config(home: Path, other: Path) -> None:
+    """Give the workspace `other` the cache and the remotes of the one at `home`, in what belongs to no version there."""
     from dvc.config import Config
 
     own, theirs = Config(str(home / ".dvc")), Config(str(other / ".dvc"))
-    named = {"remote": own["core"]["remote"]} if "remote" in own["core"] else {}
-    if {**theirs["remote"]} != {**own["remote"]} or any(theirs["core"].get(key) != one for key, one in named.items()):
+    cache = {"dir": str(home / ".dvc/cache")} | dict(own["cache"])
+    core = {"remote": own["core"]["remote"]} if "remote" in own["core"] else {}
+    shared = {"cache": cache, "remote": dict(own["remote"]), "core": dict(theirs["core"]) | core}
+    if any(dict(theirs[section]) != values for section, values in shared.items()):
         with theirs.edit("local") as edited:
-            edited["remote"] = dict(own["remote"])
-            edited["core"] = edited.get("core", {}) | named
+            edited |= shared | {"core": edited.get("core", {}) | core}
 
 
 @contextmanager
