@@ -114,6 +114,7 @@ def test_commands_with_flags_of_their_own_show_examples_too(command: str) -> Non
         ),
         (["run", "finetune", "domain=strings", "family=rnn", "seed='"], ["seed='", "quotes"]),
         (["repro", "--only", "rnn"], ["--only rnn", "KEY=VALUE"]),
+        (["repro", "--only", "famly=rnn"], ["--only famly=rnn", "did you mean 'family'"]),
         (["ui", "--port", "99999"], ["99999", "65535"]),
         (["predict", "serie", "new.csv"], ["serie", "did you mean 'series'"]),
         (["--shell-completion", "install=tcsh"], ["install=tcsh", "bash"]),

@@ -25,6 +25,7 @@ from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.config import Experiment, read_params
 from seqlab.errors import UserError
 from seqlab.execution import Execution, Resources, Where
+from seqlab.schema import hint
 from seqlab.settings import TrainerSettings
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 DURATIONS = "durations.json"
 SEED = re.compile(r"-s\d+$")  # at the end of a stage's name
+ATTRIBUTES = ("domain", "family", "seed", "stage", "strategy")  # of stages, that --only asks for
 TAIL = 30  # lines of a failed stage's output that are shown
 
 
@@ -64,6 +66,9 @@ def repro(options: Options) -> None:
     """Raises UserError naming the stages that failed."""
     if options.force and options.pull:
         raise UserError("--force runs every stage, --pull fetches what was run: one of them")
+    for key, value in options.only.items():
+        if key not in ATTRIBUTES:
+            raise UserError(f"--only {key}={value}: unknown key{hint(key, ATTRIBUTES)}")
     if not (options.force or options.partial) and nothing_changed(options.overrides):
         print("seqlab: all stages are up to date")
         return
@@ -168,12 +173,9 @@ def selected(experiment: Experiment, graph: Any, only: dict[str, str]) -> set[st
     if not only:
         return set(graph.before)
     attributes = stages_of(experiment)
-    known = {key for part in attributes.values() for key in part}
     for key, value in only.items():
-        if key not in known:
-            raise UserError(f"--only {key}={value}: unknown key; expected {', '.join(sorted(known))}")
         if value not in (values := {part[key] for part in attributes.values() if key in part}):
-            raise UserError(f"--only {key}={value}: no stage has it; there are {', '.join(sorted(values))}")
+            raise UserError(f"--only {key}={value}: no stage has it{hint(value, values)}")
     found = {
         name for name in graph.before if all(attributes.get(name, {}).get(key) == value for key, value in only.items())
     }

@@ -236,7 +236,7 @@ def of_remote(repo: Any) -> Iterator[None]:
 
 
 def share_config(home: Path, other: Path) -> None:
-    """Give the workspace `other` the cache and the remotes of the one at `home`, in what belongs to no version there."""
+    """Give the workspace `other` the cache and the remotes of the one at `home`, where no version sees it."""
     from dvc.config import Config
 
     own, theirs = Config(str(home / ".dvc")), Config(str(other / ".dvc"))
@@ -245,7 +245,7 @@ def share_config(home: Path, other: Path) -> None:
     shared = {"cache": cache, "remote": dict(own["remote"]), "core": dict(theirs["core"]) | core}
     if any(dict(theirs[section]) != values for section, values in shared.items()):
         with theirs.edit("local") as edited:
-            edited |= shared | {"core": edited.get("core", {}) | core}
+            edited.update(shared | {"core": edited.get("core", {}) | core})
 
 
 @contextmanager
