@@ -16,7 +16,6 @@ import yaml
 from seqlab.cli import composing
 from seqlab.cli.composing import alternatives, compose
 from seqlab.cli.main import COMMANDS, STAGES, parser
-from seqlab.cli.predict import table, texts_of
 from seqlab.cli.stage import EXAMPLES, usage
 from seqlab.cli.verbs import VERBS
 from seqlab.errors import UserError
@@ -141,37 +140,6 @@ def test_a_file_of_conf_that_is_no_yaml_is_named_with_its_line(tmp_path: Path, m
     with pytest.raises(UserError, match=rf"conf/domain/series\.yaml, line ({lines}|{lines + 1}): not YAML: ") as said:
         compose("cell", ["domain=series", "family=ar"])
     assert "\n" not in str(said.value)
-
-
-def test_texts_to_predict_on_are_those_of_the_domains_own_column(tmp_path: Path) -> None:
-    path = tmp_path / "new.csv"
-    path.write_text('id,review\n1,very good\n2,"bad, very"\n')
-    columns = {"text": "review", "label": "label"}
-    assert texts_of(path, {"target_columns": columns}) == ["very good", "bad, very"]
-    assert texts_of(path, {"corpora": {"own": {"format": "table", "columns": ["review", "korean"]}}})[0] == "very good"
-    with pytest.raises(UserError, match=r"new\.csv.*comment"):
-        texts_of(path, {"target_columns": {"text": "comment"}})
-    with pytest.raises(UserError, match="one text a line"):
-        texts_of(path, {"target_columns": ["text"]})
-    (tmp_path / "new.txt").write_text("very good\n\nbad, very\n")
-    assert texts_of(tmp_path / "new.txt", {"target_columns": columns}) == ["very good", "bad, very"]
-
-
-def test_a_missing_value_is_carried_as_in_the_data_that_models_know(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "new.csv"
-    path.write_text("day,shop,v\n2024-01-01,a,1\n2024-01-01,b,5\n2024-01-03,a,3\n2024-01-02,a,\n2024-01-02,b,\n")
-    prepare = {"carried": 1, "target": {"key": ["shop"], "time": "day", "channels": ["v"]}}
-    frame, _ = table(path, prepare)
-    assert frame["v"].tolist() == [1, 5, 3, 1, 5]
-    assert "for 2 missing values stands the last one" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"new\.csv, row 5, column v: missing; a model needs every step"):
-        table(path, prepare | {"carried": 0})
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("2024-01-03,b,\n")
-    with pytest.raises(UserError, match=r"row 7, column v: missing, with no value in the 1 steps before"):
-        table(path, prepare)
 
 
 def test_a_configuration_is_shown_as_hydras_users_expect() -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from seqlab import api, config
-from seqlab.cli.predict import table
+from seqlab.cli.new_data import read_rows
 from seqlab.cli.verbs import unfit
 from seqlab.config import Domain
 from seqlab.data.beside import FOLDER, Accompanied, Beside
@@ -267,7 +267,8 @@ def test_covariates_stand_at_their_own_times_across_gaps_and_cuts(tmp_path: Path
 def asked(frame: pd.DataFrame, lab: Lab) -> tuple[pd.DataFrame, dict[str, str]]:
     path = lab.folder / "new.csv"
     frame.to_csv(path, index=False)
-    return table(path, {"target": lab.domain.prepare.parameters["target"]})
+    rows = read_rows(path, {"target": lab.domain.prepare.parameters["target"]})
+    return rows.frame, rows.names
 
 
 def future(steps: int) -> pd.DataFrame:

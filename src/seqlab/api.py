@@ -387,6 +387,8 @@ def sequences(data: Any, channels: int, id: str | None, time: str | None) -> lis
 
 def _of_rows(frame: pd.DataFrame, id: str | None, time: str | None) -> list[One]:
     """One sequence for each value of the column `id`, in order of the column `time`."""
+    import pandas as pd
+
     for column in (id, time):
         if column is not None and column not in frame.columns:
             raise UserError(f"no column {column!r}; found {', '.join(map(str, frame.columns))}")
@@ -398,7 +400,8 @@ def _of_rows(frame: pd.DataFrame, id: str | None, time: str | None) -> list[One]
         if time is not None and ordered.index.has_duplicates:
             double = ordered.index[ordered.index.duplicated()][0]
             raise UserError(f"sequence {name!r}: {time} {double} stands twice; expected each time once")
-        index = None if time is None else ordered.index
+        # Not as a range, which says that one row follows another: numbers that were named are times.
+        index = None if time is None else pd.Index(ordered.index.array)
         found.append(One(name, _numbers(ordered[columns], name, len(columns)), index))
     return found
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import schema
 from seqlab.cli.compose import PARAMS
+from seqlab.cli.new_data import covariates_of, read_rows, read_texts, say
 from seqlab.cli.places import ROOT, SUITES, Workspace
 from seqlab.cli.results import LEADERBOARD, leaderboard
 from seqlab.config import read_params
@@ -24,7 +25,6 @@ from seqlab.errors import UserError
 from seqlab.evaluation import kinds
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 # For each question, the table whose best system answers it.
@@ -105,122 +105,33 @@ def winner(workspace: Workspace, domain: str, question: str, headline: dict[str,
 
 def answer(model: Any, question: str, asked: Asked, tree: dict[str, Any]) -> Any:
     """What the model says of the file."""
+    prepare = tree["prepare"]
     if question in ("generate", "translate") or model.units.kind == "symbols":
-        texts = texts_of(asked.file, tree["prepare"])
+        texts = read_texts(asked.file, prepare)
         if question == "generate":
             return model.generate(texts, asked.steps)
         return getattr(model, question)(texts)
-    frame, names = table(asked.file, tree["prepare"])
-    beside = covariates_of(tree["prepare"])
-    used = model.covariates if question == "forecast" else None
-    if beside and used is None:
-        frame = frame.drop(columns=beside)
-        values = [column for column in frame.columns if column not in names.values()]
-        frame = frame[before_last(frame, values, names)]
-        print(f"seqlab: covariates are not used by this model for {question}: {', '.join(beside)}", file=sys.stderr)
-    if question == "forecast":
-        return model.forecast(frame, asked.steps, levels=asked.levels, **names)
-    return getattr(model, question)(frame, **names)
-
-
-def covariates_of(prepare: dict[str, Any]) -> list[str]:
-    """Columns of covariates of a domain's own table."""
-    from seqlab.data.beside import ROLES
-
-    layout = prepare.get("target") or {}
-    return [name for role in ROLES for name in layout.get(role) or []]
-
-
-def before_last(frame: pd.DataFrame, values: Sequence[str], names: dict[str, str]) -> np.ndarray:
-    """(rows,) bool: which are no later than the last of their sequence that has values. names: of id and time."""
-    there = frame[list(values)].notna().any(axis=1)
-    latest_first = (
-        frame.index[::-1] if "time" not in names else frame[names["time"]].sort_values(kind="stable").index[::-1]
-    )
-    there = there.loc[latest_first]
-    found = there.groupby(frame[names["id"]]).cummax() if "id" in names else there.cummax()
-    needed: np.ndarray = found.loc[frame.index].to_numpy(bool)
-    return needed
-
-
-def texts_of(path: Path, prepare: dict[str, Any]) -> list[str]:
-    """One a line, or, of a table, the cells of the column in which the domain's own file has its texts.
-
-    Raises UserError where that is a file of lines.
-    """
-    from seqlab.data.readers import Dialect, plain_suffix, read_lines, read_table
-    from seqlab.intake import sniff
-
-    if plain_suffix(path) not in sniff.TABLES:
-        return [line for _, line in read_lines(path) if line.strip()]
-    columns = prepare.get("target_columns")  # a list of a file without a header
-    named = [columns["text"]] if isinstance(columns, dict) else []
-    named += [
-        c.get("columns", ["english"])[0] for c in (prepare.get("corpora") or {}).values() if c["format"] == "table"
-    ]
-    if not named:
-        raise UserError(f"{path}: a table, but the domain's own file has one text a line; give such a file, as .txt")
-    rows = read_table(path, named[:1], [], Dialect.of(path, prepare.get("dialect")))
-    return [text for _, (text,) in rows if text.strip()]
-
-
-def table(path: Path, prepare: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """New rows with the columns of the domain's own: id, time, value(s) and covariates, and what these are called.
-
-    Where the domain has covariates, values may be empty after the last one of a sequence.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from seqlab.data import time
-    from seqlab.data.readers import Dialect, read_table
-
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    layout = prepare.get("target") or prepare
-    keys = list(layout.get("key") or [])
-    values = layout.get("channels") or layout.get("value")
-    columns = [values] if isinstance(values, str) else list(values or [])
-    if not columns:
-        raise UserError(f"{path}: the domain's yaml names no columns of values, so a table cannot be read; use Python")
-    stamp = layout.get("time")
+    rows = read_rows(asked.file, prepare)
     beside = covariates_of(prepare)
-    wanted = [*keys, *([stamp] if stamp else []), *columns, *beside]
-    dialect = Dialect.of(path, layout.get("dialect") or prepare.get("dialect"))
-    rows = list(read_table(path, wanted, [], dialect))
-    frame = pd.DataFrame([cells for _, cells in rows], columns=wanted)
-    for column in (*columns, *(name for name in beside if name not in (layout.get("static") or []))):
-        cells = zip((row for row, _ in rows), frame[column], strict=True)
-        numbers = [dialect.number(cell, path, row, column) for row, cell in cells]
-        frame[column] = numbers
-    names: dict[str, str] = {}
-    if keys:
-        frame.insert(0, "id", frame[keys].agg(" / ".join, axis=1))
-        frame = frame.drop(columns=keys)
-        names["id"] = "id"
-    if stamp:
-        distinct = list(dict.fromkeys(frame[stamp]))
-        times = time.read(distinct)
-        found = times.instant if times.local is None else pd.to_datetime(times.local, unit="us")
-        frame[stamp] = frame[stamp].map(dict(zip(distinct, found, strict=True)))
-        names["time"] = stamp
-    needed = before_last(frame, columns, names) if beside else np.ones(len(frame), bool)
-    missing = frame[columns].isna() & needed[:, None]
-    carried = int(prepare.get("carried") or 0)  # as in the data that models were trained on
-    if carried and missing.to_numpy().any():
-        in_time = frame if not stamp else frame.sort_values(stamp, kind="stable")
-        known = (in_time.groupby("id")[columns] if keys else in_time[columns]).ffill(limit=carried).loc[frame.index]
-        frame[columns] = frame[columns].where(~missing, known)
-        number = int((missing & frame[columns].notna()).to_numpy().sum())
-        print(f"seqlab: for {number} missing values stands the last one before each", file=sys.stderr)
-    for column in columns:
-        if len(without := np.flatnonzero(frame[column].isna() & needed)):
-            row = rows[int(without[0])][0]
-            said = f", with no value in the {carried} steps before" if carried else ""
-            raise UserError(
-                f"{path}, row {row}, column {column}: missing{said}; a model needs every step before a forecast"
-            )
-    return frame, names
+    if beside and (question != "forecast" or model.covariates is None):
+        rows = rows.without(beside)
+        say(f"covariates are not used by this model for {question}: {', '.join(beside)}")
+    if question != "forecast":
+        return in_units(getattr(model, question)(rows.frame, **rows.names), rows.scale)
+    if not rows.latest.all():
+        cut = int((~rows.latest).sum())
+        rows = rows.chosen(rows.latest)
+        say(f"{cut} rows before a gap that is too long to carry values over are left out: a forecast needs even steps")
+    frame, names = rows.frame, dict(rows.names)
+    if "time" in names and prepare.get("steps") == "rows":
+        frame = frame.sort_values(names["time"], kind="stable").drop(columns=names.pop("time"))
+        say("times are uneven, and a step is from one row to the next: the answer counts steps")
+    return in_units(model.forecast(frame, asked.steps, levels=asked.levels, **names), rows.scale)
+
+
+def in_units(answers: pd.DataFrame, scale: int) -> pd.DataFrame:
+    """Times that are numbers as the file has them."""
+    return answers.assign(time=answers["time"] / scale) if scale > 1 and "time" in answers else answers
 
 
 def write(answers: Any, out: Path | None) -> None:
