@@ -15,7 +15,7 @@ import yaml
 
 from seqlab.cli import composing
 from seqlab.cli.composing import alternatives, compose
-from seqlab.cli.main import COMMANDS, STAGES, parser
+from seqlab.cli.main import COMMANDS, STAGES, main, parser
 from seqlab.cli.stage import EXAMPLES, usage
 from seqlab.cli.verbs import VERBS
 from seqlab.errors import UserError
@@ -92,6 +92,16 @@ def test_commands_with_flags_of_their_own_show_examples_too(command: str) -> Non
     done = seqlab(command, "--help")
     assert done.returncode == 0
     assert f"seqlab {command} family=" in done.stdout
+
+
+def test_help_takes_a_subcommand_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for words in (["help", "predict"], ["predict", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize(

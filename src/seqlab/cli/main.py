@@ -270,6 +270,8 @@ def port(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     of_this_checkout(words)
     from seqlab.cli.failing import errors_in_one_line
     from seqlab.threads import pin
