@@ -67,6 +67,15 @@ def test_detectable_difference_is_that_of_the_paired_differences() -> None:
     assert judged(own).detectable == pytest.approx(expected, rel=1e-6)
 
 
+def test_of_equal_scores_no_difference_is_said_to_be_detectable() -> None:
+    own = cells(50, {"gru": 0.0})
+    found = judged([*own, replace(own[0], family="ar")])
+    assert found.detectable == 0
+    assert found.best == "ar · scratch" or found.tied == ["ar · scratch"]
+    assert "the nearest has the same score on every example" in sentences(found)
+    assert "would have been found" not in sentences(found)
+
+
 def test_a_detectable_difference_is_found_four_times_in_five() -> None:
     size, trials = 60, 200
     shift = significance.detectable(0.1 * 2**0.5 / size**0.5, size)

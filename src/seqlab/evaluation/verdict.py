@@ -232,7 +232,9 @@ def _ties(found: Verdict) -> str:
     if not found.tied:
         return ""
     text = f"It cannot be told apart from {_listed(found.tied)}"
-    if found.detectable is not None and np.isfinite(found.detectable):
+    if found.detectable == 0:
+        text += "; the nearest has the same score on every example"
+    elif found.detectable is not None and np.isfinite(found.detectable):
         text += f"; from the nearest, a true difference of {found.detectable:.3g} would have been found in 4 of 5 cases"
     if found.cheapest is not None and found.cheapest[0] != found.best:
         text += f"; the cheapest of them is {found.cheapest[0]} ({_amount(found.cheapest[1])} core seconds)"
