@@ -10,6 +10,7 @@ import re
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ DURATIONS = "durations.json"
 SEED = re.compile(r"-s\d+$")  # at the end of a stage's name
 ATTRIBUTES = ("domain", "family", "seed", "stage", "strategy")  # of stages, that --only asks for
 TAIL = 30  # lines of a failed stage's output that are shown
+LATEST = 16  # stages by which the time left follows how busy the machine is
+RESTORED = 0.2  # of what it took when it ran: a stage that is faster came from the cache, and says nothing of others
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,8 @@ def alike(workspace: Workspace, experiment: Experiment) -> dict[str, float]:
 
 
 class Progress:
-    """A line a stage, with the time that is left, from what each stage took when it last ran here, or its like.
+    """A line a stage, with the time that is left, from what each stage took when it last ran here, or its like, and how
+    much longer or shorter the latest ones take now.
 
     durations.json keeps seconds by stage. alike: those of another workspace, for stages that never ran in this one; for
     a seed that never ran, the first one's.
@@ -310,6 +314,7 @@ class Progress:
         self.alike = {name: seconds for name, seconds in first.items() if seconds}
         self.total, self.slots, self.done, self.left = total, slots, 0, set(waiting)
         self.seen: dict[str, list[float]] = {}
+        self.latest: deque[tuple[float, float]] = deque(maxlen=LATEST)  # seconds as known before, and as found now
         self.began = time.monotonic()
         left = f", {self.remaining()}" if self.alike else ""
         print(f"seqlab: {total} of {stages} stages to run, {slots} at a time{left}", flush=True)
@@ -318,6 +323,9 @@ class Progress:
         seconds = time.monotonic() - stage.started
         self.done += 1
         self.left.discard(stage.name)
+        before = self.known.get(stage.name, self.alike.get(stage.name, 0.0))
+        if before and seconds > RESTORED * before:
+            self.latest.append((before, seconds))
         self.known[stage.name] = round(seconds, 2)
         self.seen.setdefault(stage.name.split("@")[0], []).append(seconds)
         count = f"[{self.done:{len(str(self.total))}}/{self.total}]"
@@ -340,7 +348,10 @@ class Progress:
         known = self.alike | self.known
         mean = statistics.fmean(everything or known.values())
         sure = sum(name in known for name in self.left)
-        seconds = sum(known.get(name, typical.get(name.split("@")[0], mean)) for name in self.left)
+        before, now = map(sum, zip(*self.latest, strict=True)) if self.latest else (1.0, 1.0)
+        seconds = sum(
+            known[name] * now / before if name in known else typical.get(name.split("@")[0], mean) for name in self.left
+        )
         minutes = seconds / min(self.slots, len(self.left)) / 60
         # A guess is called one where most of what is left was never seen.
         return f"about {minutes:.1f} min left" + ("" if sure * 2 > len(self.left) else " (a guess)")
