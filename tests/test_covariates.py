@@ -328,6 +328,31 @@ def test_what_is_wrong_with_new_rows_is_one_line(lab: Lab, name: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
+def test_a_registered_system_takes_covariates_in_a_request(lab: Lab, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    from seqlab.serving import registry
+
+    frame, _ = asked(future(10), lab)
+    expected = lab.answering.forecast(frame.drop(columns="day"), 10, levels=[0.5], id="id")
+    registry.save(lab.model, "forecast", tmp_path / "served")
+    served = mlflow.pyfunc.load_model(str(tmp_path / "served"))
+    assert len(served.predict(served.input_example)) == registry.STEPS
+    requests = []
+    for name, part in frame.groupby("id", sort=False):
+        past = part["sales"].notna()
+        ahead = {column: part[column].tolist() for column in ("price", "holiday")}
+        measured = {"values": part["sales"][past].tolist(), "temperature": part["temperature"][past].tolist()}
+        requests.append({"id": name, **measured, **ahead, "region": part["region"].iloc[0]})
+    found = served.predict(pd.DataFrame(requests), params={"steps": 10, "levels": [0.5]})
+    pd.testing.assert_frame_equal(found[["id", "mean", "0.5"]], expected[["id", "mean", "0.5"]])
+    requests[1]["price"] = requests[1]["price"][:-1]
+    with pytest.raises(UserError, match=r"row 2, price: .* expected"):
+        served.predict(pd.DataFrame(requests), params={"steps": 10})
+    with pytest.raises(UserError, match="no column 'temperature'"):
+        served.predict(pd.DataFrame(requests).drop(columns="temperature"), params={"steps": 10})
+
+
 def test_values_without_their_covariates_are_refused(lab: Lab) -> None:
     with pytest.raises(UserError, match="forecasts with price, holiday, temperature, region"):
         lab.answering.forecast([1.0, 2.0, 3.0], 2)

@@ -11,7 +11,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from seqlab.api import LEVELS
+from seqlab.api import LEVELS, Model
+from seqlab.data.beside import Names
 from seqlab.errors import UserError
 from seqlab.families import bundle
 from seqlab.families.bundle import Bundle
@@ -35,35 +36,42 @@ def save(folder: Path, answer: str, out: Path) -> None:
     # A model may be made of others, in folders below its own.
     models = [path.parent for model in parts.models.values() for path in sorted(model.rglob(RECIPE))]
     targets = [load_recipe(model).target.rpartition(".")[0] for model in models]
+    beside = Model(parts).covariates or Names()
     mlflow.pyfunc.save_model(
         out,
         python_model=str(Path(__file__).with_name("pyfunc.py")),
         artifacts={ARTIFACT: str(folder)},
         code_paths=[str(code)],
         pip_requirements=requirements(["seqlab.serving.pyfunc", *targets]),
-        signature=signature(parts, answer),
-        input_example=(example(parts), {ANSWER: answer}),
+        signature=signature(parts, answer, beside),
+        input_example=(example(parts, beside), {ANSWER: answer}),
         model_config={ANSWER: answer},
     )
 
 
-def example(parts: Bundle) -> Any:
-    """One request of a system: a text, or a sequence."""
+def example(parts: Bundle, beside: Names) -> Any:
+    """One request of a system: a text, or a sequence with its covariates."""
     import pandas as pd
 
     if parts.units.kind != "vectors":
         return [EXAMPLE]
     channels = parts.units.channels
     ramp = [[float(t + c + 1) for c in range(channels)] for t in range(24)]
-    return pd.DataFrame({"id": ["a"], "values": [ramp if channels > 1 else [row[0] for row in ramp]]})
+    row: dict[str, Any] = {"id": "a", "values": ramp if channels > 1 else [step[0] for step in ramp]}
+    row |= {name: [1.0] * (24 + STEPS) for name in beside.known} | {name: [1.0] * 24 for name in beside.past}
+    row |= {name: beside.levels[name][0] if name in beside.levels else 1.0 for name in beside.static}
+    return pd.DataFrame([row])
 
 
-def signature(parts: Bundle, answer: str) -> ModelSignature:
-    """What a request may hold, and what comes back."""
+def signature(parts: Bundle, answer: str, beside: Names) -> ModelSignature:
+    """What a request may hold, and what comes back. beside: covariates, which other questions than forecasts leave."""
     text, number, whole = DataType.string, DataType.double, DataType.long
     rows = Array(number) if parts.units.channels == 1 else Array(Array(number))
     if parts.units.kind == "vectors":
-        asked = Schema([ColSpec(text, "id", required=False), ColSpec(rows, "values")])
+        columns = [ColSpec(text, "id", required=False), ColSpec(rows, "values")]
+        columns += [ColSpec(Array(number), name, required=False) for name in beside.stepwise]
+        words = {name: text if name in beside.levels else number for name in beside.static}
+        asked = Schema([*columns, *(ColSpec(kind, name, required=False) for name, kind in words.items())])
     else:
         asked = Schema([ColSpec(text)])
     params = ParamSchema(
