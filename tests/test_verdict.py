@@ -101,6 +101,9 @@ def test_two_examples_are_too_few() -> None:
     assert found.too_few
     assert "2 examples are too few to tell: no difference can have a p below 0.5." in sentences(found)
     assert "beats" not in sentences(found)
+    alone = sentences(judged(cells(1, {"gru": 0.0, "drift!": 1.0})))
+    assert "(1 example, one seed)" in alone
+    assert "1 example is too few to tell" in alone
 
 
 def test_examples_that_suffice_for_one_rival_are_too_few_for_many() -> None:

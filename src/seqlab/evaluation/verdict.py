@@ -193,7 +193,8 @@ def sentences(found: Verdict) -> str:
     lines = [_first(found)]
     if found.too_few:
         lines.append(
-            f"{found.examples} examples are too few to tell: no difference can have a p below {found.least_p:.3g}."
+            f"{_examples(found)} {'is' if found.examples == 1 else 'are'} too few to tell: no difference can have a p "
+            f"below {found.least_p:.3g}."
         )
     else:
         lines += [line for line in (_ties(found), _wins(found)) if line]
@@ -220,12 +221,16 @@ def sentences(found: Verdict) -> str:
 
 
 def _first(found: Verdict) -> str:
-    where = f"{found.examples} examples" + (", one seed" if found.seeds == 1 and not found.control else "")
+    where = _examples(found) + (", one seed" if found.seeds == 1 and not found.control else "")
     bounds = f" [{found.low:.4g}, {found.high:.4g}]" if np.isfinite(found.low) else ""
     text = f"Best in {label_of(found.metric)} is {found.best}, {found.value:.4g}{bounds} ({where})"
     if found.core_seconds is not None and found.peak_mb is not None:
         text += f", for {_amount(found.core_seconds)} core seconds and {_amount(found.peak_mb)} MB"
     return text + "."
+
+
+def _examples(found: Verdict) -> str:
+    return f"{found.examples} example{'' if found.examples == 1 else 's'}"
 
 
 def _ties(found: Verdict) -> str:
