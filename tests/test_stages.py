@@ -22,12 +22,13 @@ from seqlab.data.sequences import SPLITS
 from seqlab.diagnostics.settings import Diagnostics
 from seqlab.errors import UserError
 from seqlab.evaluation import scores
+from seqlab.evaluation.leaderboard import MeanCost
 from seqlab.evaluation.scores import Scores
 from seqlab.evaluation.settings import Comparing
 from seqlab.families import loading
 from seqlab.families.base import Use
 from seqlab.settings import Component, Objective, Strategy
-from seqlab.stages.compare import Compared, Comparison, compare
+from seqlab.stages.compare import Compared, Comparison, Measured, compare
 from seqlab.stages.controls import controls
 from seqlab.stages.diagnose import diagnose
 from seqlab.stages.draw import draw
@@ -57,6 +58,10 @@ STRATEGIES = {"scratch": Strategy("scratch", 1.0), "full": Strategy("pretrained"
 BUDGETS = {task: replace(budget, steps=30, evaluations=2) for task, budget in config.budgets(DOMAIN).items()}
 TASKS = config.judged(DOMAIN.evaluate.headline)
 CELLS = [Cell("strings", family, strategy, 0) for family in FAMILIES for strategy in STRATEGIES]
+COMPARISON = Comparison(
+    cells=CELLS, domains={"strings": DOMAIN.evaluate}, judges=config.judges(), judged={"strings": TASKS},
+    strategies=STRATEGIES, replicates=50, comparing=Comparing("markov", 5),
+)  # fmt: skip
 EXAMPLES = 40
 
 
@@ -119,13 +124,7 @@ def ran(home: Path) -> Lab:
     )  # fmt: skip
     drawn = {cell.path: TASKS for cell in CELLS}
     draw(drawn, *(home / part for part in ("models", "scores", "shown", "pictures")))
-    compared = compare(
-        Comparison(
-            cells=CELLS, domains={"strings": DOMAIN.evaluate}, judges=config.judges(), judged={"strings": TASKS},
-            strategies=STRATEGIES, replicates=50, comparing=Comparing("markov", 5),
-        ),
-        home / "models", home / "scores", home / "reports",
-    )  # fmt: skip
+    compared = compare(COMPARISON, home / "models", home / "scores", home / "reports")
     return Lab(home, meta, evaluated, dict(beaten), compared)
 
 
@@ -254,6 +253,27 @@ def test_a_comparison_ranks_what_evaluate_found(lab: Lab) -> None:
     # Nothing was measured, so nothing is quoted.
     assert not lab.compared.costs
     assert {entry.domain for entry in lab.compared.entries} == {"strings"} == set(lab.compared.verdicts)
+
+
+def test_what_was_measured_stays_quoted_where_a_stage_came_from_the_cache(lab: Lab, tmp_path: Path) -> None:
+    for part in ("models", "scores"):
+        (tmp_path / part).symlink_to(lab.home / part)
+    spent = {"seconds": 2.0, "symbols_per_second": 3.0, "peak_memory_mb": 4.0}
+    trainings = {cell.path: dict.fromkeys(("next_step", "classify"), spent) for cell in CELLS}
+    everything = Measured(
+        trainings,
+        {cell.source: {"next_step": {"seconds": 5.0}} for cell in CELLS},
+        {cell.path: {table: {"seconds": 6.0, "sentences_per_second": 7.0} for table in TASKS} for cell in CELLS},
+    )
+    quoted = []
+    for measured in (everything, Measured(trainings), Measured()):
+        found = compare(COMPARISON, tmp_path / "models", tmp_path / "scores", tmp_path / "reports", measured)
+        own = {key: cost for key, cost in found.costs.items() if key[3] in STRATEGIES}  # and no ensemble
+        assert set(own.values()) == {MeanCost(2, 3, 4, 6, 5, 7), MeanCost(2, 3, 4, 6, None, 7)}
+        assert {key[3] for key, cost in own.items() if cost.pretraining_seconds} == {"full"}
+        quoted.append([(tmp_path / "reports" / name).read_text() for name in ("cost.csv", "transfer.md")])
+    assert quoted[0] == quoted[1] == quoted[2]
+    assert " 2 + 5 " in quoted[0][1]
 
 
 def test_pictures_are_drawn_of_every_cell(lab: Lab) -> None:

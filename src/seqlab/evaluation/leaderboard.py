@@ -128,13 +128,21 @@ class MeanCost:
     run.
 
     judging_seconds: of answering validation and test; None where that was not measured. What learns nothing beforehand,
-    a model fitted at each origin or a nearest neighbour, spends its time there.
+    a model fitted at each origin or a nearest neighbour, spends its time there. pretraining_seconds: of what it begins
+    with. sentences_per_second: in judging, of tasks that answer with sentences.
     """
 
     seconds: float
     symbols_per_second: float
     peak_memory_mb: float
     judging_seconds: float | None = None
+    pretraining_seconds: float | None = None
+    sentences_per_second: float | None = None
+
+    def over(self, other: MeanCost) -> MeanCost:
+        """These figures, and of those that were not measured the other's."""
+        own = ((getattr(self, column.name), getattr(other, column.name)) for column in fields(MeanCost))
+        return MeanCost(*(there if there is not None else before for there, before in own))
 
 
 @dataclass(frozen=True)

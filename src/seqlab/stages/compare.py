@@ -105,7 +105,8 @@ def compare(
     across.write_csv(aggregates, out / "across.csv")
     write_text(out / "across.md", across.markdown(aggregates, baseline))
     draw(comparison, rows, points, worths, aggregates, baseline, out / "pictures")
-    costs = leaderboard.read_costs(out / "cost.csv") | read_costs(comparison, models, measured)
+    costs = leaderboard.read_costs(out / "cost.csv")
+    costs |= {key: cost.over(costs.get(key, cost)) for key, cost in read_costs(comparison, measured).items()}
     costs |= ensembles.costs(joined, costs)
     draw_seconds(comparison, rows, costs, out / "pareto")
     leaderboard.write_costs(costs, out / "cost.csv")
@@ -117,13 +118,18 @@ def compare(
     table = leaderboard.markdown(rows, headlines, costs, ensembles.notes(joined))
     text = "\n".join(filter(None, (head, told, table, order.markdown(worths))))
     write_text(out / "leaderboard.md", text)
-    seconds = read_seconds(comparison, costs, measured)
+    own_costs = {key: cost for key, cost in costs.items() if key[3] in comparison.strategies}  # not another suite's
+    seconds = {key: (cost.seconds, cost.pretraining_seconds) for key, cost in own_costs.items()}
     pairs = transfer.markdown(points, curves, seconds, list(comparison.left_out))
     write_text(out / "transfer.md", f"{head}\n{pairs}")
     for domain, tasks in comparison.judged.items():
         own = [entry for entry in whole if entry.domain == domain]
         for report in filter(None, map(report_of, tasks)):
-            speeds = read_speeds(comparison, domain, measured)
+            speeds = {
+                key[1:]: cost.sentences_per_second
+                for key, cost in own_costs.items()
+                if key[0] == domain and cost.sentences_per_second is not None
+            }
             page = report.markdown(domain, own, speeds, comparison.domains[domain], replicates)
             few = seeds.told(counted([cell for cell in comparison.cells if cell.domain == domain]))
             write_text(out / f"{domain}.md", f"{page.rstrip()}\n\n{few}\n")
@@ -309,46 +315,23 @@ def flops(table: Sequence[Row]) -> dict[tuple[str, str], float]:
     }
 
 
-def read_costs(comparison: Comparison, models: Path, measured: Measured) -> dict[Key, MeanCost]:
-    """Means over seeds of what training and judging took, by table; of a cell that was restored, the old line stays."""
+def read_costs(comparison: Comparison, measured: Measured) -> dict[Key, MeanCost]:
+    """Means over seeds of what training and judging took, by table, of what ran here."""
     found: dict[Key, list[MeanCost]] = {}
     for cell in [cell for cell in comparison.cells if cell.fraction == 1.0]:
         costs, judged = (part.get(cell.path, {}) for part in (measured.trainings, measured.evaluations))
+        begins = comparison.strategies[cell.strategy].init == "pretrained"
+        source = [own["seconds"] for own in measured.pretrainings.get(cell.source, {}).values()] if begins else []
         headline = comparison.domains[cell.domain].headline
         for table, model in answered(headline, costs, comparison.judges).items():
-            own = costs[model]
+            own, answering = costs[model], judged.get(table, {})
             cost = MeanCost(
                 own["seconds"],
                 own["symbols_per_second"],
                 own["peak_memory_mb"],
-                judged.get(table, {}).get("seconds"),
+                answering.get("seconds"),
+                sum(source) / len(source) if source else None,
+                answering.get("sentences_per_second"),
             )
             found.setdefault((cell.domain, table, cell.family, cell.strategy), []).append(cost)
     return {key: leaderboard.mean_cost(costs) for key, costs in found.items()}
-
-
-def read_seconds(
-    comparison: Comparison, costs: Mapping[Key, MeanCost], measured: Measured
-) -> dict[Key, tuple[float | None, float | None]]:
-    """Seconds on the whole target and of pretraining, means over seeds, of what ran here."""
-    found: dict[Key, tuple[float | None, float | None]] = {}
-    for (domain, table, family, strategy), cost in costs.items():
-        if strategy not in comparison.strategies:  # of another suite
-            continue
-        seconds = []
-        if comparison.strategies[strategy].init == "pretrained":
-            sources = {cell.source for cell in comparison.cells if (cell.domain, cell.family) == (domain, family)}
-            seconds = [c["seconds"] for s in sorted(sources) for c in measured.pretrainings.get(s, {}).values()]
-        found[domain, table, family, strategy] = cost.seconds, sum(seconds) / len(seconds) if seconds else None
-    return found
-
-
-def read_speeds(comparison: Comparison, domain: str, measured: Measured) -> dict[tuple[str, str, str], float]:
-    """Sentences a second by (table, family, strategy), of the first seed."""
-    found: dict[tuple[str, str, str], float] = {}
-    for cell in comparison.cells:
-        if cell.domain == domain and cell.fraction == 1.0:
-            for table, cost in measured.evaluations.get(cell.path, {}).items():
-                if "sentences_per_second" in cost:
-                    found.setdefault((table, cell.family, cell.strategy), cost["sentences_per_second"])
-    return found
