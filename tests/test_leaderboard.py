@@ -1,6 +1,7 @@
 """The leaderboard: signs, pairing, corrections, notes, and equal bytes of every file."""
 
 import csv
+import random
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -277,3 +278,13 @@ def test_a_picture_shows_its_numbers(tmp_path: Path) -> None:
     pictures.leaderboard(TABLE, tmp_path / "a.png")
     pictures.leaderboard([replace(TABLE[0], value=TABLE[0].value + 0.05), *TABLE[1:]], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def test_metrics_stand_in_one_order_whatever_the_order_of_a_set_is() -> None:
+    names = ["chrf++", "chrf++@kept", "chrf++@1-5", "chrf++@6-10", "bleu@kept", "bleu", "mase@16", "mase@4"]
+    expected = leaderboard.in_order(names)
+    for seed in range(20):
+        random.Random(seed).shuffle(names)
+        assert leaderboard.in_order(names) == expected
+    assert expected.index("mase@4") < expected.index("mase@16")
+    assert expected.index("chrf++") < expected.index("chrf++@kept") < expected.index("chrf++@6-10")

@@ -82,8 +82,9 @@ def by_length(rows: Sequence[Row], domain: str, task: str, metric: str) -> dict[
 
 
 def _by_length(ranked: Sequence[Entry], task: str, speeds: Mapping[tuple[str, str, str], float]) -> str:
-    names = sorted({name for cell in ranked for own, name in metrics.names_of(cell.scores) if own == task},
-                   key=metrics.order_of)  # fmt: skip
+    names = leaderboard.in_order(
+        {name for cell in ranked for own, name in metrics.names_of(cell.scores) if own == task}
+    )
     lines = [["", *names, "sentences/s"]]
     for cell in ranked:
         own = set(metrics.names_of(cell.scores))
