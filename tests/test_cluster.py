@@ -92,6 +92,15 @@ def killing(cluster, one, future):
     return finished(cluster, one, future)
 Cluster._finished = killing
 """
+# The first worker ends before it has joined.
+LATE = """
+start = Cluster._start_workers
+def killing(cluster):
+    Cluster._start_workers = start
+    start(cluster)
+    cluster.workers.kill()
+Cluster._start_workers = killing
+"""
 
 
 class Run:
@@ -169,8 +178,9 @@ def test_a_worker_that_is_killed_changes_no_byte(tmp_path: Path, monkeypatch: py
     assert not list(run.folder.rglob("certificates*"))
 
 
-def test_a_result_that_goes_with_its_worker_is_made_again(tmp_path: Path) -> None:
-    run = Run(tmp_path / "cluster", STAGES, driver=DRIVER.replace("\ndef run", BEREFT + "\ndef run"))
+@pytest.mark.parametrize("killing", [LATE, BEREFT], ids=["before it has joined", "with a result"])
+def test_what_goes_with_a_worker_is_made_again(killing: str, tmp_path: Path) -> None:
+    run = Run(tmp_path / "cluster", STAGES, driver=DRIVER.replace("\ndef run", killing + "\ndef run"))
     said = run.ended()
     assert run.process.returncode == 0, said
     assert (run.folder / "last.txt").read_text() == "1\n" * 4

@@ -195,13 +195,18 @@ class Cluster:
         )
 
     def _joined(self) -> None:
-        try:
-            self.client.wait_for_workers(1, timeout=JOINING)
-        except TimeoutError:
-            raise UserError(
-                f"no worker joined the scheduler in {JOINING:.0f} s; "
-                "`python -m seqlab.executors.worker ADDRESS` on each node starts one"
-            ) from None
+        deadline = time.monotonic() + JOINING
+        while True:
+            try:
+                self.client.wait_for_workers(1, timeout=LOOKING)
+                return
+            except TimeoutError:
+                self._look()  # a worker may be killed before it has joined
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"no worker joined the scheduler in {JOINING:.0f} s; "
+                        "`python -m seqlab.executors.worker ADDRESS` on each node starts one"
+                    ) from None
 
     def _known(self) -> dict[str, Any]:
         """The workers, as they were a moment ago."""
