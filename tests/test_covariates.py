@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from seqlab import api, config
-from seqlab.cli.new_data import read_rows
+from seqlab.cli.predict import Asked, answer
 from seqlab.cli.verbs import unfit
 from seqlab.config import Domain
 from seqlab.data.beside import FOLDER, Accompanied, Beside
@@ -264,11 +264,14 @@ def test_covariates_stand_at_their_own_times_across_gaps_and_cuts(tmp_path: Path
 # ------------------------------------------------------------------------------------------------- new data
 
 
-def asked(frame: pd.DataFrame, lab: Lab) -> tuple[pd.DataFrame, dict[str, str]]:
+def answered(frame: pd.DataFrame, lab: Lab, unused: Sequence[str] = ()) -> pd.DataFrame:
+    """Ten steps after what a file of these rows has."""
     path = lab.folder / "new.csv"
     frame.to_csv(path, index=False)
-    rows = read_rows(path, {"target": lab.domain.prepare.parameters["target"]})
-    return rows.frame, rows.names
+    asked = Asked("shops", path, None, None, 10, (0.1, 0.5, 0.9), None)
+    found = answer(lab.answering, "forecast", asked, lab.domain.prepare.parameters, lab.folder / "raw", unused)
+    assert isinstance(found, pd.DataFrame)
+    return found
 
 
 def future(steps: int) -> pd.DataFrame:
@@ -280,16 +283,14 @@ def future(steps: int) -> pd.DataFrame:
 
 
 def test_forecasts_of_new_rows_follow_their_known_covariates(lab: Lab) -> None:
-    frame, names = asked(future(10), lab)
-    found = lab.answering.forecast(frame, 10, **names)
+    found = answered(future(10), lab)
     truth = shops()[shops().groupby("shop").cumcount() >= DAYS - 10]
     assert found.id.tolist() == truth.shop.tolist()
     assert found.time.dt.strftime("%Y-%m-%d").tolist() == truth.day.tolist()
     error = np.abs(found["0.5"].to_numpy() - truth.sales.to_numpy()).mean()
     assert error < 4  # the sales of a shop deviate by 10
-    again, names = asked(future(10).sample(frac=1, random_state=0), lab)
-    shuffled = lab.answering.forecast(again, 10, **names).sort_values(["id", "time"], ignore_index=True)
-    pd.testing.assert_frame_equal(shuffled[["id", "time"]], found[["id", "time"]])
+    mixed = answered(future(10).sample(frac=1, random_state=0), lab).sort_values(["id", "time"], ignore_index=True)
+    pd.testing.assert_frame_equal(mixed[["id", "time"]], found[["id", "time"]])
 
 
 def changed(**how: Any) -> pd.DataFrame:
@@ -301,16 +302,15 @@ def changed(**how: Any) -> pd.DataFrame:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "too few rows ahead": (lambda: future(4), "price, holiday of 4 of the 10 steps to forecast"),
+    "too few rows ahead": (lambda: future(4), "price is missing in step 5 to forecast"),
     "a hole in the future": (lambda: changed(price=(DAYS - 3, np.nan)), "price is missing in step 8 to forecast"),
     "no number": (lambda: changed(price=(5, "dear")), "row 7, column price: 'dear' is not a number"),
     "no column": (lambda: future(10).drop(columns="holiday"), "no column 'holiday'"),
     "unseen word": (lambda: future(10).replace({"region": {"north": "east"}}), "'east' was not seen"),
     "two regions": (lambda: changed(region=(3, "north")), "expected one value a sequence"),
-    "a hole in the past": (lambda: changed(sales=(5, np.nan)), "row 7, column sales: missing"),
     "a jump ahead": (
         lambda: future(12).drop(index=[DAYS - 12 + DAYS * i for i in range(8)]),
-        "does not go on from",
+        "price is missing in step 1 to forecast",
     ),
 }
 
@@ -319,13 +319,24 @@ WRONG: dict[str, tuple[Any, str]] = {
 def test_what_is_wrong_with_new_rows_is_one_line(lab: Lab, name: str) -> None:
     make, message = WRONG[name]
 
-    def answered() -> pd.DataFrame:
-        frame, names = asked(make(), lab)
-        return lab.answering.forecast(frame, 10, **names)
-
     with pytest.raises(UserError, match=message) as raised:
-        answered()
+        answered(make(), lab)
     assert "\n" not in str(raised.value)
+
+
+def test_a_hole_in_the_past_begins_the_series_anew(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answered(changed(sales=(5, np.nan)), lab)
+    assert found["time"].tolist() == answered(future(10), lab)["time"].tolist()
+    assert "steps before a gap that is too long to carry values over, left out: 5\n" in capsys.readouterr().err
+
+
+def test_a_covariate_that_the_model_does_not_use_may_be_lacking(lab: Lab) -> None:
+    whole = future(10)
+    found = answered(whole.drop(columns="temperature"), lab, ["temperature"])
+    assert found[["id", "time"]].equals(answered(whole, lab)[["id", "time"]])
+    # A static one may be empty where nothing is known yet.
+    whole.loc[whole["sales"].isna(), "region"] = np.nan
+    assert answered(whole, lab)["mean"].tolist() == answered(future(10), lab)["mean"].tolist()
 
 
 @pytest.mark.slow
@@ -333,13 +344,13 @@ def test_a_registered_system_takes_covariates_in_a_request(lab: Lab, tmp_path: P
     mlflow = pytest.importorskip("mlflow")
     from seqlab.serving import registry
 
-    frame, _ = asked(future(10), lab)
-    expected = lab.answering.forecast(frame.drop(columns="day"), 10, levels=[0.5], id="id")
+    frame = future(10)
+    expected = lab.answering.forecast(frame.drop(columns="day"), 10, levels=[0.5], id="shop")
     registry.save(lab.model, "forecast", tmp_path / "served")
     served = mlflow.pyfunc.load_model(str(tmp_path / "served"))
     assert len(served.predict(served.input_example)) == registry.STEPS
     requests = []
-    for name, part in frame.groupby("id", sort=False):
+    for name, part in frame.groupby("shop", sort=False):
         past = part["sales"].notna()
         ahead = {column: part[column].tolist() for column in ("price", "holiday")}
         measured = {"values": part["sales"][past].tolist(), "temperature": part["temperature"][past].tolist()}

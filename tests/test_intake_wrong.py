@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from test_intake_look import make, prepared, trusted
 
+from seqlab.data.readers import Dialect
 from seqlab.errors import UserError
 from seqlab.intake import Hints, look
 from seqlab.intake.proposal import Proposal
@@ -79,6 +80,27 @@ def test_thousands_are_read_whichever_mark_parts_them(tmp_path: Path) -> None:
     for i, text in enumerate(texts):
         made = prepared(look(make(tmp_path / f"{i}.csv", text)), tmp_path / str(i))
         np.testing.assert_array_equal(made.split("target", "test")[0][:, 0], np.array(great, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("thousands", "decimal", "cell", "value"),
+    [
+        (".", ",", "1.501,5", 1501.5), (".", ",", "1501,5", 1501.5), (".", ",", "-1.501.250", -1501250.0),
+        (",", ".", "1,501.5", 1501.5), (" ", ",", "12 501,25", 12501.25), (".", ",", "501", 501.0),
+        (".", ",", "1501.5", None), (".", ",", "1.5", None), (",", ".", "1,5", None), (",", ".", "1501,250", None),
+        (".", ",", "1,501.5", None), (" ", ",", "1 5", None), (".", ",", "12.50.123", None),
+    ],
+)  # fmt: skip
+def test_what_parts_thousands_stands_between_groups_of_three(
+    thousands: str, decimal: str, cell: str, value: float | None, tmp_path: Path
+) -> None:
+    """1501.5 in a German table is a thousand and a half, or a mistake: it is not 15015."""
+    dialect = Dialect(delimiter=";", decimal=decimal, thousands=thousands, encoding="utf-8")
+    if value is None:
+        with pytest.raises(UserError, match=r"row 7, column v: .* is not a number"):
+            dialect.number(cell, tmp_path / "v.csv", 7, "v")
+    else:
+        assert dialect.number(cell, tmp_path / "v.csv", 7, "v") == value
 
 
 def test_an_empty_cell_and_a_gap_are_carried_and_said(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A file of new data, read as the domain's own was: the same columns, the same way of writing numbers and times.
+"""A file of new data, read as the domain's own was: the same columns, the same numbers, times of the same calendar.
 
 What the prepare stage mends in training data is mended here as it is there, and said with its count.
 """
@@ -6,8 +6,11 @@ What the prepare stage mends in training data is mended here as it is there, and
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,41 +21,23 @@ from seqlab.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from seqlab.data.time import Times
+    from seqlab.data.beside import Names
+    from seqlab.data.panels import Layout, Panel, Run
+    from seqlab.data.time import CalendarStep, Times
+
+MENDED = {
+    "rows put in order of time": "rows put in order of time",
+    "rows given twice": "rows that say the same of the same time, taken once",
+}
 
 
-@dataclass(frozen=True)
-class NewRows:
-    """frame: id, time, values and covariates, as many rows as the file has and those that stand for missing steps.
-
-    names: the columns of id and time, as the questions of a model take them. values: columns. lines: (rows,) numbers of
-    rows in the file, 0 where none stands there. latest: (rows,) bool, after the last gap of their sequence that is too
-    long to be carried over. scale: numbers that are times are this many times as large in `frame`.
-    """
-
-    frame: pd.DataFrame
-    names: dict[str, str]
-    values: list[str]
-    lines: np.ndarray
-    latest: np.ndarray
-    scale: int = 1
-
-    def without(self, columns: Sequence[str]) -> NewRows:
-        """Without these covariates, and the rows that have nothing else."""
-        kept = before_last(self.frame, self.values, self.names)
-        return self.chosen(kept, self.frame.drop(columns=list(columns)))
-
-    def chosen(self, kept: np.ndarray, frame: pd.DataFrame | None = None) -> NewRows:
-        """kept: (rows,) bool."""
-        of = self.frame if frame is None else frame
-        return replace(self, frame=of[kept].reset_index(drop=True), lines=self.lines[kept], latest=self.latest[kept])
+# Texts
 
 
 def read_texts(path: Path, prepare: dict[str, Any]) -> list[str]:
-    """One a line, or, of a table, the cells of the column in which the domain's own file has its texts.
+    """One a line, or, of a table, the cells of the column in which the domain's own file has its texts; blank ones too.
 
-    Blank ones are left out. Raises UserError where the domain's own file is one of lines and this is none, and where
-    there is no text.
+    Raises UserError where the domain's own file is one of lines and this is none, and where there is no text.
     """
     from seqlab.data.readers import Dialect, plain_suffix, read_lines, read_table
     from seqlab.intake import sniff
@@ -73,10 +58,10 @@ def read_texts(path: Path, prepare: dict[str, Any]) -> list[str]:
         found = [(row, text) for row, (text,) in rows]
     blank = [row for row, text in found if not text.strip()]
     if len(blank) == len(found):
-        raise UserError(f"{path}: every text is blank; expected one at least")
+        raise UserError(f"{path}: {'every text is blank' if found else 'no row'}; expected one text at least")
     if blank:
         say(f"blank texts, which have no answer: {len(blank)} ({listed(blank)})")
-    return [text for _, text in found if text.strip()]
+    return [text for _, text in found]
 
 
 def listed(rows: Sequence[int], most: int = 5) -> str:
@@ -84,139 +69,269 @@ def listed(rows: Sequence[int], most: int = 5) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {named}{', …' if len(rows) > most else ''}"
 
 
-def covariates_of(prepare: dict[str, Any]) -> list[str]:
-    """Columns of covariates of a domain's own table."""
-    from seqlab.data.beside import ROLES
-
-    layout = prepare.get("target") or {}
-    return [name for role in ROLES for name in layout.get(role) or []]
+# Sequences of numbers
 
 
-def read_rows(path: Path, prepare: dict[str, Any]) -> NewRows:
-    """The columns of the domain's own. For missing values and steps stand those before them, as in its prepared data.
-
-    Where the domain has covariates, values may be empty after the last one of a sequence. Raises UserError naming row
-    and column.
+@dataclass(frozen=True)
+class NewSequence:
+    """values: (T, C) of its even steps up to the last that is known. stamps: (T,) their times, where there are any.
+    ahead: the times that follow, as many as were asked for; None: steps are rows. covariates: a table of T rows and of
+    those ahead, where they were asked for.
     """
-    import pandas as pd
 
-    from seqlab.data import time
-    from seqlab.data.readers import Dialect, read_table
+    values: np.ndarray
+    stamps: Sequence[Any] | None = None
+    ahead: Sequence[Any] | None = None
+    covariates: pd.DataFrame | None = None
 
-    if not path.is_file():
+
+def read_sequences(
+    path: Path, prepare: dict[str, Any], raw: Path, steps: int, names: Names | None = None, unused: Sequence[str] = ()
+) -> dict[str, NewSequence]:
+    """Every sequence by the name that the domain's own file would give it.
+
+    prepare: the domain's section. raw: the folder with the domain's own files, from whose times the calendar is known.
+    steps: to forecast. names: covariates to be read beside the values, of which a model does not need the `unused`.
+
+    Raises UserError naming file, row and column.
+    """
+    if not path.exists():
         raise UserError(f"{path}: there is no such file")
-    layout = prepare.get("target") or prepare
-    keys = list(layout.get("key") or [])
-    values = layout.get("channels") or layout.get("value")
-    columns = [values] if isinstance(values, str) else list(values or [])
-    if not columns:
+    if "data" in prepare:
+        return _labelled(path, prepare["data"])
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected a table")
+    layout, by, carried = layout_of(prepare)
+    if layout is None:
         raise UserError(f"{path}: the domain's yaml names no columns of values, so a table cannot be read; use Python")
-    stamp = layout.get("time")
-    beside = covariates_of(prepare)
-    wanted = [*keys, *([stamp] if stamp else []), *columns, *beside]
-    dialect = Dialect.of(path, layout.get("dialect") or prepare.get("dialect"))
-    rows = list(read_table(path, wanted, [], dialect))
-    frame = pd.DataFrame([cells for _, cells in rows], columns=wanted)
-    for column in (*columns, *(name for name in beside if name not in (layout.get("static") or []))):
-        cells = zip((row for row, _ in rows), frame[column], strict=True)
-        numbers = [dialect.number(cell, path, row, column) for row, cell in cells]
-        frame[column] = numbers
-    names: dict[str, str] = {}
-    if keys:
-        frame.insert(0, "id", frame[keys].agg(" / ".join, axis=1))
-        frame = frame.drop(columns=keys)
-        names["id"] = "id"
-    found = NewRows(frame, names, columns, np.array([row for row, _ in rows], np.int64), np.ones(len(rows), bool))
-    carried = int(prepare.get("carried") or 0)
-    if stamp:
-        names["time"] = stamp
-        distinct = list(dict.fromkeys(frame[stamp]))
-        times = time.read(distinct)
-        places = {text: i for i, text in enumerate(distinct)}
-        at = frame[stamp].map(places).to_numpy(np.int64)
-        instants = times.instant if times.local is None else pd.to_datetime(times.local, unit="us")
-        frame[stamp] = instants[at]
-        found = replace(found, scale=times.scale)
-        if prepare.get("steps") == "time":
-            found = with_missing_steps(found, times, at, carried)
-    return carried_over(found, path, carried, bool(beside))
+    return _Reader(path, layout, by, carried, raw, steps, names, unused).read()
 
 
-def before_last(frame: pd.DataFrame, values: Sequence[str], names: dict[str, str]) -> np.ndarray:
-    """(rows,) bool: which are no later than the last of their sequence that has values. names: of id and time."""
-    there = frame[list(values)].notna().any(axis=1)
-    latest_first = (
-        frame.index[::-1] if "time" not in names else frame[names["time"]].sort_values(kind="stable").index[::-1]
-    )
-    there = there.loc[latest_first]
-    found = there.groupby(frame[names["id"]]).cummax() if "id" in names else there.cummax()
-    needed: np.ndarray = found.loc[frame.index].to_numpy(bool)
-    return needed
+def layout_of(prepare: dict[str, Any]) -> tuple[Layout | None, str, int]:
+    """The columns of a domain's own table, what a step is ("time" or "rows"), and how many missing ones are carried."""
+    from seqlab.data.domains.accompanied import parted
+    from seqlab.data.panels import VALUES, Layout
+
+    target = prepare.get("target")
+    if not isinstance(target, dict):
+        return None, "rows", 0
+    if "price" in target:
+        key = [] if target["key"] is None else [target["key"]]
+        form = target["date_format"]
+        return Layout(target["file"], target["date"], key, [target["price"]], False, form, None), "rows", 0
+    if not any(name in target for name in VALUES):
+        return None, "rows", 0
+    plain, _ = parted(target)
+    return Layout.of(plain, "domain"), prepare["steps"], int(prepare["carried"])
 
 
-def with_missing_steps(rows: NewRows, times: Times, at: np.ndarray, carried: int) -> NewRows:
-    """With a row of nothing but its time for each missing step, where at most `carried` of them follow one another.
+def _labelled(path: Path, data: dict[str, Any]) -> dict[str, NewSequence]:
+    """Of a domain of whole sequences; a class is not asked for, but to be told."""
+    from seqlab.data.domains import labelled
 
-    at: (rows,) index of each row's time. Times that stand twice are left to who asks.
-    """
+    removed: Counter[str] = Counter()
+    if data["format"] == "table":
+        data = data | {"file": path.name, "label": None}
+    elif data["format"] == "ts":
+        data = data | {"train": path.name, "test": None}
+    else:
+        data = data | {"labels": None}
+    found = {
+        one.name.removeprefix(f"{path.name}, sequence "): NewSequence(one.values)
+        for one in labelled.read(data, {"data": path}, removed)
+        if len(one.values)
+    }
+    for what, count in (+removed).items():
+        say(f"{MENDED.get(what, what)}: {count}")
+    if not found:
+        raise UserError(f"{path}: no sequence with a value")
+    return found
+
+
+@dataclass
+class _Reader:
+    path: Path
+    layout: Layout
+    by: str
+    carried: int
+    raw: Path
+    steps: int
+    names: Names | None
+    unused: Sequence[str]
+    said: Counter[str] = field(default_factory=Counter)
+
+    def read(self) -> dict[str, NewSequence]:
+        from seqlab.data import panels, time
+
+        own = self._own()
+        channels, layout = self.layout.channels, self._wide()
+        panel = panels.read(self.path, layout, lambda value: None, () if own is None else own.texts)
+        if not panel.tracks:
+            raise UserError(f"{self.path}: no row below the header")
+        self._check_keys(panel)
+        self.said.update({MENDED.get(what, what): count for what, count in panel.mended.items()})
+        tracks = list(panel.tracks.values())
+        if self.by == "rows" or self.layout.time is None:
+            counts, spacing, step = [np.arange(len(track.at)) for track in tracks], None, 1
+        else:
+            # On the calendar on which the domain's own times are even, though these alone may look even on another.
+            places = {text: i for i, text in enumerate(panel.texts)}
+            known = [] if own is None else [np.array([places[own.texts[i]] for i in t.at]) for t in own.tracks.values()]
+            found, spacing = time.spaced(panel.times, [*(track.at for track in tracks), *known])
+            counts, step = found[: len(tracks)], spacing.step
+        static = self._static() if self.names is not None else {}
+        made = {}
+        for (name, track), count in zip(panel.tracks.items(), counts, strict=True):
+            run = panels.latest_run(count, track.values[:, :channels], step, self.carried)
+            if not len(run.values):
+                self.said["series without a value, which have no answer"] += 1
+                continue
+            last = int(run.places[-1])
+            after = len(track.at) - 1 - last
+            self.said["steps before a gap that is too long to carry values over, left out"] += run.outside
+            self.said["missing steps for which the last value before stands"] += int((~run.recorded).sum())
+            one = NewSequence(run.values)
+            if self.layout.time is not None:
+                one = replace(one, stamps=_stamps(panel.times, track.at, run, spacing))
+            if spacing is not None:
+                one = replace(one, ahead=list(time.following(panel.times, int(track.at[last]), spacing, self.steps)))
+            if self.names is None:
+                self.said["rows without a value at the end, left out"] += after
+            else:
+                table = self._covariates(name, one, run, track.values[:, channels:], count, step, static.get(name, {}))
+                one = replace(one, covariates=table)
+            made[name] = one
+        for what, number in (+self.said).items():
+            say(f"{what}: {number}")
+        if not made:
+            raise UserError(f"{self.path}: no series has a value")
+        return made
+
+    def _own(self) -> Panel | None:
+        """The domain's own table, or None where it is gone; that is said where it matters."""
+        from seqlab.data import panels
+        from seqlab.data.domains.base import find
+
+        if self.by == "rows" and self.layout.form is not None:
+            return None
+        if self.layout.time is None:
+            return None
+        with suppress(UserError):
+            return panels.read(find(self.raw, self.layout.file), self.layout, lambda value: None)
+        say(f"{self.layout.file} is not in {self.raw} any more: what a step is, is taken from {self.path.name} alone")
+        return None
+
+    def _wide(self) -> Layout:
+        """The columns of values, and then of covariates by step, as channels of one series a key."""
+        from seqlab.data.panels import Layout
+
+        if self.names is None:
+            return self.layout
+        columns = [*self.layout.columns, *(name for name in self.names.stepwise if name not in self.absent)]
+        own = self.layout
+        return Layout(own.file, own.time, own.key, columns, True, own.form, own.dialect)
+
+    @cached_property
+    def absent(self) -> list[str]:
+        """Covariates that the model does not need, and that this table does not have."""
+        from seqlab.data.readers import Dialect, read_table
+
+        dialect = Dialect.of(self.path, self.layout.dialect)
+        first = ((name, next(read_table(self.path, [], [name], dialect), (0, []))) for name in self.unused)
+        return [name for name, (_, cells) in first if not cells]
+
+    def _check_keys(self, panel: Panel) -> None:
+        from seqlab.data.readers import Dialect, place, read_table
+
+        key = self.layout.key
+        # A series of no name is called like the file.
+        unnamed = Path(self.layout.file).stem
+        if not key or all(all(name.split("/")[: len(key)]) and name != unnamed for name in panel.tracks):
+            return
+        for row, cells in read_table(self.path, key, (), Dialect.of(self.path, self.layout.dialect)):
+            for column, cell in zip(key, cells, strict=True):
+                if not cell.strip():
+                    raise UserError(f"{place(self.path, row, column)}: empty; expected the name of a series")
+
+    def _static(self) -> dict[str, dict[str, str]]:
+        """The static covariates of each series as they are written. Raises UserError where there are two of one."""
+        from seqlab.data.readers import Dialect, place, read_table
+
+        assert self.names is not None
+        columns = [name for name in self.names.static if name not in self.absent]
+        found: dict[str, dict[str, str]] = {}
+        dialect = Dialect.of(self.path, self.layout.dialect)
+        keys = len(self.layout.key)
+        for row, cells in read_table(self.path, [*self.layout.key, *columns], (), dialect) if columns else ():
+            [name] = self.layout.names(cells[:keys])
+            own = found.setdefault(name, {})
+            for column, cell in zip(columns, cells[keys:], strict=True):
+                if (text := cell.strip()) and own.setdefault(column, text) != text:
+                    raise UserError(
+                        f"{place(self.path, row, column)}: {own[column]!r} and {text!r}; expected one value a sequence"
+                    )
+        return found
+
+    def _covariates(
+        self,
+        name: str,
+        one: NewSequence,
+        run: Run,
+        beside: np.ndarray,
+        counts: np.ndarray,
+        step: int,
+        static: dict[str, str],
+    ) -> pd.DataFrame:
+        """As `seqlab.data.along` takes them: rows of the run, and those of the steps ahead without values.
+
+        Raises UserError naming the time of a step whose covariate is not known.
+        """
+        import pandas as pd
+
+        assert self.names is not None
+        last = int(run.places[-1])
+        begin = counts[last] - step * (len(run.values) - 1)
+        wanted = begin + step * np.arange(len(run.values) + self.steps)
+        row = np.minimum(np.searchsorted(counts, wanted), len(counts) - 1)
+        found = np.where((counts[row] == wanted)[:, None], beside[row], np.nan)
+        there = [column for column in self.names.stepwise if column not in self.absent]
+        columns: dict[str, Any] = {"id": [name] * len(wanted)}
+        empty = np.full(self.steps, np.nan)
+        for i in range(run.values.shape[1]):
+            columns[f"value {i + 1}"] = np.append(run.values[:, i], empty)
+        for i, column in enumerate(there):
+            columns[column] = found[:, i]
+            if column in self.names.known and column not in self.unused:
+                lacking = np.flatnonzero(np.isnan(found[len(run.values) :, i]))
+                if len(lacking):
+                    when = f"step {lacking[0] + 1}" if one.ahead is None else str(one.ahead[lacking[0]])
+                    raise UserError(
+                        f"{self.path.name}, series {name!r}: {column} is missing in step {lacking[0] + 1} to forecast "
+                        f"({when}); a row for each of the {self.steps} steps after the last value has to say it"
+                    )
+        columns |= {column: [static.get(column)] * len(wanted) for column in self.names.static}
+        return pd.DataFrame(columns | {column: np.full(len(wanted), np.nan) for column in self.absent})
+
+
+def _stamps(times: Times, at: np.ndarray, run: Run, spacing: CalendarStep | None) -> list[Any]:
+    """The time of each step of a run, of those that no row has too."""
     import pandas as pd
 
     from seqlab.data import time
 
-    frame, stamp = rows.frame, rows.names["time"]
-    groups = frame.groupby("id", sort=False).indices.values() if "id" in rows.names else [np.arange(len(frame))]
-    ordered = [own[np.argsort(times.instant[at[own]], kind="stable")] for own in groups]
-    if any((np.diff(times.instant[at[own]]) <= 0).any() for own in ordered):
-        return rows
-    counts, spacing = time.spaced(times, [at[own] for own in ordered])
-    needed = before_last(frame, rows.values, rows.names)
-    latest, added = np.ones(len(frame), bool), []
-    for own, count in zip(ordered, counts, strict=True):
-        lengths, rest = np.divmod(np.diff(count), spacing.step)
-        uneven = (rest != 0) | (lengths < 1) | (lengths > carried + 1)
-        begin = max(np.flatnonzero(uneven & needed[own[1:]]) + 1, default=0)
-        latest[own[:begin]] = False
-        for i in np.flatnonzero(~uneven & (lengths > 1) & needed[own[1:]]):
-            missing = frame.iloc[np.repeat(own[i], lengths[i] - 1)].drop(columns=rows.values)
-            if times.local is None:
-                missing[stamp] = times.instant[at[own[i]]] + spacing.step * np.arange(1, lengths[i])
-            else:
-                missing[stamp] = time.following(times, at[own[i]], spacing, len(missing)).astype(frame[stamp].dtype)
-            added.append((missing, i >= begin))
-    if added:
-        frame = pd.concat([frame, *(missing for missing, _ in added)], ignore_index=True)
-        latest = np.append(latest, np.concatenate([np.full(len(missing), late) for missing, late in added]))
-    lines = np.append(rows.lines, np.zeros(len(frame) - len(rows.lines), np.int64))
-    return replace(rows, frame=frame, lines=lines, latest=latest)
-
-
-def carried_over(rows: NewRows, path: Path, carried: int, ahead: bool) -> NewRows:
-    """With the last value before in place of each missing one, `carried` times in a row at most.
-
-    ahead: whether rows without values may stand after the last that has any. Raises UserError for what is missing then.
-    """
-    frame, names = rows.frame, rows.names
-    needed = before_last(frame, rows.values, names) if ahead else np.ones(len(frame), bool)
-    missing = frame[rows.values].isna() & needed[:, None]
-    if carried and missing.to_numpy().any():
-        in_time = frame if "time" not in names else frame.sort_values(names["time"], kind="stable")
-        known = (in_time.groupby("id")[rows.values] if "id" in names else in_time[rows.values]).ffill(limit=carried)
-        frame = frame.assign(**{c: frame[c].where(~missing[c], known[c]) for c in rows.values})
-        number = int((missing & frame[rows.values].notna()).to_numpy().sum())
-        absent = int((rows.lines == 0).sum())
-        also = f"; steps that have no row: {absent}" if absent else ""
-        say(f"missing values for which the last one before stands: {number}{also}")
-    for column in rows.values:
-        if len(without := np.flatnonzero(frame[column].isna() & needed)):
-            first = int(without[0])
-            where = (
-                f"row {rows.lines[first]}" if rows.lines[first] else f"{names['time']} {frame[names['time']][first]}"
-            )
-            said = f", with no value in the {carried} steps before" if carried else ""
-            raise UserError(
-                f"{path}, {where}, column {column}: missing{said}; a model needs every step before a forecast"
-            )
-    return replace(rows, frame=frame)
+    if times.local is None:
+        read: Any = pd.Index(times.instant / times.scale if times.scale > 1 else times.instant)
+    else:
+        read = pd.to_datetime(times.local, unit="us")
+    found: list[Any] = []
+    missing = 0
+    for place, recorded in zip(run.places.tolist(), run.recorded.tolist(), strict=True):
+        missing = 0 if recorded else missing + 1
+        if recorded or spacing is None:
+            found.append(read[at[place]])
+        else:
+            found.append(time.following(times, int(at[place]), spacing, missing)[-1])
+    return found
 
 
 def say(what: str) -> None:

@@ -10,15 +10,15 @@ read as the domain's own were: the same columns, the same way of writing times.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab import schema
+from seqlab import config, schema
 from seqlab.cli.compose import PARAMS
-from seqlab.cli.new_data import covariates_of, read_rows, read_texts, say
-from seqlab.cli.places import ROOT, SUITES, Workspace
+from seqlab.cli.new_data import read_sequences, read_texts, say
+from seqlab.cli.places import PIPELINE, ROOT, SUITES, Workspace
 from seqlab.cli.results import LEADERBOARD, leaderboard
 from seqlab.config import read_params
 from seqlab.errors import UserError
@@ -27,6 +27,9 @@ from seqlab.evaluation import kinds
 if TYPE_CHECKING:
     import pandas as pd
 
+    from seqlab.config import Experiment
+
+MOST_STEPS = 10_000
 # For each question, the table whose best system answers it.
 TABLES = {
     "forecast": ("forecast",),
@@ -55,16 +58,20 @@ def predict(asked: Asked) -> None:
     """Write the answers to `out`, or print them as CSV. Raises UserError for what is wrong with data or model."""
     import seqlab
 
+    checked(asked)
     workspace = workspace_of(asked.domain)
-    tree = read_params(workspace.home / PARAMS)["domains"][asked.domain]
+    params = read_params(workspace.home / PARAMS)
+    tree = params["domains"][asked.domain]
     headline: dict[str, str] = tree["evaluate"]["headline"]
     question = asked.question or foremost(headline)
     folder = asked.model or winner(workspace, asked.domain, question, headline)
     model = seqlab.load(folder)
     if question not in model.answers:
         raise UserError(f"{folder}: it answers {', '.join(model.answers)}, not {question}")
-    print(f"seqlab: {question} by {shown(folder)}", flush=True)
-    write(answer(model, question, asked, tree), asked.out)
+    say(f"{question} by {shown(folder)}")
+    unused = unused_of(config.experiment(params), asked.domain, folder)
+    raw = workspace.home / PIPELINE.raw(asked.domain)
+    write(answer(model, question, asked, tree["prepare"], raw, unused), asked.out)
 
 
 def foremost(headline: dict[str, str]) -> str:
@@ -103,46 +110,95 @@ def winner(workspace: Workspace, domain: str, question: str, headline: dict[str,
     raise UserError(f"{path}: no system of {domain} answers {question}; its tables are {', '.join(headline)}")
 
 
-def answer(model: Any, question: str, asked: Asked, tree: dict[str, Any]) -> Any:
-    """What the model says of the file."""
-    prepare = tree["prepare"]
+def answer(model: Any, question: str, asked: Asked, prepare: dict[str, Any], raw: Path, unused: Sequence[str]) -> Any:
+    """What the model says of the file: a table, or of texts that it writes a list, a line of the file each.
+
+    prepare: the domain's section. raw: its own files. unused: covariates that the model does not need.
+    """
     if question in ("generate", "translate") or model.units.kind == "symbols":
-        texts = read_texts(asked.file, prepare)
-        if question == "generate":
-            return model.generate(texts, asked.steps)
+        lines = read_texts(asked.file, prepare)
+        texts = {i: text for i, text in enumerate(lines) if text.strip()}
+        if question in ("generate", "translate"):
+            written = model.generate(texts, asked.steps) if question == "generate" else model.translate(texts)
+            answers = dict(zip(texts, written, strict=True))
+            return [answers.get(i, "") for i in range(len(lines))]
         return getattr(model, question)(texts)
-    rows = read_rows(asked.file, prepare)
-    beside = covariates_of(prepare)
-    if beside and (question != "forecast" or model.covariates is None):
-        rows = rows.without(beside)
+    names = model.covariates if question == "forecast" else None
+    if names is None and (beside := covariates_of(prepare)):
         say(f"covariates are not used by this model for {question}: {', '.join(beside)}")
+    ahead = asked.steps if question == "forecast" else 0
+    found = read_sequences(asked.file, prepare, raw, ahead, names, unused)
+    values = {name: one.values for name, one in found.items()}
     if question != "forecast":
-        return in_units(getattr(model, question)(rows.frame, **rows.names), rows.scale)
-    if not rows.latest.all():
-        cut = int((~rows.latest).sum())
-        rows = rows.chosen(rows.latest)
-        say(f"{cut} rows before a gap that is too long to carry values over are left out: a forecast needs even steps")
-    frame, names = rows.frame, dict(rows.names)
-    if "time" in names and prepare.get("steps") == "rows":
-        frame = frame.sort_values(names["time"], kind="stable").drop(columns=names.pop("time"))
-        say("times are uneven, and a step is from one row to the next: the answer counts steps")
-    return in_units(model.forecast(frame, asked.steps, levels=asked.levels, **names), rows.scale)
+        answers = getattr(model, question)(values)
+        return timed(answers, {name: one.stamps for name, one in found.items()})
+    if names is None:
+        answers = model.forecast(values, asked.steps, levels=asked.levels)
+    else:
+        import pandas as pd
+
+        frame = pd.concat([one.covariates for one in found.values()], ignore_index=True)
+        answers = model.forecast(frame, asked.steps, levels=asked.levels, id="id")
+    if any(one.ahead is None for one in found.values()):
+        say("a step is from one row to the next: the answer counts steps")
+    return timed(answers, {name: one.ahead for name, one in found.items()})
 
 
-def in_units(answers: pd.DataFrame, scale: int) -> pd.DataFrame:
-    """Times that are numbers as the file has them."""
-    return answers.assign(time=answers["time"] / scale) if scale > 1 and "time" in answers else answers
+def timed(answers: pd.DataFrame, stamps: Mapping[str, Sequence[Any] | None]) -> pd.DataFrame:
+    """The column `time` in place of `step`, where answers have steps and every sequence has times."""
+    if "step" not in answers or any(one is None for one in stamps.values()):
+        return answers
+    known = {(name, i): at for name, one in stamps.items() for i, at in enumerate(one or (), 1)}
+    times = [known[name, step] for name, step in zip(answers["id"], answers["step"], strict=True)]
+    place = answers.columns.get_loc("step")
+    found = answers.drop(columns="step")
+    found.insert(place, "time", times)
+    return found
+
+
+def covariates_of(prepare: dict[str, Any]) -> list[str]:
+    """Columns of covariates of a domain's own table."""
+    from seqlab.data.beside import ROLES
+
+    layout = prepare.get("target")
+    return [name for role in ROLES for name in layout.get(role) or []] if isinstance(layout, dict) else []
+
+
+def unused_of(experiment: Experiment, domain: str, folder: Path) -> list[str]:
+    """The covariates of the domain that a model of the pipeline does not use, by where it stands."""
+    family = experiment.families.get(folder.parent.parent.name)
+    if family is None:
+        return []
+    own = experiment.domains[domain]
+    target = own.prepare.parameters.get("target", {})
+    return [name for role in config.unused_covariates(own, family) for name in target[role]]
+
+
+def checked(asked: Asked) -> None:
+    """Raises UserError for what can be known to be wrong before anything is loaded."""
+    if asked.out is not None and not asked.out.parent.is_dir():
+        raise UserError(f"{asked.out}: there is no folder {asked.out.parent}")
+    if asked.out is not None and asked.out.is_dir():
+        raise UserError(f"{asked.out}: a folder; expected the name of a file")
+    if asked.steps > MOST_STEPS:
+        raise UserError(f"--steps {asked.steps}: expected {MOST_STEPS} at most")
+    if len(set(asked.levels)) < len(asked.levels):
+        raise UserError(f"--levels {','.join(map(str, asked.levels))}: expected each level once")
 
 
 def write(answers: Any, out: Path | None) -> None:
-    """A table as Parquet or CSV by the suffix of `out`, on standard output as CSV; texts a line each."""
+    """A table as Parquet or CSV by the suffix of `out`, on standard output as CSV; texts a line each, or as a table."""
+    import pandas as pd
+
     if isinstance(answers, list):
-        text = "\n".join(answers) + "\n"
-        if out is None:
-            print(text, end="")
-        else:
-            out.write_text(text, encoding="utf-8")
-        return
+        if out is None or out.suffix not in (".csv", ".parquet"):
+            text = "\n".join(answers) + "\n"
+            if out is None:
+                print(text, end="")
+            else:
+                out.write_text(text, encoding="utf-8")
+            return
+        answers = pd.DataFrame({"text": answers}, index=pd.RangeIndex(len(answers), name="id"))
     frame = answers if answers.index.name is None else answers.reset_index()
     if out is None:
         print(frame.to_csv(index=False), end="")

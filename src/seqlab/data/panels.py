@@ -93,8 +93,9 @@ class Panel:
         return time.spaced(self.times, [track.at for track in self.tracks.values()])
 
 
-def read(path: Path, layout: Layout, unfit: Callable[[float], str | None]) -> Panel:
-    """Every series of a table. unfit: why a value cannot be used, or None; of NaN, which is none, None.
+def read(path: Path, layout: Layout, unfit: Callable[[float], str | None], beside: Sequence[str] = ()) -> Panel:
+    """Every series of a table. unfit: why a value cannot be used, or None; of NaN, which is none, None. beside: further
+    texts of times, by which the table's are read, and which the panel then has after its own.
 
     Rows that come out of order are sorted, and rows that say the same of the same moment are taken once; both are
     counted.
@@ -129,11 +130,12 @@ def read(path: Path, layout: Layout, unfit: Callable[[float], str | None]) -> Pa
         for one in series:
             one.at.append(code)
             one.rows.append(row)
-    texts = list(codes)
+    texts = [*codes, *(text for text in dict.fromkeys(beside) if text not in codes)]
     try:
         times = time.read(texts, layout.form)
     except time.NotATime as error:
-        raise UserError(f"{place(path, first_rows[error.index], layout.time)}: {error.reason}") from None
+        where = place(path, first_rows[min(error.index, len(first_rows) - 1)], layout.time)
+        raise UserError(f"{where}: {error.reason}") from None
     panel = Panel({}, times, texts)
     for name, one in found.items():
         values = np.array(one.values).reshape(-1, layout.channels)
@@ -170,6 +172,24 @@ def _ordered(track: Track, name: str, panel: Panel, path: Path, column: str | No
     return Track(at[kept], values[kept], rows[kept])
 
 
+@dataclass(frozen=True)
+class Run:
+    """A stretch of even steps that are all there. values: (T, C). places: (T,) int64, of each step the row of the track
+    that its value comes from. recorded: (T,) bool, whether that row is the step's own. outside: recorded steps of the
+    track that are not in it.
+    """
+
+    values: np.ndarray
+    places: np.ndarray
+    recorded: np.ndarray
+    outside: int
+
+
+def latest_run(counts: np.ndarray, values: np.ndarray, step: int, carried: int) -> Run:
+    """As `longest_run`, of the stretches the last one."""
+    return _run(counts, values, step, carried, lambda sizes: len(sizes) - 1)
+
+
 def longest_run(
     counts: np.ndarray, values: np.ndarray, step: int, carried: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
@@ -179,20 +199,24 @@ def longest_run(
     which the value before may stand in. Returns the run (T', C), whether each step of it was recorded (T',) bool, how
     many recorded steps lie outside, and how many of the run were carried.
     """
+    found = _run(counts, values, step, carried, lambda sizes: len(sizes) - 1 - int(sizes[::-1].argmax()))
+    return found.values, found.recorded, found.outside, int((~found.recorded).sum())
+
+
+def _run(counts: np.ndarray, values: np.ndarray, step: int, carried: int, chosen: Callable[[np.ndarray], int]) -> Run:
+    """chosen: of the numbers of steps of all stretches, in order, the index of one."""
     known = np.flatnonzero(~np.isnan(values).any(1))
     if not len(known):
-        return np.empty((0, values.shape[1])), np.empty(0, bool), 0, 0
+        return Run(values[:0], np.empty(0, np.int64), np.empty(0, bool), 0)
     distance = np.diff(counts[known])
     lengths = distance // step
     breaks = np.flatnonzero((distance % step != 0) | (lengths < 1) | (lengths > carried + 1)) + 1
-    best: tuple[int, int, int] = (0, 0, 0)
-    for start, stop in zip([0, *breaks.tolist()], [*breaks.tolist(), len(known)], strict=True):
-        size = int(lengths[start : stop - 1].sum()) + 1
-        if size >= best[0]:
-            best = size, start, stop
-    _, start, stop = best
+    starts, stops = np.append(0, breaks), np.append(breaks, len(known))
+    passed = np.append(0, np.cumsum(lengths))
+    which = chosen(passed[stops - 1] - passed[starts] + 1)
+    start, stop = int(starts[which]), int(stops[which])
     repeats = np.append(lengths[start : stop - 1], 1)
-    run = np.repeat(values[known[start:stop]], repeats, axis=0)
-    recorded = np.zeros(len(run), bool)
+    places = np.repeat(known[start:stop], repeats)
+    recorded = np.zeros(len(places), bool)
     recorded[np.cumsum(repeats) - repeats] = True
-    return run, recorded, len(known) - (stop - start), int(len(run) - (stop - start))
+    return Run(values[places], places, recorded, len(known) - (stop - start))

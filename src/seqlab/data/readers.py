@@ -56,11 +56,13 @@ class Dialect:
         text = cell.strip()
         if text in MISSING:
             return math.nan
-        plain = text.replace(self.thousands, "") if self.thousands else text
+        plain = text.replace(self.thousands, "") if self.grouped(text) else text
+        # What parts thousands elsewhere is no decimal point here.
+        misplaced = bool(self.thousands) and self.thousands in plain
         if self.decimal != ".":
             plain = plain.replace(self.decimal, ".")
         try:
-            value = float("_" if "_" in plain else plain)
+            value = float("_" if "_" in plain or misplaced else plain)
             reason = "not finite"
         except ValueError:
             value, reason = math.nan, "not a number"
@@ -69,6 +71,15 @@ class Dialect:
                 f"{place(path, row, column)}: {cell!r} is {reason}; leave the cell empty where a value is missing"
             )
         return value
+
+    def grouped(self, text: str) -> bool:
+        """Whether what parts thousands stands between groups of three digits, and nowhere else."""
+        if not self.thousands:
+            return False
+        whole, _, _ = text.partition(self.decimal)
+        first, *groups = whole.lstrip("+-").split(self.thousands)
+        parted = 1 <= len(first) <= 3 and all(len(group) == 3 for group in groups)
+        return parted and self.thousands not in text[len(whole) :]
 
 
 def plain_suffix(path: Path) -> str:

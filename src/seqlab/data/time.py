@@ -464,7 +464,11 @@ def _steadied(counts: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int] | No
 
 
 def following(times: Times, last: int, spacing: CalendarStep, steps: int) -> pd.Index:
-    """The `steps` times after the one at index `last`: time stamps by its own clock, or numbers."""
+    """The `steps` times after the one at index `last`: time stamps by its own clock, or numbers.
+
+    Where an offset from UTC is written, stamps that are counted in seconds have the last one's, since the clock of the
+    place may change.
+    """
     import pandas as pd
 
     if times.local is None:
@@ -472,7 +476,13 @@ def following(times: Times, last: int, spacing: CalendarStep, steps: int) -> pd.
         return pd.Index(made / times.scale if times.scale > 1 else made)
     start = pd.Timestamp(int(times.local[last]), unit="us")
     if spacing.unit == "month" and spacing.anchor == "day":
-        return pd.DatetimeIndex([start + pd.DateOffset(months=spacing.step * k) for k in range(1, steps + 1)])
+        # The 30th comes after the 28th of a February.
+        day = int(_days_of_month((times.local // DAY).astype("datetime64[D]")).max())
+        months = (spacing.step * k for k in range(1, steps + 1))
+        return pd.DatetimeIndex([start + pd.DateOffset(months=count, day=day) for count in months])
+    if spacing.unit in ("second", "about") and (offset := int(times.local[last] - times.instant[last])):
+        zone = timezone(timedelta(microseconds=offset))
+        start = pd.Timestamp(int(times.instant[last]), unit="us", tz=UTC).tz_convert(zone)
     # Years and quarters may begin in any month, so all are counted in months.
     alias = {"month": OFFSETS.get(spacing.anchor), "half month": spacing.anchor, "day": "D", "business day": "B"}
     return pd.date_range(start, periods=steps + 1, freq=f"{spacing.step}{alias.get(spacing.unit, 'us')}")[1:]
