@@ -6,7 +6,10 @@ import inspect
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -455,6 +458,30 @@ def test_a_suite_has_the_cache_and_the_remotes_of_the_checkout(cache: str | None
 
 
 # --------------------------------------------------------------------------------------------- whatever goes wrong
+
+
+def test_a_stage_waits_for_what_a_killed_command_had_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    with subprocess.Popen(["sleep", "30"]) as other:
+        held = {str(Path("made.yaml").absolute()): {"pid": other.pid, "cmd": "a stage of a command that was killed"}}
+        Path(".dvc/tmp").mkdir(exist_ok=True)
+        Path(".dvc/tmp/rwlock").write_text(json.dumps({"read": {}, "write": held}))
+        threading.Timer(1, lambda: (other.kill(), other.wait())).start()
+        began = time.monotonic()
+        with dvc.opened() as pipeline:
+            assert pipeline.dirty("compose")
+            assert pipeline.reproduced("compose", False)
+        assert time.monotonic() - began > 0.8
+
+
+def test_a_stage_that_never_gets_its_files_says_who_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    monkeypatch.setattr(dvc, "LEAVING", 0.3)
+    held = {str(Path("made.yaml").absolute()): {"pid": os.getppid(), "cmd": "another command"}}
+    Path(".dvc/tmp").mkdir(exist_ok=True)
+    Path(".dvc/tmp/rwlock").write_text(json.dumps({"read": {}, "write": held}))
+    with dvc.opened() as pipeline, pytest.raises(SystemExit, match="another command"):
+        pipeline.reproduced("compose", False)
 
 
 @pytest.mark.slow

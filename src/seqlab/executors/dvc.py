@@ -23,15 +23,19 @@ from copy import deepcopy
 from functools import cache, reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from seqlab.errors import UserError
 from seqlab.scratch import replacing
 from seqlab.yaml_files import parsed
 
+Found = TypeVar("Found")
+
 PIPELINE_FILE, LOCK_FILE = "dvc.yaml", "dvc.lock"
 COMPOSE = "compose"  # the stage that writes what dvc.yaml loops over
 POLLING = 0.001  # seconds between looks whether DVC's lock is free; DVC's own half a second is a stage's work
+HELD = 0.1  # seconds between tries to have files that another command's stage holds,
+LEAVING = 30.0  # and until those of a killed command have let go
 WRITING = 20.0  # seconds between writes of dvc.lock, and, of a large one,
 WRITTEN = 20.0  # the times that writing it took
 LATE = ("dvc.rwlock", "dvc_data.hashfile.status", "fsspec.implementations.memory")  # what DVC imports to run a stage
@@ -60,9 +64,13 @@ class Pipeline:
         from dvc.exceptions import DvcException
 
         stage = self.stages[name]
-        try:
+
+        def changed() -> bool:
             with stage.repo.lock:
                 return bool(stage.status())
+
+        try:
+            return unhindered(changed)
         except DvcException as error:
             sys.exit(str(error))
 
@@ -199,16 +207,36 @@ def reproduced(stage: Any, force: bool, pull: bool = False) -> dict[str, Any]:
     from dvc.exceptions import DvcException
     from dvc.stage.serialize import to_lockfile
 
-    try:
+    def run() -> Any:
         # What pulls takes the lock once more, which only this way of taking it allows.
         with lock_repo(stage.repo) if pull else stage.repo.lock:
-            done = stage.reproduce(force=force, pull=pull)
+            return stage.reproduce(force=force, pull=pull)
+
+    try:
+        done = unhindered(run)
     except DvcException as error:
         sys.exit(str(error))
     except FileNotFoundError as error:  # which DVC lets through where it looks for an earlier result
         sys.exit(f"{error.filename}: missing; {stage.addressing} reads it")
     entry: dict[str, Any] = to_lockfile(stage) if done else {}
     return entry
+
+
+def unhindered(function: Callable[[], Found]) -> Found:
+    """Its result, once no other command's stage holds a file that it needs: those of a killed one soon end.
+
+    DVC refuses at once, before anything is done. It is asked anew without its lock, which such a stage needs to end.
+    """
+    from dvc.lock import LockError
+
+    deadline = time.monotonic() + LEAVING
+    while True:
+        try:
+            return function()
+        except LockError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(HELD)
 
 
 def lock_repo(repo: Any) -> AbstractContextManager[None]:
