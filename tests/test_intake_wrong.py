@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -151,7 +152,7 @@ WRONG: dict[str, tuple[str, bytes | str, Hints, str]] = {
     "an open quote": ("a.csv", csv([*ROWS[:60], (DAYS[60], '"1')]), Hints(), r"a\.csv, row \d+: not CSV"),
     "one time with two values": (
         "a.csv", csv([*ROWS, (DAYS[7], 99)]), Hints(time="day"),
-        r"a\.csv, row 122, column day: '2023-01-08' stands in row 9 too, with another value.*`key` names too few",
+        r"a\.csv, row 122, column day: '2023-01-08' stands in row 9 too, with another value.*--id names too few",
     ),
     "a damaged letter": (
         "a.txt", "\n".join([*(f"{t} 한국어" for t in TEXTS[:9])]).encode() + b"\nx\xff\n", Hints(),
@@ -222,12 +223,21 @@ def mixed_rates(tmp_path: Path) -> Proposal:
     return look(tmp_path / "own")
 
 
+def folder_of_one_kind(tmp_path: Path) -> Proposal:
+    from test_intake_look import write_wav
+
+    for i in range(9):
+        write_wav(tmp_path / f"own/a/{i}.wav", RNG.standard_normal(4000))
+    return look(tmp_path / "own", Hints(kind="text"))
+
+
 PLACES: dict[str, tuple[Callable[[Path], Proposal], str]] = {
     "a folder in place of a file": (folder_of_tables, r"own: a folder of 2 files, of which none is a text"),
     "an empty folder": (empty_folder, "own: a folder without a file"),
     "nothing there": (lambda path: look(path / "own.csv"), r"own\.csv: no such file or folder"),
     "files of unequal length": (unequal_files, r"en\.txt has 3 lines, ko\.txt has 2; .*line 3 has no partner"),
     "recordings of two rates": (mixed_rates, r"4\.wav: 16000 Hz, 1 channel\(s\), 16 bits; expected 8000 Hz.*ffmpeg"),
+    "a folder of another kind": (folder_of_one_kind, "own: a folder without a file that may be one of text; leave out"),
     "a name that is none": (lambda path: look(trusted(path), Hints(name="a b")), "name: found 'a b'"),
     "a kind that is none": (lambda path: look(trusted(path), Hints(kind="song")), "kind: found 'song'"),
 }  # fmt: skip
@@ -239,3 +249,22 @@ def test_what_is_in_the_wrong_place_is_one_line(tmp_path: Path, name: str) -> No
     with pytest.raises(UserError, match=message) as error:
         make_it(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_what_may_not_be_read_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not shown, alone or below another, is not taken for an empty one."""
+    make(tmp_path / "own/deep/a.csv", csv(ROWS))
+    scandir = os.scandir
+
+    def shut(path: str) -> object:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", shut)
+    with pytest.raises(UserError, match="own/deep: the folder cannot be read: Permission denied"):
+        look(tmp_path / "own")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for path in (tmp_path / "own", tmp_path / "own/deep/a.csv"):
+        with pytest.raises(UserError, match=f"{path}: no permission to read it"):
+            look(path)
