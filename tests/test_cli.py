@@ -141,6 +141,34 @@ def test_a_typo_ends_in_a_line_that_names_it_and_status_2(words: list[str], name
         assert inner not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["add"], "seqlab add: the following arguments are required: file"),
+        (["add", "a.csv", "--nmae", "x"], "seqlab add: '--nmae' is no option; did you mean --name?"),
+        (["add", "a.csv", "--nmae=x"], "seqlab add: '--nmae' is no option; did you mean --name?"),
+        (["add", "a.csv", "--zz"], "seqlab add: '--zz' is no option; `seqlab add --help` lists them"),
+        (["add", "a.csv", "b.csv"], "seqlab add: 'b.csv' is one word too many"),
+        (["add", "a.csv", "--name"], "seqlab add: --name: expected one argument"),
+        (["add", "a.csv", "--period", "x"], "seqlab add: --period: 'x': expected a whole number of at least 1"),
+        (["add", "a.csv", "--period", "0"], "seqlab add: --period: '0': expected a whole number of at least 1"),
+        (["add", "a.csv", "--period", "a\nb"], "seqlab add: --period: 'a\\nb': expected a whole number of at least 1"),
+        (["repro", "a=b", "--jobs", "1", "c=d"], "seqlab repro: 'c=d' comes after an option; put it before"),
+        (["repro", "--executor", "dsk"], "seqlab repro: --executor: found 'dsk'; did you mean dask?"),
+        (["repro", "--executor", "x"], "seqlab repro: --executor: found 'x'; expected one of local, dask, slurm"),
+        (["ad"], "seqlab: COMMAND: found 'ad'; did you mean add?"),
+        (["--jbs"], "seqlab: '--jbs' is no option; `seqlab --help` lists them"),
+    ],
+)
+def test_words_that_are_wrong_are_one_line_of_their_subcommand(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr() == ("", f"{line}\n")
+
+
 def test_a_file_of_conf_that_is_no_yaml_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     with open(tmp_path / "conf/domain/series.yaml", "a", encoding="utf-8") as file:

@@ -280,6 +280,140 @@ def test_long_series_keep_their_last_steps(tmp_path: Path) -> None:
     assert prepared(found, tmp_path).split("target", "test").lengths.tolist() == [longest]
 
 
+# Which columns are times, and which tell series apart
+
+
+AT = pd.date_range("2022-01-03", periods=240, freq="h")
+EPOCHS = [int(at.timestamp()) for at in AT]
+UNEVEN = pd.Timestamp("2022-01-01") + pd.to_timedelta(np.cumsum(np.random.default_rng(1).integers(100, 9000, 240)), "s")
+Y = (100 + np.random.default_rng(2).standard_normal(240).cumsum()).round(2)
+THREE = np.random.default_rng(3).choice(["a", "b", "c"], 240)
+MONTHS = pd.date_range("2010-01-01", periods=80, freq="MS")
+
+
+TIMES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
+    "seconds called ts": ({"ts": EPOCHS}, "ts", "hourly"),
+    "seconds called anything": ({"zeit": EPOCHS}, "zeit", "hourly"),
+    "milliseconds": ({"zeit": [1000 * at for at in EPOCHS]}, "zeit", "hourly"),
+    "microseconds": ({"zeit": [10**6 * at for at in EPOCHS]}, "zeit", "hourly"),
+    "nanoseconds": ({"zeit": [10**9 * at for at in EPOCHS]}, "zeit", "hourly"),
+    "seconds of an unsteady clock": ({"zeit": [at + i % 7 for i, at in enumerate(EPOCHS)]}, "zeit", None),
+    "uneven seconds called ts": ({"ts": [int(at.timestamp()) for at in UNEVEN]}, "ts", None),
+    "a count of hours": ({"hour": range(0, 2400, 10)}, "hour", "by number"),
+    "a count called index": ({"index": range(0, 2400, 10)}, "index", "by number"),
+    "a count for each machine": (
+        {"machine": np.repeat(["a", "b"], 120), "minute": [*range(120)] * 2}, "minute", "by number",
+    ),
+    "a sensorTime": ({"sensorTime": EPOCHS}, "sensorTime", "hourly"),
+    "dates behind a week of the year": ({"week": AT.isocalendar().week.to_numpy(), "at": AT}, "at", "hourly"),
+    "dates behind their year": ({"year": AT.year, "at": AT}, "at", "hourly"),
+    # None of these are times.
+    "the hour of the day alone": ({"hour": AT.hour}, None, "by number"),
+    "a population": (
+        {"people": 1_400_000_000 + np.random.default_rng(4).integers(10**6, 10**7, 240).cumsum()}, None, "by number",
+    ),
+    "numbers of orders": ({"order_id": 1_600_000_000 + np.arange(240)}, None, "by number"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_are_found_whatever_they_are_called(tmp_path: Path, name: str) -> None:
+    columns, time, steps = TIMES[name]
+    pd.DataFrame({**columns, "y": Y}).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    assert chosen(found, "prepare.target.time") == time
+    assert steps is None or found.card.facts["steps"] == steps
+
+
+def test_a_price_index_is_a_value(tmp_path: Path) -> None:
+    pd.DataFrame({"at": AT, "index": np.random.default_rng(5).integers(90, 110, 240)}).to_csv(
+        tmp_path / "own.csv", index=False
+    )
+    assert chosen(look(tmp_path / "own.csv"), "prepare.target.value") == "index"
+
+
+GAPS = pd.Timestamp("2021-01-01") + pd.to_timedelta(np.sort(RNG.choice(400, 240, replace=False)), "D")
+STAGGERED = [at + pd.Timedelta(minutes=m) for m in (0, 7, 31) for at in AT[:80]]
+IDS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "sensors at times of their own": ({"sensor": THREE, "when": UNEVEN}, ["sensor"]),
+    "a sensorId": ({"sensorId": THREE, "when": UNEVEN}, ["sensorId"]),
+    "numbered sensors": ({"sensor": [ord(c) for c in THREE], "when": UNEVEN}, ["sensor"]),
+    "places at times of their own": ({"where": THREE, "when": UNEVEN}, ["where"]),
+    "places one after another": ({"where": np.repeat(["a", "b", "c"], 80), "when": STAGGERED}, ["where"]),
+    "places whose steps are even": ({"where": ["a", "b", "c"] * 80, "when": sorted(STAGGERED)}, ["where"]),
+    "sensors that take turns": ({"sensor": ["a", "b", "c"] * 80, "when": AT}, ["sensor"]),
+    "numbers of articles": ({"sku": np.repeat(["0001", "0002", "0003"], 80), "when": np.tile(MONTHS, 3)}, ["sku"]),
+    "numbers of machines": ({"machine": np.repeat([7, 8, 9], 80), "when": np.tile(MONTHS, 3)}, ["machine"]),
+    "numbers of groups": ({"group": np.repeat([7, 8, 9], 80), "when": np.tile(MONTHS, 3)}, ["group"]),
+    "months beside dates of shops": (
+        {"shop": np.repeat([7, 8, 9], 80), "month": np.tile(MONTHS.month, 3), "when": np.tile(MONTHS, 3)}, ["shop"],
+    ),
+    # One series, whose states, events and days these are.
+    "days of the week": ({"weekday": AT.day_name(), "when": AT}, []),
+    "days of the week with gaps": ({"weekday": GAPS.day_name(), "when": GAPS}, []),
+    "a rare state": ({"state": np.where(np.arange(240) % 12, "well", "ill"), "when": UNEVEN}, []),
+    "events of an even series": ({"event_name": THREE, "when": AT}, []),
+    "codes of the weather": ({"weather_code": [ord(c) for c in THREE], "when": AT}, []),
+    "a code that changes once": ({"error_code": np.repeat([0, 1], 120), "when": AT}, []),
+    "items that are counted": ({"item": [ord(c) for c in THREE], "when": UNEVEN}, []),
+    "readings of sensors": ({"sensor_1": RNG.integers(0, 30, 240), "when": UNEVEN}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_series_are_told_apart_even_where_no_time_stands_twice(tmp_path: Path, name: str) -> None:
+    columns, key = IDS[name]
+    # Counted items are the values themselves.
+    pd.DataFrame({**columns, **({} if "item" in columns else {"y": Y})}).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    assert chosen(found, "prepare.target.key") == key
+    values = chosen(found, "prepare.target.value")
+    assert found.card.facts["series"] == (3 if key else 1) * (len(values) if isinstance(values, list) else 1)
+    assert found.card.facts["unused columns"] == [] or not key
+
+
+@pytest.mark.slow
+def test_a_series_longer_than_what_is_looked_at_has_a_name(tmp_path: Path) -> None:
+    at = pd.date_range("2022-01-01", periods=21_000, freq="min")
+    parts = [pd.DataFrame({"sensor": s, "at": at + pd.Timedelta(seconds=7 * i), "y": RNG.standard_normal(21_000)})
+             for i, s in enumerate("ab")]  # fmt: skip
+    pd.concat(parts).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    assert (chosen(found, "prepare.target.key"), found.card.facts["series"]) == (["sensor"], 2)
+
+
+def test_what_stands_once_a_row_is_static_in_none(tmp_path: Path) -> None:
+    """Texts that are all different name no series of one row each, in which all would be constant."""
+    pd.DataFrame({"remark": [f"r{i}" for i in range(240)], "y": Y}).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    assert (chosen(found, "prepare.target.value"), chosen(found, "prepare.target.key")) == ("y", [])
+    assert found.card.facts["unused columns"] == ["remark"]
+
+
+def test_times_are_read_as_they_were_said_to_be_written(tmp_path: Path) -> None:
+    pd.DataFrame({"day": AT.strftime("%m/%d/%y %H"), "y": Y}).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv", Hints(time_format="%m/%d/%y %H"))
+    assert (chosen(found, "prepare.target.time"), found.card.facts["steps"]) == ("day", "hourly")
+
+
+def test_a_folder_of_several_kinds_is_taken_for_the_one_that_is_named(tmp_path: Path) -> None:
+    folder = recordings(tmp_path)
+    for i, line in enumerate(sentences(60)):
+        make(folder / f"{'cat' if i % 2 else 'dog'}/{i}.txt", line)
+    assert [look(folder, Hints(kind=kind)).kind for kind in (None, "text")] == ["recordings", "text"]
+
+
+def test_a_file_that_nothing_calls_a_table_is_the_kind_that_is_named(tmp_path: Path) -> None:
+    path = make(
+        tmp_path / "own.dat", sensors(tmp_path).name and pd.read_parquet(tmp_path / "own.parquet").to_csv(index=False)
+    )
+    assert [look(path, Hints(kind=kind)).kind for kind in (None, "sequences", "text")] == [
+        "sequences",
+        "sequences",
+        "text",
+    ]
+
+
 # What is counted
 
 

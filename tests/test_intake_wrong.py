@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -173,7 +174,7 @@ WRONG: dict[str, tuple[str, bytes | str, Hints, str]] = {
     "an open quote": ("a.csv", csv([*ROWS[:60], (DAYS[60], '"1')]), Hints(), r"a\.csv, row \d+: not CSV"),
     "one time with two values": (
         "a.csv", csv([*ROWS, (DAYS[7], 99)]), Hints(time="day"),
-        r"a\.csv, row 122, column day: '2023-01-08' stands in row 9 too, with another value.*`key` names too few",
+        r"a\.csv, row 122, column day: '2023-01-08' stands in row 9 too, with another value.*--id names too few",
     ),
     "a damaged letter": (
         "a.txt", "\n".join([*(f"{t} 한국어" for t in TEXTS[:9])]).encode() + b"\nx\xff\n", Hints(),
@@ -200,6 +201,100 @@ WRONG: dict[str, tuple[str, bytes | str, Hints, str]] = {
         "a.csv", csv([(f"{i + 1:02d}/02/2020", v) for i, v in enumerate(VALUES[:12])]), Hints(time="day"),
         r"a\.csv, row 2, column day: '01/02/2020' may have its day or its month first; expected dates such as",
     ),
+    "day or month, unasked": (
+        "a.csv", csv([(f"{i + 1:02d}/02/2020 12:00 AM", v) for i, v in enumerate(VALUES[:12])], "t,x"), Hints(),
+        r"a\.csv, row 2, column t: '01/02/2020 12:00 AM' may have its day or its month first; expected dates such as",
+    ),
+    "a row of the sum": (
+        "a.csv", csv([*ROWS, ("Total", 12345)], "fecha,v"), Hints(),
+        r"a\.csv, row 122, column fecha: 'Total' is no time; expected such as",
+    ),
+    "a month among days": (
+        "a.csv", csv([*ROWS[:60], ("2023-03", 1), *ROWS[61:]], "fecha,v"), Hints(),
+        r"a\.csv, row 62, column fecha: '2023-03' is a month, and '2023-01-01' a moment",
+    ),
+    "years of two digits": (
+        "a.csv", csv([(f"{day[5:7]}/{day[8:]}/{day[2:4]}", v) for day, v in ROWS], "fecha,v"), Hints(),
+        r"a\.csv, row 2, column fecha: '01/01/23' is no time; .*--time_format %m/%d/%y",
+    ),
+    "months with years of two digits": (
+        "a.csv", csv([(f"{m}-{y}", 10 * y + i) for y in range(10, 20) for i, m in enumerate(("Jan", "May", "Sep"))]),
+        Hints(), r"a\.csv, row 2, column day: 'Jan-10' is no time; .*--time_format",
+    ),
+    "weeks as words": (
+        "a.csv", csv([(f"week no. {i}", v) for i, v in enumerate(VALUES)]), Hints(),
+        r"a\.csv, row 2, column day: 'week no\. 0' is no time; .*--time_format",
+    ),
+    "clock times alone": (
+        "a.csv", csv([(f"{i // 60:02d}:{i % 60:02d}", v) for i, v in enumerate(VALUES)], "at,v"), Hints(),
+        r"a\.csv, row 2, column at: '00:00' is no time",
+    ),
+    "dashes for what is missing": (
+        "a.csv", csv([(day, v if i % 3 else "-") for i, (day, v) in enumerate(ROWS)]), Hints(),
+        r"a\.csv, row 2, column sales: '-' is not a number, and 80 other cells are; leave the cell empty where",
+    ),
+    "dashes in one of two columns": (
+        "a.csv", csv([(day, v, v if i % 3 else "-") for i, (day, v) in enumerate(ROWS)], "day,sales,cost"), Hints(),
+        r"a\.csv, row 2, column cost: '-' is not a number",
+    ),
+    "words for what is missing": (
+        "a.csv", csv([(day, v if i % 3 else "closed") for i, (day, v) in enumerate(ROWS)]), Hints(),
+        r"a\.csv, row 2, column sales: 'closed' is not a number, and 80 other cells are",
+    ),
+    "dollars": (
+        "a.csv", csv([(day, f'"${1000 * v:,.2f}"') for day, v in ROWS]), Hints(),
+        r"a\.csv, row 2, column sales: '\$.*' is a number with its unit; write it without",
+    ),
+    "percents beside numbers": (
+        "a.csv", csv([(day, v, f"{v}%") for day, v in ROWS], "day,sales,share"), Hints(),
+        r"a\.csv, row 2, column share: '.*%' is a number with its unit; write it without",
+    ),
+    "objects of JSON": (
+        "a.jsonl", "".join(f'{{"day": "{day}", "v": {{"x": {v}}}}}\n' for day, v in ROWS), Hints(),
+        r"""a\.jsonl: no column of numbers and none of texts: day has '2023-01-01', v has "{'x': .*\(--value, or""",
+    ),
+    "a row after blank lines and a cell of two lines": (
+        "a.csv", csv(ROWS[:9], "fecha,v") + '\n\n"2023-01-10\n",1\n' + csv(ROWS[10:], "Total,1"), Hints(),
+        r"a\.csv, row 15, column fecha: 'Total' is no time",
+    ),
+    "years and months": (
+        "a.csv", csv([(2005 + i // 12, i % 12 + 1, v) for i, v in enumerate(VALUES)], "Year,Month,sales"), Hints(),
+        r"a\.csv, row 2: Year and Month tell the time together, '2005' and '1'; make one column of times",
+    ),
+    "months by name, years and days": (
+        "a.csv", csv([(d[8:], ("Jan", "Feb", "Mar", "Apr")[int(d[6]) - 1], d[:4], v) for d, v in ROWS],
+        "day,month,year,v"), Hints(), r"a\.csv, row 2: day and month and year tell the time together",
+    ),
+    "dates and hours, of a shop": (
+        "a.csv", csv([(f"{i % 2}", DAYS[i // 24], i // 2 % 12, v) for i, v in enumerate(VALUES)], "shop,date,hour,v"),
+        Hints(id=("shop",)), r"a\.csv, row 2: date and hour tell the time together",
+    ),
+    "a series without a name": (
+        "a.csv", csv([(shop, day, v) for shop in ("a", "", "b") for day, v in ROWS], "shop,day,sales"), Hints(),
+        r"a\.csv, row 122, column shop: an empty cell, in 120 row\(s\).*fill it in, or leave these rows out",
+    ),
+    "two series without a name": (
+        "a.csv", csv([(shop, day, v) for shop in ("a", "", "") for day, v in ROWS], "shop,day,sales"),
+        Hints(id=("shop",)),
+        r"a\.csv, row 122, column shop: an empty cell, in 240 row\(s\)",
+    ),
+    "series half without a name": (
+        "a.csv", csv([(*shop, day, v) for shop in (("a", "b"), ("a", " ")) for day, v in ROWS], "land,shop,day,sales"),
+        Hints(id=("land", "shop")), r"a\.csv, row 122, column shop: an empty cell, in 120 row\(s\)",
+    ),
+    "sequences without a name": (
+        "a.csv", csv([("" if i == 3 else i, t, t * i % 5, "xy"[i % 2]) for i in range(20) for t in range(9)],
+        "id,t,v,label"), Hints(), r"a\.csv, row 29, column id: an empty cell, in 9 row\(s\)",
+    ),
+    "no texts": ("a.csv", csv(ROWS), Hints(kind="text"), r"a\.csv: no text: .*day, sales; name it \(--text.*--kind"),
+    "texts with values": (
+        "a.csv", csv([(text, i) for i, text in enumerate(TEXTS)], "text,sales"), Hints(kind="text", value=("sales",)),
+        r"a\.csv: no text: .*without what goes with other kinds",
+    ),
+    "no pairs": ("a.csv", csv(ROWS), Hints(kind="pairs"), r"a\.csv: no pairs: .*\(--text and --target\)"),
+    "no pairs, in no table": ("a.txt", "\n".join(TEXTS), Hints(kind="pairs"), r"a\.txt: read as text, not pairs"),
+    "no films": ("a.csv", csv(ROWS), Hints(kind="films"), r"a\.csv: a file, and no folder of films; leave out --kind"),
+    "no sequences": ("a.csv", csv(ROWS), Hints(kind="sequences"), r"a\.csv: no column tells one .* name it \(--id\)"),
     "a column that is none": (
         "a.csv", csv(ROWS), Hints(value=("sale",)), r"a\.csv: no column 'sale'; the header has day, sales",
     ),
@@ -244,12 +339,21 @@ def mixed_rates(tmp_path: Path) -> Proposal:
     return look(tmp_path / "own")
 
 
+def folder_of_one_kind(tmp_path: Path) -> Proposal:
+    from test_intake_look import write_wav
+
+    for i in range(9):
+        write_wav(tmp_path / f"own/a/{i}.wav", RNG.standard_normal(4000))
+    return look(tmp_path / "own", Hints(kind="text"))
+
+
 PLACES: dict[str, tuple[Callable[[Path], Proposal], str]] = {
     "a folder in place of a file": (folder_of_tables, r"own: a folder of 2 files, of which none is a text"),
     "an empty folder": (empty_folder, "own: a folder without a file"),
     "nothing there": (lambda path: look(path / "own.csv"), r"own\.csv: no such file or folder"),
     "files of unequal length": (unequal_files, r"en\.txt has 3 lines, ko\.txt has 2; .*line 3 has no partner"),
     "recordings of two rates": (mixed_rates, r"4\.wav: 16000 Hz, 1 channel\(s\), 16 bits; expected 8000 Hz.*ffmpeg"),
+    "a folder of another kind": (folder_of_one_kind, "own: a folder without a file that may be one of text; leave out"),
     "a name that is none": (lambda path: look(trusted(path), Hints(name="a b")), "name: found 'a b'"),
     "a kind that is none": (lambda path: look(trusted(path), Hints(kind="song")), "kind: found 'song'"),
 }  # fmt: skip
@@ -261,3 +365,22 @@ def test_what_is_in_the_wrong_place_is_one_line(tmp_path: Path, name: str) -> No
     with pytest.raises(UserError, match=message) as error:
         make_it(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_what_may_not_be_read_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not shown, alone or below another, is not taken for an empty one."""
+    make(tmp_path / "own/deep/a.csv", csv(ROWS))
+    scandir = os.scandir
+
+    def shut(path: str) -> object:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", shut)
+    with pytest.raises(UserError, match="own/deep: the folder cannot be read: Permission denied"):
+        look(tmp_path / "own")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for path in (tmp_path / "own", tmp_path / "own/deep/a.csv"):
+        with pytest.raises(UserError, match=f"{path}: no permission to read it"):
+            look(path)

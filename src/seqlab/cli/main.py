@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from seqlab.execution import Where
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser("add", help="make a domain of a file of your own", epilog=ADD)
     add.add_argument("file", help="CSV, TSV, Parquet, JSON lines, text, .ts, or a folder of text, wav or video files")
     for name, text in HINTS.items():
-        add.add_argument(f"--{name}", help=text)
+        add.add_argument(f"--{name}", help=text, type=positive if name == "period" else str)
     add.add_argument("--replace", action="store_true", help="overwrite what an earlier call wrote")
 
     compare = commands.add_parser("compare", help="compare every family on a domain of your own", epilog=COMPARE)
@@ -247,11 +248,37 @@ def _looking(commands: Any) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Examples stay as they are written."""
+    """Examples stay as they are written. What is wrong with the words is one line of the subcommand, status 2."""
 
     def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*arguments, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Unknown words end here, where the options that they may have meant are known, and not in the parser above."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            many = any(action.nargs in ("*", "+") for action in self._actions if not action.option_strings)
+            if unknown[0].startswith("-"):
+                word = unknown[0].partition("=")[0]
+                self.error(f"{word!r} is no option{self._meant(word, options)}")
+            self.error(f"{unknown[0]!r} {'comes after an option; put it before' if many else 'is one word too many'}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Of argparse, which lists all choices whatever is nearest."""
+        if action.choices is not None and value not in action.choices:
+            choices = list(map(str, action.choices))
+            near = self._meant(str(value), choices, f"; expected one of {', '.join(choices)}")
+            raise argparse.ArgumentError(action, f"found {value!r}{near}")
+
+    def _meant(self, word: str, known: list[str], otherwise: str | None = None) -> str:
+        near = difflib.get_close_matches(word, known, n=1)
+        return f"; did you mean {near[0]}?" if near else otherwise or f"; `{self.prog} --help` lists them"
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.removeprefix('argument ').split())}\n")
 
 
 def positive(text: str) -> int:
@@ -368,8 +395,6 @@ def _add(given: argparse.Namespace) -> None:
 
     hints = {name: value for name in HINTS if (value := getattr(given, name)) is not None}
     hints |= {name: tuple(hints[name].split(",")) for name in LISTS if name in hints}
-    if "period" in hints:
-        hints["period"] = positive(hints["period"])
     add(given.file, hints, given.replace)
 
 

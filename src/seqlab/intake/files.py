@@ -15,6 +15,7 @@ from seqlab.data.domains import labelled
 from seqlab.data.domains.base import read_ts
 from seqlab.data.scale import varies
 from seqlab.errors import UserError
+from seqlab.intake.identity import check_names
 from seqlab.intake.panels import summary
 from seqlab.intake.proposal import Card, Choice, Hints, Kind, Proposal
 from seqlab.intake.roles import MOST_CLASSES, Roles
@@ -50,7 +51,7 @@ def published(path: Path, name: str, hints: Hints) -> Proposal:
 def table(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> Proposal:
     """Rows as steps of sequences that columns name."""
     if not roles.id:
-        raise UserError(f"{path.name}: no column tells one sequence from another; name it (id)")
+        raise UserError(f"{path.name}: no column tells one sequence from another; name it (--id)")
     dialect = dialect_of(path, found)
     data: dict[str, Any] = {
         "format": "table", "file": path.name, "id": roles.id, "time": roles.time, "channels": roles.values,
@@ -65,6 +66,7 @@ def table(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> P
         Choice("prepare.data.channels", roles.values, roles.why["values"]),
         Choice("prepare.data.label", roles.label, roles.why.get("label", "no column of labels")),
     ]
+    check_names(path, roles.id, dialect)
     examples = labelled.read(data, {"data": path}, Counter())
     unused = sorted(set(found.columns) - roles.used)
     return _sequences(

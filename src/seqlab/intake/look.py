@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,10 +24,17 @@ def look(path: Path | str, hints: Hints | None = None) -> Proposal:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     path = path.resolve()
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise UserError(f"{path}: no permission to read it")
     name = hints.name or name_of(path)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise UserError(f"name: found {name!r}, expected a letter, then letters, digits and _")
-    found = _folder(path, name, hints) if path.is_dir() else _file(path, name, hints)
+    try:
+        found = _folder(path, name, hints) if path.is_dir() else _file(path, name, hints)
+    except UserError as error:  # of a reader, which says it as a domain's file has it
+        raise UserError(str(error).replace("`key` names too few", "--id names too few")) from None
+    if hints.kind not in (None, found.kind):
+        raise UserError(f"{path.name}: read as {found.kind}, not {hints.kind}; leave out --kind")
     if hints.covariates and found.kind != "series":
         raise UserError(f"{path.name}: {found.kind}, which have no covariates; leave out known, past and static")
     return found
@@ -36,6 +44,8 @@ def _file(path: Path, name: str, hints: Hints) -> Proposal:
     suffix = plain_suffix(path)
     if advice := sniff.UNREADABLE.get(suffix):
         raise UserError(f"{path.name}: {suffix} is not read; {advice}")
+    if hints.kind in ("recordings", "films"):
+        raise UserError(f"{path.name}: a file, and no folder of {hints.kind}; leave out --kind")
     if suffix == ".ts":
         return files.published(path, name, hints)
     if suffix == ".wav" or suffix in FILMS:
@@ -51,7 +61,8 @@ def _text(path: Path, name: str, hints: Hints) -> Proposal:
     delimiter = sniff.delimiter_of(path, encoding)
     if delimiter == "\t" and hints.kind in (None, "pairs") and (order := _bare_pairs(path, encoding)):
         return texts.bare_pairs(path, order, name, hints)
-    if hints.kind == "series" or (delimiter is not None and hints.kind is None and _tabular(path)):
+    tabular = delimiter is not None and (hints.kind == "pairs" or (hints.kind is None and _tabular(path)))
+    if hints.kind in ("series", "sequences") or tabular:
         return _table(path, name, hints)
     return texts.lines(path, name, hints)
 
@@ -118,14 +129,17 @@ def _folder(path: Path, name: str, hints: Hints) -> Proposal:
     films = [file for file in below if suffixes[file] in FILMS]
     written = [file for file in below if suffixes[file] in (".txt", ".text", ".md")]
     tables = [file for file in below if suffixes[file] in sniff.TABLES]
-    if recordings and len(recordings) >= len(films):
+    # Of a folder that holds several kinds, the one that was named.
+    if recordings and (hints.kind == "recordings" or (hints.kind is None and len(recordings) >= len(films))):
         return files.recordings(path, recordings, tables, name, hints)
-    if films:
+    if films and hints.kind in (None, "films"):
         return files.films(path, films, tables, name, hints)
-    if written:
+    if written and hints.kind in (None, "text"):
         return texts.folder(path, written, tables, name, hints)
     if len(below) == 1:
         return look(below[0], hints)
+    if hints.kind is not None and (recordings or films or written):
+        raise UserError(f"{path.name}: a folder without a file that may be one of {hints.kind}; leave out --kind")
     raise UserError(
         f"{path.name}: a folder of {len(below)} files, of which none is a text, a recording or a film; expected such a "
         f"folder, or one table such as {below[0].name}"

@@ -17,6 +17,7 @@ from seqlab.data.domains import accompanied
 from seqlab.data.domains.series import LARGEST
 from seqlab.data.scale import varies
 from seqlab.errors import UserError
+from seqlab.intake.identity import check_names
 from seqlab.intake.proposal import Card, Choice, Hints, Proposal
 from seqlab.intake.roles import Roles
 from seqlab.intake.sniff import Sample
@@ -53,7 +54,7 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
         {} if hints.time_format is None else {"format": hints.time_format}
     )
     layout = panels.Layout.of(spec, "series")
-    panel = panels.read(path, layout, lambda value: None)
+    panel = _read(path, layout)
     names = roles.names
     if names.all:
         names = accompanied.Covariates.read(path, layout, names).names  # which names what is wrong with them
@@ -133,6 +134,19 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
         choices.insert(0, Choice("prepare.target.dialect", dialect, found.note or "as its cells are written"))
     card = _card(path, panel, even, words, roles, found, hints, tree)
     return Proposal(name, path, "series", tree, choices, card)
+
+
+def _read(path: Path, layout: panels.Layout) -> panels.Panel:
+    """A panel whose series have names. Raises UserError as `panels.read` and `check_names` do."""
+    try:
+        panel = panels.read(path, layout, lambda value: None)
+    except UserError:
+        check_names(path, layout.key, layout.dialect)  # rows of no name may be what is wrong
+        raise
+    # Names show at no cost whether a cell of the key is empty: where all are, the file's name stands for it.
+    if Path(layout.file).stem in panel.tracks or any(not part.strip() for n in panel.tracks for part in n.split("/")):
+        check_names(path, layout.key, layout.dialect)
+    return panel
 
 
 @dataclass(frozen=True)
@@ -302,7 +316,11 @@ def _card(
             else []
         ),
         *(["one series alone is tested on: families can hardly be told apart"] if few else []),
-        *([f"columns {unused} are not used; --known, --past and --static name covariates"] if unused else []),
+        *(
+            [f"columns {unused} are not used; --id tells series apart, --known, --past and --static name covariates"]
+            if unused
+            else []
+        ),
     ]
     if duplicates := facts["duplicate series"]:
         warnings.append(f"{duplicates} series repeat another and are left out")

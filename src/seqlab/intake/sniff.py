@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NoReturn, cast
 
 from seqlab.data import time
 from seqlab.data.readers import MISSING, Dialect, as_text, plain_suffix, read_lines, read_objects
@@ -59,13 +60,23 @@ class Column:
 
 @dataclass(frozen=True)
 class Sample:
-    """The first rows of a table, and how it is written (None: Parquet and JSON say so themselves)."""
+    """The first rows of a table, and how it is written (None: Parquet and JSON say so themselves).
+
+    numbers: of the rows, as reading counts them. whole: whether that is all of it.
+    """
 
     columns: dict[str, Column]
     dialect: Dialect | None
-    rows: int
-    whole: bool  # whether that is all of it
+    numbers: Sequence[int]
+    whole: bool
     note: str = ""  # how the encoding was found
+
+    @property
+    def rows(self) -> int:
+        return len(self.numbers)
+
+    def is_number(self, cell: str) -> bool:
+        return _is_number(cell, self.spelling)
 
     @property
     def spelling(self) -> Dialect:
@@ -152,40 +163,59 @@ def sample(path: Path) -> Sample:
 
 
 def _numbers_rows(column: Column) -> bool:
-    return bool(INDEX.fullmatch(column.name)) and all(cell.strip().isdigit() for cell in column.known[:100])
+    """Whether it numbers rows, of which some may have been taken out, and that is all.
+
+    A column `index` may be one of values, or one of times such as 0, 10, 20.
+    """
+    if not INDEX.fullmatch(column.name) or not all(cell.strip().isdigit() for cell in column.known[:100]):
+        return False
+    if column.name.casefold() != "index":
+        return True
+    if not all(cell.strip().isdigit() for cell in column.cells):
+        return False
+    steps = {int(b) - int(a) for a, b in pairwise(column.cells)}
+    return (
+        steps <= {1}
+        or (min(steps) > 0 and len(steps) > 1)
+        or set(map(int, column.cells)) == set(range(len(column.cells)))
+    )
 
 
 def _delimited_sample(path: Path) -> Sample:
     found, note = encoding(path)
     delimiter = delimiter_of(path, found)
     dialect = Dialect(delimiter=delimiter or ",", decimal=".", thousands="", encoding=found)
-    header, rows = _head(path, dialect)
+    header, numbers, rows = _head(path, dialect)
     _check_header(path, header, rows)
     columns = {name: Column(name, [row[i] for row in rows]) for i, name in enumerate(header) if name.strip()}
     marks = number_marks([cell for column in columns.values() for cell in column.known], dialect.delimiter)
     dialect = replace(dialect, decimal=marks[0], thousands=marks[1])
-    return Sample(columns, dialect, len(rows), len(rows) < LOOKED_AT, note)
+    return Sample(columns, dialect, numbers, len(rows) < LOOKED_AT, note)
 
 
-def _head(path: Path, dialect: Dialect) -> tuple[list[str], list[list[str]]]:
+def _head(path: Path, dialect: Dialect) -> tuple[list[str], list[int], list[list[str]]]:
+    """The header, the lines on which the first rows begin, and their cells."""
     lines = (line.replace("\r", " ") + "\n" for _, line in read_lines(path, dialect.encoding))
     reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
     header: list[str] = []
+    numbers: list[int] = []
     rows: list[list[str]] = []
     try:
         header = next(reader, [])
+        at = reader.line_num + 1
         for row in reader:
+            begun, at = at, reader.line_num + 1
             if not row:
                 continue
             if len(row) != len(header):
-                at = reader.line_num
-                raise UserError(f"{path.name}, row {at}: {len(row)} cells, expected {len(header)} as in the header")
+                raise UserError(f"{path.name}, row {begun}: {len(row)} cells, expected {len(header)} as in the header")
+            numbers.append(begun)
             rows.append(row)
             if len(rows) == LOOKED_AT:
                 break
     except csv.Error as error:
         raise UserError(f"{path.name}, row {reader.line_num}: not CSV: {error}") from None
-    return header, rows
+    return header, numbers, rows
 
 
 def _check_header(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -259,12 +289,13 @@ def _plain(cell: str) -> bool:
 
 
 def _json_sample(path: Path) -> Sample:
-    rows = [row for _, row in islice(read_objects(path), LOOKED_AT)]
+    numbered = list(islice(read_objects(path), LOOKED_AT))
+    numbers, rows = [number for number, _ in numbered], [row for _, row in numbered]
     if not rows:
         raise UserError(f"{path.name}: no object; expected one a line")
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: Column(name, [as_text(row.get(name)) for row in rows]) for name in names}
-    return Sample(columns, None, len(rows), len(rows) < LOOKED_AT)
+    return Sample(columns, None, numbers, len(rows) < LOOKED_AT)
 
 
 def _parquet_sample(path: Path) -> Sample:
@@ -283,12 +314,20 @@ def _parquet_sample(path: Path) -> Sample:
         name: Column(name, [as_text(value) for value in batch.column(i).to_pylist()])
         for i, name in enumerate(batch.schema.names)
     }
-    return Sample(columns, None, batch.num_rows, count <= LOOKED_AT)
+    return Sample(columns, None, range(1, batch.num_rows + 1), count <= LOOKED_AT)
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Files of a folder in order of their names, without hidden ones."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    """Files of a folder in order of their names, without hidden ones. Raises UserError naming a folder that may not be
+    read.
+    """
+    walked = os.walk(folder, onerror=_unreadable)
+    below = (Path(at) / name for at, _, names in walked for name in names if not name.startswith("."))
+    return sorted(file for file in below if file.is_file())
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename}: the folder cannot be read: {error.strerror}") from None
 
 
 def lines_of(path: Path, found: str) -> Iterator[str]:
