@@ -241,17 +241,13 @@ class _Reader:
         return [name for name, (_, cells) in first if not cells]
 
     def _check_keys(self, panel: Panel) -> None:
-        from seqlab.data.readers import Dialect, place, read_table
+        from seqlab.intake.identity import check_names
 
         key = self.layout.key
         # A series of no name is called like the file.
         unnamed = Path(self.layout.file).stem
-        if not key or all(all(name.split("/")[: len(key)]) and name != unnamed for name in panel.tracks):
-            return
-        for row, cells in read_table(self.path, key, (), Dialect.of(self.path, self.layout.dialect)):
-            for column, cell in zip(key, cells, strict=True):
-                if not cell.strip():
-                    raise UserError(f"{place(self.path, row, column)}: empty; expected the name of a series")
+        if not all(all(name.split("/")[: len(key)]) and name != unnamed for name in panel.tracks):
+            check_names(self.path, key, self.layout.dialect)
 
     def _static(self) -> dict[str, dict[str, str]]:
         """The static covariates of each series as they are written. Raises UserError where there are two of one."""
