@@ -18,6 +18,7 @@ from seqlab.cli.composing import alternatives, compose
 from seqlab.cli.main import COMMANDS, STAGES, main, parser
 from seqlab.cli.stage import EXAMPLES, usage
 from seqlab.cli.verbs import VERBS
+from seqlab.cli.words import words_of
 from seqlab.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,3 +188,33 @@ echo "${COMPREPLY[@]}"
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "domain=video", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        ("compare stores --time-limit 60s suite.steps=0.1", ["suite.steps=0.1"]),
+        ("compare --jobs 2 stores a=1 --time-limit 60s b=2", ["a=1", "b=2"]),
+        ("repro suite=quick --jobs 1 a=1", ["suite=quick", "a=1"]),
+        ("repro --only family=rnn --jobs 1 a=1", ["a=1"]),
+        ("sweep a=1 --keep-going b=2,3 --jobs 1 c=4", ["a=1", "b=2,3", "c=4"]),
+        ("compose --reset a=1", ["a=1"]),
+        ("repro --overrides", []),
+    ],
+)
+def test_overrides_stand_before_between_and_after_options(words: str, listed: list[str]) -> None:
+    given = parser().parse_args(words_of(shlex.split(words)))
+    assert given.overrides == listed
+    assert getattr(given, "name", "stores") == "stores"
+
+
+def test_options_that_there_are_not_and_words_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        ("compare stores --time-limt 60s a=1", "unrecognized arguments: --time-limt 60s"),
+        ("sweep --jobs 1", "required: overrides"),
+        ("compare --jobs 1", "required: name"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            parser().parse_args(shlex.split(words))
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqlab.cli.words import Intermixed, words_of
+
 if TYPE_CHECKING:
     from seqlab.execution import Where
 
@@ -246,7 +248,7 @@ def _looking(commands: Any) -> None:
     verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(Intermixed):
     """Examples stay as they are written."""
 
     def __init__(self, *arguments: Any, **options: Any):
@@ -288,8 +290,6 @@ def main(arguments: list[str] | None = None) -> None:
     elif words[:1] and words[0] in ("--shell-completion", "-sc"):
         errors_in_one_line(lambda: _complete(words))
     else:
-        from seqlab.cli.words import words_of
-
         given = parser().parse_args(words_of(words) or ["--help"])
         if given.version:
             from seqlab import __version__
