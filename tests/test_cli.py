@@ -8,12 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 
-from seqlab.cli import composing
+from seqlab.cli import composing, failing
 from seqlab.cli.composing import alternatives, compose
 from seqlab.cli.main import COMMANDS, STAGES, main, parser
 from seqlab.cli.stage import EXAMPLES, usage
@@ -218,3 +219,37 @@ def test_options_that_there_are_not_and_words_that_are_missing_are_named(capsys:
             parser().parse_args(shlex.split(words))
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
+
+
+def test_of_warnings_a_terminal_shows_seqlabs_own_alone_a_line_each() -> None:
+    code = """
+import sys, types, warnings
+from seqlab.cli.failing import own_warnings_alone
+
+def module(name):
+    made = types.ModuleType(name)
+    exec("import warnings\\ndef warn(kind, level): warnings.warn('a  model\\\\nfell back', kind, level)", vars(made))
+    return made
+
+own_warnings_alone()
+library, family = module("library.core"), module("seqlab.families.one")
+library.warn(UserWarning, 1)
+vars(family)["call"] = lambda: library.warn(UserWarning, 2)
+family.call()
+family.warn(RuntimeWarning, 1)
+family.warn(UserWarning, 2)
+"""
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"} | {
+        "PYTHONPATH": str(ROOT / "src")
+    }
+    for options, said in (([], "seqlab: a model fell back\n"), (["-W", "always"], "RuntimeWarning")):
+        command = [sys.executable, *options, "-c", code]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stderr == said if not options else said in done.stderr
+
+
+def test_the_command_begins_with_its_own_warnings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings():
+        main(["--version"])
+        assert warnings.showwarning is failing._show

@@ -275,9 +275,10 @@ def main(arguments: list[str] | None = None) -> None:
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     of_this_checkout(words)
-    from seqlab.cli.failing import errors_in_one_line
+    from seqlab.cli.failing import errors_in_one_line, own_warnings_alone
     from seqlab.threads import pin
 
+    own_warnings_alone()
     pin(1)  # until the configuration says how many
 
     # These take flags of their own, or Hydra's, which are none of this parser's.
