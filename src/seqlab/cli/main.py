@@ -375,16 +375,15 @@ def _add(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from seqlab.cli.anytime import anytime, seconds_of, verdict
-    from seqlab.cli.repro import Options, repro
+    from seqlab.cli.anytime import anytime, seconds_of, whole
+    from seqlab.cli.repro import Options
 
     own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
     options = Options([*own, *given.overrides], jobs=given.jobs, keep_going=True)
     if given.time_limit is not None:
         anytime(options, seconds_of(given.time_limit))
-        return
-    repro(options)
-    print(verdict())
+    else:
+        whole(options)
 
 
 def _predict(given: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import io
 import json
+import logging
 import os
 import sys
 import time
@@ -69,6 +70,11 @@ class Pipeline:
     def reproduced(self, name: str, force: bool, pull: bool = False) -> dict[str, Any]:
         """As `reproduced` below."""
         return reproduced(self.stages[name], force, pull)
+
+    def composed(self, force: bool) -> dict[str, Any]:
+        """As `reproduced` of the stage that composes, in a child: DVC's own words of how it goes are no user's."""
+        logging.getLogger("dvc").setLevel(logging.WARNING)
+        return self.reproduced(COMPOSE, force)
 
     def pull(self, names: Iterable[str]) -> None:
         """Fetch what others pushed: all their runs, and the data of stages that lack nothing but what dvc.lock names.
