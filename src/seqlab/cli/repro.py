@@ -149,6 +149,8 @@ def run(
         if not options.force:
             changed = in_child(lambda: {name for name in graph.before if name in candidates and pipeline.dirty(name)})
         waiting = graph.followers(changed) & candidates
+        if not waiting and failures is not None:
+            return not options.partial
         if not waiting:
             print(
                 "seqlab: what was asked for is up to date" if options.partial else "seqlab: all stages are up to date"
