@@ -40,7 +40,7 @@ class Silent:
     def finished(self, stage: Submitted) -> None:
         pass
 
-    def failed(self, stage: Submitted, log: Path) -> None:
+    def failed(self, stage: Submitted, log: Path, lost: set[str]) -> None:
         print(f"{stage.name}: {log.read_text()}")
 
     def interrupted(self, running: int) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from seqlab.cli import anytime
-from seqlab.cli.anytime import TimeUp, Told, limited, needed, seconds_of, waves, within
+from seqlab.cli.anytime import TimeUp, Told, finished, limited, needed, seconds_of, waves, within
 from seqlab.cli.places import ROOT, Workspace
-from seqlab.cli.repro import Options
+from seqlab.cli.repro import Options, StagesFailed
 from seqlab.config import Experiment, experiment, read_params
 from seqlab.errors import UserError
-from seqlab.executors import local
+from seqlab.executors import dvc, local
 from seqlab.executors.dvc import LOCK_FILE
 from seqlab.executors.warm import MODULES
 
@@ -132,7 +136,7 @@ def test_a_table_is_made_whenever_cells_have_joined(
 ) -> None:
     cells = shipped.cells()
     reached: list[Any] = []
-    monkeypatch.setattr(anytime, "finished", lambda _: list(reached))
+    monkeypatch.setattr(anytime, "finished", lambda *_: (list(reached), []))
     told.table()
     assert "no cell is finished after 0 s" in capsys.readouterr().out
     assert told.until(first=True) == pytest.approx(told.began + anytime.FIRST)
@@ -145,12 +149,51 @@ def test_a_table_is_made_whenever_cells_have_joined(
     said = capsys.readouterr().out
     assert f"5 of {len(cells)} cells after 0 s" in said
     assert "Best is markov." in said
-    told.end([])
+    told.end()
     said = capsys.readouterr().out
     assert f"not reached: {cells[5].family} · {cells[5].arm}" in said
     assert "The same command goes on from here." in said
-    with pytest.raises(UserError, match="stage x failed"):
-        told.end(["stage x failed"])
+
+
+def test_a_limit_that_reaches_no_cell_is_a_line_and_no_success(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anytime, "finished", lambda *_: ([], []))
+    told.table()
+    with pytest.raises(UserError, match=r"no cell is finished: .*the same command goes on from here") as found:
+        told.end()
+    assert "\n" not in str(found.value)
+
+
+def test_what_failed_is_told_with_its_reason_and_is_not_called_unreached(
+    told: Any, shipped: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = shipped.cells()
+    monkeypatch.setattr(anytime, "finished", lambda *_: (cells[:3], cells[3:4]))
+    log = tmp_path / "x.log"
+    log.write_text("> python x\nseqlab: too few\nfailed to run: python x, exited with 2\n")
+    told.failures["scratch@x"] = log
+    told.table()
+    failed = re.escape(f"1 stage failed: scratch@x: too few ({os.path.relpath(log)}); without scores: ")
+    with pytest.raises(StagesFailed, match=failed + f"{cells[3].family} · {cells[3].arm}$"):
+        told.end()
+    assert f"not reached: {cells[4].family} · {cells[4].arm}" in capsys.readouterr().out
+    monkeypatch.setattr(anytime, "finished", lambda *_: ([], cells))
+    told.shown = []
+    told.table()
+    assert capsys.readouterr().out == ""
+    with pytest.raises(StagesFailed, match=r"without scores: every cell$"):
+        told.end()
+
+
+def test_cells_without_scores_because_of_a_failure_are_told_from_those_to_come(
+    shipped: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = shipped.cells()[:3]
+    done, failed, late = (f"evaluate@{cell}" for cell in cells)
+    before = {f"controls@{cells[0].domain}": set(), done: set(), "scratch": set(), failed: {"scratch"}, late: set()}
+    pipeline = SimpleNamespace(before=before, dirty={"scratch", failed, late}.__contains__)
+    monkeypatch.setattr(dvc, "opened", lambda: nullcontext(pipeline))
+    found = finished(SimpleNamespace(cells=lambda: cells), ["scratch"])  # type: ignore[arg-type]
+    assert found == (cells[:1], cells[1:2])
 
 
 def test_the_last_table_has_its_time_kept_free(told: Any) -> None:

@@ -8,16 +8,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import yaml
 
-from seqlab.cli import composing
+from seqlab.cli import composing, failing
 from seqlab.cli.composing import alternatives, compose
 from seqlab.cli.main import COMMANDS, STAGES, main, parser
 from seqlab.cli.stage import EXAMPLES, usage
 from seqlab.cli.verbs import VERBS
+from seqlab.cli.words import words_of
 from seqlab.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,3 +217,67 @@ echo "${COMPREPLY[@]}"
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "domain=video", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        ("compare stores --time-limit 60s suite.steps=0.1", ["suite.steps=0.1"]),
+        ("compare --jobs 2 stores a=1 --time-limit 60s b=2", ["a=1", "b=2"]),
+        ("repro suite=quick --jobs 1 a=1", ["suite=quick", "a=1"]),
+        ("repro --only family=rnn --jobs 1 a=1", ["a=1"]),
+        ("sweep a=1 --keep-going b=2,3 --jobs 1 c=4", ["a=1", "b=2,3", "c=4"]),
+        ("compose --reset a=1", ["a=1"]),
+        ("repro --overrides", []),
+    ],
+)
+def test_overrides_stand_before_between_and_after_options(words: str, listed: list[str]) -> None:
+    given = parser().parse_args(words_of(shlex.split(words)))
+    assert given.overrides == listed
+    assert getattr(given, "name", "stores") == "stores"
+
+
+def test_options_that_there_are_not_and_words_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        ("compare stores --time-limt 60s a=1", "unrecognized arguments: --time-limt 60s"),
+        ("sweep --jobs 1", "required: overrides"),
+        ("compare --jobs 1", "required: name"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            parser().parse_args(shlex.split(words))
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_of_warnings_a_terminal_shows_seqlabs_own_alone_a_line_each() -> None:
+    code = """
+import sys, types, warnings
+from seqlab.cli.failing import own_warnings_alone
+
+def module(name):
+    made = types.ModuleType(name)
+    exec("import warnings\\ndef warn(kind, level): warnings.warn('a  model\\\\nfell back', kind, level)", vars(made))
+    return made
+
+own_warnings_alone()
+library, family = module("library.core"), module("seqlab.families.one")
+library.warn(UserWarning, 1)
+vars(family)["call"] = lambda: library.warn(UserWarning, 2)
+family.call()
+family.warn(RuntimeWarning, 1)
+family.warn(UserWarning, 2)
+"""
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"} | {
+        "PYTHONPATH": str(ROOT / "src")
+    }
+    for options, said in (([], "seqlab: a model fell back\n"), (["-W", "always"], "RuntimeWarning")):
+        command = [sys.executable, *options, "-c", code]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stderr == said if not options else said in done.stderr
+
+
+def test_the_command_begins_with_its_own_warnings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings():
+        main(["--version"])
+        assert warnings.showwarning is failing._show

@@ -66,7 +66,7 @@ from seqlab.executors.running import went_through
 
 class Told:
     def finished(self, stage): print("finished", stage.name, flush=True)
-    def failed(self, stage, log): print("failed", stage.name, log.read_text(), flush=True)
+    def failed(self, stage, log, lost): print("failed", stage.name, log.read_text(), flush=True)
     def interrupted(self, running): print("interrupted", running, flush=True)
 
 def run():

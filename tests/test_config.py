@@ -199,3 +199,27 @@ def test_a_target_outside_seqlab_is_never_imported() -> None:
     with pytest.raises(UserError, match="refused"):
         schema.component({"_target_": "antigravity.anything"}, "family")
     assert "antigravity" not in sys.modules
+
+
+def test_a_family_that_a_domain_calls_unfit_is_not_compared_there_and_a_typo_is_named() -> None:
+    tree = compose("config", [])
+    tree["suite"]["parts"] = []
+    reason = "too few steps"
+    tree["domains"]["series"]["unfit"] = {"nlinear": reason}
+    found = config.experiment(tree)
+    assert config.mismatch(found.domains["series"], found.families["nlinear"]) == reason
+    cells = {(cell.domain, cell.family) for cell in found.cells()}
+    assert ("series", "nlinear") not in cells
+    assert {("series", "gbdt"), ("stocks", "nlinear")} <= cells
+    for wrong, said in (
+        ({"nlinar": reason}, r"domains\.series\.unfit\.nlinar: no such family; did you mean 'nlinear'\?"),
+        ({"nlinear": 3}, r"domains\.series\.unfit.*nlinear"),
+        (None, r"domains\.series\.unfit"),
+    ):
+        tree["domains"]["series"]["unfit"] = wrong
+        with pytest.raises(UserError, match=said):
+            config.experiment(tree)
+    del tree["families"]["nlinear"]  # what a domain says of a family need not be in every suite
+    tree["families"].pop("mixture")
+    tree["domains"]["series"]["unfit"] = {"nlinear": reason}
+    config.experiment(tree)

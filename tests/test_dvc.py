@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -161,6 +162,30 @@ def test_a_file_of_locks_that_a_kill_left_half_written_is_begun_anew(
             Path(".dvc/tmp/rwlock").write_text(left)
             assert step()
             assert not any(json.loads(Path(".dvc/tmp/rwlock").read_text()).values())
+
+
+@pytest.mark.usefixtures("own_rwlock")
+def test_locks_of_files_that_a_killed_process_left_are_removed_without_a_word_and_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(workspace(tmp_path / "lab"))
+    monkeypatch.setattr(logging.getLogger("dvc"), "propagate", True)
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    file, left = Path(".dvc/tmp/rwlock"), {"pid": killed.pid, "cmd": "killed"}
+    other = {"pid": os.getppid(), "cmd": "another"}
+    with dvc.opened() as pipeline:
+        [out] = pipeline.stages["compose"].outs
+        file.write_text(
+            json.dumps({"write": {out.fs_path: left, "/elsewhere": other}, "read": {"/read": [left, other]}})
+        )
+        assert pipeline.reproduced("compose", False)
+        assert json.loads(file.read_text()) == {"write": {"/elsewhere": other}, "read": {"/read": [other]}}
+        for form in ({"write": {"/one": 3}}, {"read": {"/one": {"pid": 3}}}, {"other": 1}):
+            file.write_text(json.dumps(form))
+            dvc.mend_rwlock(".dvc/tmp")
+            assert json.loads(file.read_text()) == form  # which DVC names
+    assert "had been killed" not in caplog.text
 
 
 def test_what_others_wrote_to_the_lock_file_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

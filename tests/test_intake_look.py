@@ -17,12 +17,15 @@ import yaml
 
 from seqlab import config, schema
 from seqlab.data.packages import acquire
-from seqlab.data.prepared import Prepared
+from seqlab.data.prepared import TARGET, Prepared
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
-from seqlab.intake import Hints, Proposal, look, write_card, write_domain
+from seqlab.families.gbdt import GBDT
+from seqlab.families.nlinear import NLinear
+from seqlab.intake import Hints, Proposal, look, panels, write_card, write_domain
 from seqlab.intake.sniff import number_marks
 
+ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(0)
 WORDS = "the a of sea king film war light dark good bad and long short".split()  # noqa: SIM905
 
@@ -270,6 +273,71 @@ def test_hints_are_taken(tmp_path: Path) -> None:
     assert found.tree["prepare"]["target"]["value"] == "전력"
     assert found.tree["evaluate"]["period"] == 12
     assert found.card.facts["unused columns"] == ["기온"]
+
+
+def written(folder: Path, lengths: list[int], noise: float = 1.0, channels: int = 1) -> Path:
+    """Daily series with a weekly season; without noise they stand still but for a rare step."""
+    parts = []
+    for k, length in enumerate(lengths):
+        days = pd.date_range("2020-01-01", periods=length).strftime("%Y-%m-%d")
+        table = pd.DataFrame({"shop": f"s{k}", "day": days})
+        for channel in range(channels):
+            still = (np.arange(length) % 40 == k % 40).astype(float)
+            table[f"value{channel}"] = 10 + still if not noise else 10 + RNG.normal(0, noise, length).round(3)
+        parts.append(table)
+    folder.mkdir(exist_ok=True)
+    pd.concat(parts).to_csv(folder / "daily.csv", index=False)
+    return folder / "daily.csv"
+
+
+def failing(found: Proposal, folder: Path) -> set[str]:
+    """The families of direct forecasts that cannot be fitted to what the domain prepares."""
+    data, evaluate = prepared(found, folder), found.tree["evaluate"]
+    train, valid = (data.split(TARGET, split) for split in ("train", "valid"))
+    failed = set()
+    for name, family in (("nlinear", NLinear), ("gbdt", GBDT)):
+        settings = yaml.safe_load((ROOT / f"conf/family/{name}.yaml").read_text())
+        del settings["_target_"]
+        settings |= {"trees": 3} if name == "gbdt" else {}
+        model = family(data.meta.space, evaluate["period"], evaluate["horizons"], **settings)
+        try:
+            model.fit(train, valid)
+        except UserError:
+            failed.add(name)
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("lengths", "more", "unfit"),
+    [
+        ([120], {}, set()),
+        ([150], {}, set()),
+        ([80], {}, set()),
+        ([60], {}, {"nlinear", "gbdt"}),
+        ([20], {}, {"nlinear", "gbdt"}),
+        ([70, 60], {}, set()),
+        ([18] * 30, {}, {"gbdt"}),
+        ([14] * 60, {}, {"gbdt"}),
+        ([13] * 3, {}, {"nlinear", "gbdt"}),
+        ([40], {"channels": 8}, set()),
+        ([150], {"noise": 0.0}, {"nlinear"}),
+        ([400], {}, set()),
+    ],
+)
+def test_families_are_named_unfit_where_they_cannot_be_fitted_and_there_alone(
+    lengths: list[int], more: dict[str, Any], unfit: set[str], tmp_path: Path
+) -> None:
+    found = look(written(tmp_path / "own", lengths, **more), Hints())
+    assert failing(found, tmp_path) == set(found.tree.get("unfit", {}))
+    assert set(found.tree.get("unfit", {})) == unfit
+    assert {one.key for one in found.choices if one.key.startswith("unfit")} == {f"unfit.{name}" for name in unfit}
+
+
+def test_windows_that_a_look_counts_are_those_of_the_families() -> None:
+    for name, (windows, _) in panels.WINDOWS.items():
+        own = yaml.safe_load((ROOT / f"conf/family/{name}.yaml").read_text())["windows"]
+        assert list(windows) == own[: len(windows)]
+        assert name != "gbdt" or list(windows) == own
 
 
 def test_long_series_keep_their_last_steps(tmp_path: Path) -> None:

@@ -229,7 +229,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no row": (lambda frame: frame.head(0), "no row below the header"),
     "no value": (lambda frame: frame.assign(v=np.nan), "no series has a value"),
     "no number": (lambda frame: frame.assign(v="many"), r"row 2, column v: 'many' is not a number"),
-    "no name": (lambda frame: frame.assign(shop=frame["shop"].where(frame["v"] != 3)), r"row 5, column shop: an empty cell"),
+    "no name": (
+        lambda frame: frame.assign(shop=frame["shop"].where(frame["v"] != 3)),
+        "row 5, column shop: an empty",
+    ),
     "no column": (lambda frame: frame.drop(columns="v"), "no column 'v'"),
     "two values": (lambda frame: pd.concat([frame, frame.tail(1).assign(v=7)]), r"row 122, column at: .* row 121 too"),
 }

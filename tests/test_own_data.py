@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,36 @@ def run(folder: Path, *command: str, fails: bool = False) -> str:
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode != 0) == fails, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+def test_a_series_that_is_too_short_for_some_families_is_compared_without_them(checkout: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(100, 5, 20).round(2)
+    table = pd.DataFrame({"day": pd.date_range("2026-01-01", periods=20).strftime("%Y-%m-%d"), "value": values})
+    path = tmp_path / "short.csv"
+    table.to_csv(path, index=False)
+    assert "unfit.gbdt" in run(checkout, "seqlab", "add", str(path))
+    part = "[{domains: [short], families: [naive, theta, nlinear, gbdt], strategies: [scratch], fractions: [1.0]}]"
+    words = [f"suite.parts={part}", "suite.replicates=200"]
+    said = run(checkout, "seqlab", "compare", "short", "--time-limit", "20m", *words)
+    assert "seqlab: 2 of 2 cells after" in said
+    assert "nlinear (too few steps: validation needs 20 values" in said
+    assert "failed" not in said
+    assert "not reached" not in said
+
+    yaml = checkout / "conf/domain/short.yaml"
+    yaml.write_text(re.sub(r"  nlinear: .*\n", "", yaml.read_text(encoding="utf-8")), encoding="utf-8")
+    for limit in ([], ["--time-limit", "20m"]):
+        said = run(checkout, "seqlab", "compare", "short", *words, *limit, fails=True)
+        last = said.splitlines()[-1]
+        assert last.startswith("seqlab: 1 stage failed: scratch@short-nlinear-scratch-s0: too few sequences of the ")
+        assert "(.seqlab/logs/scratch@short-nlinear-scratch-s0.log)" in last
+        assert said.count("too few sequences") == 1
+        assert "seqlab: 2 of 3 cells after" in said
+        assert "Best in MASE" in said
+        assert "not reached" not in said
+    path.unlink()
+    said = run(checkout, "seqlab", "compare", "short", *words, fails=True)
+    assert said.count(f"{path}: missing") == 1
 
 
 def test_two_hourly_series_with_a_missing_value_and_a_korean_header(checkout: Path, tmp_path: Path) -> None:

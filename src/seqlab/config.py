@@ -78,7 +78,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain as configured. kind: of its sequences, as its recipe states."""
+    """A domain as configured. kind: of its sequences, as its recipe states. unfit: families that its data are too few
+    for, and why, which are not compared there."""
 
     name: str
     title: str
@@ -88,6 +89,7 @@ class Domain:
     finetune: dict[str, TaskBudget]  # by task
     evaluate: Evaluation
     kind: str
+    unfit: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def pretraining(self) -> str | None:
@@ -172,7 +174,7 @@ def mismatch(domain: Domain, family: Family) -> str | None:
         return f"the family models {' and '.join(family.kinds)}, the domain has {domain.kind}"
     if not tasks_of(domain, family):
         return f"the family does {', '.join(family.tasks)}; the domain asks for {', '.join(domain.finetune)}"
-    return None
+    return domain.unfit.get(family.name)
 
 
 def tasks_of(domain: Domain, family: Family) -> list[str]:
@@ -311,6 +313,10 @@ def experiment(tree: dict[str, Any]) -> Experiment:
         execution=execution(tree["execution"]),
         comparing=schema.check(Comparing, tree["comparing"], "comparing"),
     )
+    for name, own in found.domains.items():
+        for unfit in own.unfit:
+            if unfit not in found.families and schema.source(f"{FAMILIES}{unfit}") is None:
+                raise UserError(f"domains.{name}.unfit.{unfit}: no such family{schema.hint(unfit, found.families)}")
     asked = dict.fromkeys(found.asked())
     for cell in asked:
         for group, name in (("domains", cell.domain), ("families", cell.family), ("strategies", cell.strategy)):
@@ -353,7 +359,8 @@ def family(name: str, tree: dict[str, Any], where: str = "family") -> Family:
 
 def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
     """Check one domain's section."""
-    schema.only(tree, ("title", "archives", "prepare", "pretrain", "finetune", "evaluate"), where)
+    keys = ("title", "archives", "prepare", "pretrain", "finetune", "evaluate")
+    schema.only(tree, (*keys, *(["unfit"] if "unfit" in tree else [])), where)
     prepare = schema.component(tree["prepare"], f"{where}.prepare")
     if not prepare.target.startswith(RECIPES):
         raise UserError(f"{where}.prepare._target_: {prepare.target!r}: expected a class under {RECIPES[:-1]}")
@@ -387,6 +394,7 @@ def domain(name: str, tree: dict[str, Any], where: str = "domain") -> Domain:
         },
         evaluate=evaluate,
         kind=kind,
+        unfit=schema.value(dict[str, str], tree.get("unfit", {}), f"{where}.unfit"),
     )
 
 

@@ -7,12 +7,13 @@ there, DVC runs that stage as it runs any other.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -22,7 +23,7 @@ from types import FrameType
 from seqlab.cells import Cell
 from seqlab.cli.compose import composed
 from seqlab.cli.places import Workspace
-from seqlab.cli.repro import Options, run, warmable, workspace_of
+from seqlab.cli.repro import Options, StagesFailed, current, in_words, repro, run, warmable, workspace_of
 from seqlab.config import Experiment
 from seqlab.errors import UserError
 from seqlab.executors.dvc import LOCK_FILE
@@ -49,8 +50,25 @@ def seconds_of(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
+def whole(options: Options) -> None:
+    """Bring a suite up to date and say its verdict. Raises StagesFailed, after the verdict on all that is finished."""
+    try:
+        repro(options)
+    except StagesFailed as error:
+        workspace = workspace_of(options.overrides)
+        with workspace.locked():
+            told = Told(workspace, current(workspace), time.monotonic(), math.inf)
+            told.failures = error.failed
+            told.table()
+        raise
+    print(verdict())
+
+
 def anytime(options: Options, seconds: float) -> None:
-    """Bring a suite up to date as far as the time reaches. Raises UserError naming stages that failed."""
+    """Bring a suite up to date as far as the time reaches.
+
+    Raises StagesFailed naming the stages that failed, UserError where the time was too short for any cell.
+    """
     began = time.monotonic()
     workspace = workspace_of(options.overrides)
     os.chdir(workspace.home)
@@ -58,25 +76,25 @@ def anytime(options: Options, seconds: float) -> None:
         experiment = composed(workspace, options.overrides)
         begin(warm, workspace, experiment)
         told = Told(workspace, experiment, began, seconds)
-        failures: list[str] = []
         for wave in (*waves(experiment), None):
             while True:
                 try:
                     with limited(told.until(first=not told.shown)):
-                        run(workspace, experiment, within(options, experiment, wave), warm)
+                        run(workspace, experiment, within(options, experiment, wave), warm, told.failures)
                 except TimeUp:
                     told.table()
                     if told.over:
-                        told.end(failures)
+                        told.end()
                         return
                     continue
-                except UserError as error:
-                    failures.append(str(error))
+                except StagesFailed:  # of which the end tells
+                    pass
                 break
             if wave is not None:
                 told.table()
-    if failures:
-        raise UserError(failures[-1])
+            if len(told.lost) == len(experiment.cells()):
+                break
+        told.end()
 
 
 def begin(warm: Warm, workspace: Workspace, experiment: Experiment) -> None:
@@ -131,15 +149,18 @@ def limited(until: float) -> Iterator[None]:
 
 
 class Told:
-    """What a person hears: a table whenever there is a new one, and at the end what was not reached.
+    """What a person hears: a table whenever there is a new one, and at the end what failed and what was not reached.
 
-    A table takes time too: the last one's is kept free for the one at the end.
+    A table takes time too: the last one's is kept free for the one at the end. failures: the stages that failed, with
+    their logs; lost: the cells without them.
     """
 
     def __init__(self, workspace: Workspace, experiment: Experiment, began: float, seconds: float):
         self.workspace, self.experiment = workspace, experiment
         self.began, self.end_at = began, began + seconds
         self.shown: list[Cell] = []
+        self.lost: list[Cell] = []
+        self.failures: dict[str, Path] = {}
         self.took = 0.0
 
     @property
@@ -155,8 +176,9 @@ class Told:
         from seqlab.executors.local import in_child
 
         began = time.monotonic()
-        reached: list[Cell] = in_child(lambda: finished(self.experiment))
-        if not reached:
+        reached: list[Cell]
+        reached, self.lost = in_child(lambda: finished(self.experiment, self.failures))
+        if not reached and len(self.lost) < len(self.experiment.cells()):
             print(f"seqlab: no cell is finished after {began - self.began:.0f} s", flush=True)
         if reached == self.shown or not reached:
             return
@@ -169,16 +191,29 @@ class Told:
         print(f"\nseqlab: {len(reached)} of {cells} cells after {time.monotonic() - self.began:.0f} s", flush=True)
         print(verdict(), flush=True)
 
-    def end(self, failures: Sequence[str]) -> None:
-        left = [cell for cell in self.experiment.cells() if cell not in self.shown]
-        names = ", ".join(dict.fromkeys(f"{cell.family} · {cell.arm}" for cell in left))
-        print(f"seqlab: the time is up; not reached: {names}. The same command goes on from here.")
-        if failures:
-            raise UserError(failures[-1])
+    def end(self) -> None:
+        """Raises StagesFailed, or UserError where no cell is finished."""
+        left = [cell for cell in self.experiment.cells() if cell not in self.shown and cell not in self.lost]
+        if not self.shown and not self.failures:
+            raise UserError(
+                f"the time is up and no cell is finished: {arms(left)}; the same command goes on from here, and a "
+                "longer --time-limit reaches further"
+            )
+        if left:
+            print(f"seqlab: the time is up; not reached: {arms(left)}. The same command goes on from here.", flush=True)
+        if self.failures:
+            every = len(self.lost) == len(self.experiment.cells())
+            without = f"; without scores: {'every cell' if every else arms(self.lost)}" if self.lost else ""
+            raise StagesFailed(f"{in_words(self.failures)}{without}", self.failures)
 
 
-def finished(experiment: Experiment) -> list[Cell]:
-    """The cells whose scores are up to date with all that they follow from, the controls of their domain with them."""
+def arms(cells: Sequence[Cell]) -> str:
+    return ", ".join(dict.fromkeys(f"{cell.family} · {cell.arm}" for cell in cells))
+
+
+def finished(experiment: Experiment, failures: Iterable[str]) -> tuple[list[Cell], list[Cell]]:
+    """The cells whose scores are up to date with all that they follow from, the controls of their domain with them; and
+    those that have none because of stages that failed."""
     from seqlab.executors import dvc
     from seqlab.executors.graph import Graph
 
@@ -187,7 +222,11 @@ def finished(experiment: Experiment) -> list[Cell]:
         wanted = {cell: needed(cell) for cell in experiment.cells()}
         asked = graph.needed(name for names in wanted.values() for name in names)
         waiting = graph.followers(name for name in asked if pipeline.dirty(name))
-        return [cell for cell, names in wanted.items() if not names & waiting]
+        lost = graph.followers(failures)
+        return (
+            [cell for cell, names in wanted.items() if not names & waiting],
+            [cell for cell, names in wanted.items() if names & waiting & lost],
+        )
 
 
 def compare(workspace: Workspace, cells: Sequence[Cell]) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from seqlab.cli.words import Intermixed, words_of
+
 if TYPE_CHECKING:
     from seqlab.execution import Where
 
@@ -247,7 +249,7 @@ def _looking(commands: Any) -> None:
     verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(Intermixed):
     """Examples stay as they are written. What is wrong with the words is one line of the subcommand, status 2."""
 
     def __init__(self, *arguments: Any, **options: Any):
@@ -300,9 +302,10 @@ def main(arguments: list[str] | None = None) -> None:
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     of_this_checkout(words)
-    from seqlab.cli.failing import errors_in_one_line
+    from seqlab.cli.failing import errors_in_one_line, own_warnings_alone
     from seqlab.threads import pin
 
+    own_warnings_alone()
     pin(1)  # until the configuration says how many
 
     # These take flags of their own, or Hydra's, which are none of this parser's.
@@ -315,8 +318,6 @@ def main(arguments: list[str] | None = None) -> None:
     elif words[:1] and words[0] in ("--shell-completion", "-sc"):
         errors_in_one_line(lambda: _complete(words))
     else:
-        from seqlab.cli.words import words_of
-
         given = parser().parse_args(words_of(words) or ["--help"])
         if given.version:
             from seqlab import __version__
@@ -399,16 +400,15 @@ def _add(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from seqlab.cli.anytime import anytime, seconds_of, verdict
-    from seqlab.cli.repro import Options, repro
+    from seqlab.cli.anytime import anytime, seconds_of, whole
+    from seqlab.cli.repro import Options
 
     own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
     options = Options([*own, *given.overrides], jobs=given.jobs, keep_going=True)
     if given.time_limit is not None:
         anytime(options, seconds_of(given.time_limit))
-        return
-    repro(options)
-    print(verdict())
+    else:
+        whole(options)
 
 
 def _predict(given: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 DURATIONS = "durations.json"
 SEED = re.compile(r"-s\d+$")  # at the end of a stage's name
 ATTRIBUTES = ("domain", "family", "seed", "stage", "strategy")  # of stages, that --only asks for
-TAIL = 30  # lines of a failed stage's output that are shown
+TAIL = 30  # lines of a failed stage's output that are shown, where it has no one line that says why
+OWN = "seqlab: "  # before what a command says of bad input, in one line
 LATEST = 16  # stages by which the time left follows how busy the machine is
 RESTORED = 0.2  # of what it took when it ran: a stage that is faster came from the cache, and says nothing of others
 
@@ -65,8 +66,16 @@ class Options:
         return bool(self.only or self.names)
 
 
+class StagesFailed(UserError):
+    """Stages of a run failed, which its text names. failed: their logs."""
+
+    def __init__(self, text: str, failed: dict[str, Path]):
+        super().__init__(text)
+        self.failed = failed
+
+
 def repro(options: Options) -> None:
-    """Raises UserError naming the stages that failed."""
+    """Raises StagesFailed naming the stages that failed."""
     if options.force and options.pull:
         raise UserError("--force runs every stage, --pull fetches what was run: one of them")
     for key, value in options.only.items():
@@ -108,8 +117,18 @@ def workspace_of(overrides: Sequence[str]) -> Workspace:
     return Workspace(ROOT) if asked == own else Workspace.of(asked)
 
 
-def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Warm | None = None) -> bool:
-    """Run what is not up to date; whether then everything is. warm: processes of the caller's, for several runs."""
+def run(
+    workspace: Workspace,
+    experiment: Experiment,
+    options: Options,
+    warm: Warm | None = None,
+    failures: dict[str, Path] | None = None,
+) -> bool:
+    """Run what is not up to date; whether then everything is. Raises StagesFailed.
+
+    warm: processes of the caller's, for several runs. failures: of the runs before, the stages that failed with their
+    logs, of which the caller tells: what follows from them is left alone, and those that fail here join them.
+    """
     from seqlab.executors import dvc
     from seqlab.executors.graph import Graph, Schedule
     from seqlab.executors.local import in_child
@@ -121,7 +140,7 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
         graph = Graph({name: before for name, before in pipeline.before.items() if name != "compose"})
         # Everything follows from its files, but what they say may not have changed for a stage: first it, then a look.
         if "compose" in pipeline.stages:
-            lock.add(in_child(lambda: pipeline.reproduced("compose", options.force)))
+            lock.add(in_child(lambda: pipeline.composed(options.force)))
         wanted = set(options.names) or selected(experiment, graph, options.only)
         candidates = graph.needed(wanted) if options.partial else set(graph.before)
         if options.pull and (fault := in_child(lambda: said(lambda: pipeline.pull(candidates)))):
@@ -130,15 +149,22 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
         if not options.force:
             changed = in_child(lambda: {name for name in graph.before if name in candidates and pipeline.dirty(name)})
         waiting = graph.followers(changed) & candidates
+        if not waiting and failures is not None:
+            return not options.partial
         if not waiting:
             print(
                 "seqlab: what was asked for is up to date" if options.partial else "seqlab: all stages are up to date"
             )
             return not options.partial
+        waiting -= graph.followers(failures or ())
+        if not waiting:
+            return False
         if experiment.trainer.portable:
             instructions.for_children()
         slots = slots_of(experiment.execution, options.jobs)
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
+        told.at_once = options.keep_going and failures is None
+        told.failures = {} if failures is None else failures
         schedule = Schedule(graph, set(waiting), options.names)
         execution = execution_of(experiment, options)
         if execution.executor != "local" and not execution.shared_disk:
@@ -148,7 +174,7 @@ def run(workspace: Workspace, experiment: Experiment, options: Options, warm: Wa
         with executor_of(workspace, experiment, options, execution, pipeline, slots, warm) as executor:
             failed, lost = went_through(schedule, executor, lock.add, told, options.keep_going)
         if failed:
-            raise UserError(summary(failed, lost, told, options.keep_going))
+            raise StagesFailed(summary(failed, lost, told, options.keep_going), failed)
     told.end()
     return not options.partial
 
@@ -165,10 +191,40 @@ def said(function: Callable[[], None]) -> str | None:
 def summary(failed: dict[str, Path], lost: set[str], told: Progress, keep_going: bool) -> str:
     if len(failed) == 1 and not keep_going:
         [(name, log)] = failed.items()
-        return f"stage {name} failed; {os.path.relpath(log)} has all of its output"
-    names = ", ".join(f"{name} ({os.path.relpath(log)})" for name, log in failed.items())
-    follow = f"; {len(lost)} stages that follow from them did not run" if lost else ""
-    return f"{len(failed)} stages failed: {names}{follow}; {told.done} of {told.total} are done"
+        return f"stage {name} failed{why_of(log)}; {os.path.relpath(log)} has all of its output"
+    them = "it" if len(failed) == 1 else "them"
+    verb = "follows" if len(lost) == 1 else "follow"
+    follow = f"; {stages(len(lost))} that {verb} from {them} did not run" if lost else ""
+    return f"{in_words(failed, told.explained)}{follow}; {told.done} of {told.total} are done"
+
+
+def in_words(failed: Mapping[str, Path], explained: Collection[str] = ()) -> str:
+    """How many stages failed, and each with its log and, where that was not explained before, the reason."""
+    each = (
+        f"{name}{'' if name in explained else why_of(log)} ({os.path.relpath(log)})" for name, log in failed.items()
+    )
+    return f"{stages(len(failed))} failed: {', '.join(each)}"
+
+
+def stages(count: int) -> str:
+    return "1 stage" if count == 1 else f"{count} stages"
+
+
+def why_of(log: Path) -> str:
+    """The reason of a failure behind a colon, where it is one line."""
+    reason = reason_of(log)
+    return "" if reason is None else f": {reason}"
+
+
+def reason_of(log: Path) -> str | None:
+    """The line in which a stage that failed said why, where that is all there is to know; None of a bug, or a kill."""
+    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+    lines = [line for line in lines if line.strip()]
+    if len(lines) == 1:  # DVC's own, which did not come to run the stage
+        return lines[0]
+    if len(lines) > 1 and lines[-1].startswith("failed to run: ") and lines[-2].startswith(OWN):
+        return lines[-2].removeprefix(OWN)
+    return None
 
 
 def selected(experiment: Experiment, graph: Any, only: dict[str, str]) -> set[str]:
@@ -309,6 +365,8 @@ class Progress:
         alike: dict[str, float] | None = None,
     ):
         self.path = workspace.private / DURATIONS
+        # Whether a failure is told when it happens and not at the end, and those that were so; and all with their logs.
+        self.at_once, self.explained, self.failures = False, list[str](), dict[str, Path]()
         self.known, like = durations(workspace), alike or {}
         first = {name: like.get(name) or like.get(SEED.sub("-s0", name)) for name in waiting}
         self.alike = {name: seconds for name, seconds in first.items() if seconds}
@@ -332,10 +390,16 @@ class Progress:
         print(f"{count} {stage.name} {seconds:.1f} s, {self.remaining()}", flush=True)
         write_json(self.path, self.known)
 
-    def failed(self, stage: Submitted, log: Path) -> None:
-        self.left.discard(stage.name)
-        lines = log.read_text("utf-8", "replace").splitlines()[-TAIL:] if log.exists() else []
-        print("\n".join([f"seqlab: stage {stage.name} failed:", *lines]), file=sys.stderr, flush=True)
+    def failed(self, stage: Submitted, log: Path, lost: set[str]) -> None:
+        """What is one line is said once: here where others still run or wait, else with how the run ended."""
+        self.left -= {stage.name, *lost}
+        self.failures[stage.name] = log
+        if (reason := reason_of(log)) is None:
+            lines = log.read_text("utf-8", "replace").splitlines()[-TAIL:] if log.exists() else []
+            print("\n".join([f"seqlab: stage {stage.name} failed:", *lines]), file=sys.stderr, flush=True)
+        elif self.at_once and self.left:
+            self.explained.append(stage.name)
+            print(f"seqlab: stage {stage.name} failed: {reason}", file=sys.stderr, flush=True)
 
     def interrupted(self, running: int) -> None:
         print(f"\nseqlab: interrupted; ending {running} stages, {self.done} of {self.total} are done", file=sys.stderr)

@@ -138,7 +138,7 @@ class Told:
     def finished(self, stage: Submitted) -> None:
         self._say(stage, f"{time.monotonic() - stage.started:.1f} s")
 
-    def failed(self, stage: Submitted, log: Path) -> None:
+    def failed(self, stage: Submitted, log: Path, lost: set[str]) -> None:
         lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
         self._say(stage, f"failed: {lines[-1] if lines else 'without a word'}")
 

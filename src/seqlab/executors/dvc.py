@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import io
 import json
+import logging
 import os
 import sys
 import time
@@ -77,6 +78,11 @@ class Pipeline:
     def reproduced(self, name: str, force: bool, pull: bool = False) -> dict[str, Any]:
         """As `reproduced` below."""
         return reproduced(self.stages[name], force, pull)
+
+    def composed(self, force: bool) -> dict[str, Any]:
+        """As `reproduced` of the stage that composes, in a child: DVC's own words of how it goes are no user's."""
+        logging.getLogger("dvc").setLevel(logging.WARNING)
+        return self.reproduced(COMPOSE, force)
 
     def pull(self, names: Iterable[str]) -> None:
         """Fetch what others pushed: all their runs, and the data of stages that lack nothing but what dvc.lock names.
@@ -482,25 +488,45 @@ def lock_files_once() -> None:
 
 
 def mend_rwlock(tmp: str, hardlink: bool = False) -> None:
-    """Begin DVC's file of locks of files anew where a process was killed as it wrote it: DVC would read it no more."""
+    """Take out of DVC's file of locks of files what killed processes left there: their locks, of which DVC would warn
+    in words of its own; and all of it where one was killed as it wrote the file, which DVC would read no more."""
     from dvc.lock import make_lock
     from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
     path = Path(tmp) / RWLOCK_FILE
 
-    def damaged() -> bool:
+    def mended() -> str | None:
+        """What it shall hold; None where it may stay as it is."""
         try:
-            json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return False
+            return None
         except ValueError:
-            return True
-        return False
+            return "{}"
+        alive = _of_the_living(found)
+        return None if alive == found else json.dumps(alive)
 
-    if damaged():  # or another process is writing it
+    if mended() is not None:  # or another process is writing it
         with make_lock(str(Path(tmp) / RWLOCK_LOCK), tmp_dir=tmp, hardlink_lock=hardlink, wait=True):
-            if damaged():
-                path.unlink()
+            if (text := mended()) is not None:
+                with replacing(path) as made:
+                    made.write_text(text, encoding="utf-8")
+
+
+def _of_the_living(locks: dict[str, Any]) -> dict[str, Any]:
+    """Locks of files without those of processes that have ended; of another form, for DVC to name, as they are."""
+    from psutil import pid_exists
+
+    try:
+        write = {path: one for path, one in locks.get("write", {}).items() if pid_exists(int(one["pid"]))}
+        read = {
+            path: alive
+            for path, several in locks.get("read", {}).items()
+            if (alive := [one for one in several if pid_exists(int(one["pid"]))])
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return locks
+    return {key: {"write": write, "read": read}.get(key, part) for key, part in locks.items()}
 
 
 def read_once(files: Any) -> None:

@@ -16,7 +16,8 @@ class Told(Protocol):
 
     def finished(self, stage: Submitted) -> None: ...
 
-    def failed(self, stage: Submitted, log: Path) -> None: ...
+    def failed(self, stage: Submitted, log: Path, lost: set[str]) -> None:
+        """lost: the stages that follow from it, which cannot run."""
 
     def interrupted(self, running: int) -> None: ...
 
@@ -42,8 +43,9 @@ def went_through(
                 running.remove(done.stage)
                 if done.entry is None:
                     failed[done.stage.name] = done.log
-                    lost |= schedule.fail(done.stage.name)
-                    told.failed(done.stage, done.log)
+                    follow = schedule.fail(done.stage.name)
+                    lost |= follow
+                    told.failed(done.stage, done.log, follow)
                     if not keep_going:
                         # What runs is let finish, and kept; nothing new begins.
                         schedule.stop()

@@ -15,8 +15,10 @@ from seqlab.data import panels, time
 from seqlab.data.beside import ROLES
 from seqlab.data.domains import accompanied
 from seqlab.data.domains.series import LARGEST
-from seqlab.data.scale import varies
+from seqlab.data.scale import standardisation, varies
+from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
+from seqlab.families.closed_form.direct import LEAST_PAIRS, pairs, usable
 from seqlab.intake.identity import check_names
 from seqlab.intake.proposal import Card, Choice, Hints, Proposal
 from seqlab.intake.roles import Roles
@@ -41,6 +43,11 @@ CARRIED = (0, 1, 2, 3, 5, 7)  # missing steps in a row that may be stood in for
 KEPT = 0.95  # of the recorded steps must lie in the runs
 LONGEST = 4000  # steps of a series: what comes before them costs more than it tells
 SHORTEST = 12  # steps of a series that can be held out from at all
+VALIDATED = 4  # times the steps for validation that a series has at least, where few series ask for many of them
+NEARLY = 0.8  # of the typical length, of which as much can be held out
+# Families that need so many windows of a series: steps of those that conf/family offers, of which nlinear does with the
+# shortest; and whether it learns from those alone that have the whole horizon after them.
+WINDOWS: dict[str, tuple[tuple[int, ...], bool]] = {"nlinear": ((8,), True), "gbdt": ((13, 25, 49), False)}
 SEASONAL = 0.1  # least correlation of changes with those a period before
 LOOKED_AT = 200  # series from which the period is judged
 
@@ -62,21 +69,24 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
     counts, spacing = panel.counts()
     even = _even(panel, counts, spacing)
     steps, carried, runs = even.steps, even.carried, even.runs
-    usable = [y for y in runs if len(y) >= SHORTEST]
-    if not usable:
+    long_enough = [y for y in runs if len(y) >= SHORTEST]
+    if not long_enough:
         longest = max((len(y) for y in runs), default=0)
         raise UserError(
             f"{path.name}: no series is long enough: the longest has {longest} even steps ({spacing.words}), "
             f"at least {SHORTEST} are needed"
         )
-    lengths = np.array([len(y) for y in usable])
+    # What does not vary, or repeats another, is no series of the domain.
+    distinct = list({y.tobytes(): y for y in long_enough if varies(y).any()}.values()) or long_enough
+    lengths = np.array([len(y) for y in distinct])
     words = spacing.words if steps == "time" else "from row to row"
-    transform, why_transform = _transform(path, roles, usable)
-    split = _split(lengths, words)
-    period, why_period = _period(usable, words, split["train"], hints)
+    transform, why_transform = _transform(path, roles, long_enough)
+    split = _split(lengths, words, len(roles.values))
+    period, why_period = _period(distinct, words, split["train"], hints)
     horizons = sorted({1, max(1, split["horizon"] // 4), split["horizon"]})
     kept = LONGEST if lengths.max() > LONGEST else None
     horizon = split["horizon"]
+    min_length = int(max(period + 2, split["min_length"]))
     # Families that use covariates are trained for forecasts with them, in place of forecasts without.
     tasks = ["next_step", *(["covariates"] if names.all else [])]
     tree: dict[str, Any] = {
@@ -91,7 +101,7 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
             "carried": carried,
             "longest": kept,
             "window": int(min(240, lengths.max())),
-            "min_length": int(max(period + 2, split["min_length"])),
+            "min_length": min_length,
             "valid_steps": split["valid"],
             "test_steps": split["test"],
             "valid": 0.1,
@@ -106,6 +116,9 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
             "headline": {"next_step": "nll", "forecast": f"mase@{horizon}"},
         },
     }
+    unfit = _unfit(distinct, tree["prepare"], horizon, period)
+    if unfit:
+        tree["unfit"] = unfit
     many = f"{len(panel.tracks)} series" if len(panel.tracks) > 1 else "one series"
     choices = [
         Choice("prepare.target.time", roles.time, roles.why.get("time", "no column of times: rows follow one another")),
@@ -123,11 +136,15 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
         Choice("prepare.longest", kept, "steps kept of a series; what is older costs more than it tells"),
         Choice("prepare.test_steps", split["test"], f"the last of each series, to forecast {horizon} steps ahead"),
         Choice("prepare.valid_steps", split["valid"], "before them, for choosing"),
-        Choice("prepare.min_length", tree["prepare"]["min_length"], "steps at least that are left for training"),
+        Choice("prepare.min_length", min_length, "steps at least that are left for training"),
         Choice("evaluate.period", period, why_period),
         Choice("evaluate.horizons", horizons, f"steps ahead, as usual {words} and as the lengths allow"),
         Choice(
             "evaluate.headline", f"mase@{horizon}", "error over that of repeating the last period; below 1 is better"
+        ),
+        *(
+            Choice(f"unfit.{family}", reason, "not compared; without this line it is")
+            for family, reason in unfit.items()
         ),
     ]
     if dialect is not None:
@@ -205,14 +222,62 @@ def _transform(path: Path, roles: Roles, runs: list[np.ndarray]) -> tuple[str, s
     return "none", "values of a series are of one size"
 
 
-def _split(lengths: np.ndarray, words: str) -> dict[str, int]:
-    """How many steps are held out, so that three series of four have enough for training left."""
+def _split(lengths: np.ndarray, words: str, channels: int) -> dict[str, int]:
+    """How many steps are held out, so that three series of four have enough for training left, and that validation has
+    enough of them for the intervals of direct forecasters, where the series can spare these."""
     typical = int(np.quantile(lengths, 0.25))
     asked = CALENDAR.get(words, ((1,), PLAIN_HORIZON))[1]
     horizon = max(1, min(asked, typical // 8))
     test, valid = max(horizon, min(3 * horizon, typical // 5)), max(horizon, min(2 * horizon, typical // 8))
+    needed = math.ceil(LEAST_PAIRS / (channels * int((lengths >= NEARLY * typical).sum())))
+    if valid < needed <= typical // VALIDATED:
+        valid = needed
     left = typical - test - valid
     return {"horizon": horizon, "test": test, "valid": valid, "train": left, "min_length": max(4, min(24, left // 2))}
+
+
+def _unfit(runs: list[np.ndarray], prepare: dict[str, Any], horizon: int, period: int) -> dict[str, str]:
+    """Families that these series are too short for, or stand still too long, and why: by what fits them itself."""
+    held = prepare["valid_steps"] + prepare["test_steps"]
+    kept = [
+        y[-prepare["longest"] :] if prepare["longest"] else y for y in runs if len(y) >= held + prepare["min_length"]
+    ]
+    kept = [y for y in kept if varies(y[:-held]).all()][:LOOKED_AT]
+    if not kept:
+        return {}
+    past = [standardisation(y[:-held]) for y in kept]
+    size = {"centre": np.stack([centre for centre, _ in past]), "scale": np.stack([scale for _, scale in past])}
+    train = Sequences.from_arrays([y[:-held] for y in kept], **size)
+    first = np.array([len(y) - held for y in kept])
+    valid = Sequences.from_arrays([y[: len(y) - prepare["test_steps"]] for y in kept], first=first, **size)
+
+    def learned(window: int, whole: bool, needed: int) -> int:
+        """Windows to learn from, counted as far as needed."""
+        count = 0
+        for part in pairs(train, window, horizon, whole=whole):
+            count += len(part.moving(period).windows)
+            if count >= needed:
+                break
+        return count
+
+    unfit = {}
+    for family, (windows, whole) in WINDOWS.items():
+        try:
+            lengths, _ = usable(valid, period, horizon, list(windows))
+        except UserError:
+            unfit[family] = (
+                f"too few steps: validation needs {LEAST_PAIRS} values {horizon} steps after a window of {windows[0]} "
+                "steps that vary"
+            )
+            continue
+        window = lengths[-1]
+        needed = window + 1 if whole else 1
+        if (count := learned(window, whole, needed)) < needed:
+            unfit[family] = (
+                f"too few steps: training needs {needed} windows of {window} steps that vary and "
+                f"{horizon if whole else 1} after them, and has {count}"
+            )
+    return unfit
 
 
 def _period(runs: list[np.ndarray], words: str, train: int, hints: Hints) -> tuple[int, str]:
