@@ -259,13 +259,12 @@ class Parser(Intermixed):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Unknown words end here, where the options that they may have meant are known, and not in the parser above."""
         found, unknown = super().parse_known_args(args, namespace)
-        if unknown:
+        if unknown and not self.within:
             options = [option for action in self._actions for option in action.option_strings]
-            many = any(action.nargs in ("*", "+") for action in self._actions if not action.option_strings)
             if unknown[0].startswith("-"):
                 word = unknown[0].partition("=")[0]
                 self.error(f"{word!r} is no option{self._meant(word, options)}")
-            self.error(f"{unknown[0]!r} {'comes after an option; put it before' if many else 'is one word too many'}")
+            self.error(f"{unknown[0]!r} is one word too many")
         return found, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
