@@ -158,7 +158,7 @@ def test_a_table_is_made_whenever_cells_have_joined(
 def test_a_limit_that_reaches_no_cell_is_a_line_and_no_success(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anytime, "finished", lambda *_: ([], []))
     told.table()
-    with pytest.raises(UserError, match=r"no cell is finished: .*the same command goes on from here") as found:
+    with pytest.raises(UserError, match=r"none of \d+ cells is finished; the same command goes on from here") as found:
         told.end()
     assert "\n" not in str(found.value)
 

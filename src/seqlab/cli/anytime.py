@@ -178,7 +178,7 @@ class Told:
         began = time.monotonic()
         reached: list[Cell]
         reached, self.lost = in_child(lambda: finished(self.experiment, self.failures))
-        if not reached and len(self.lost) < len(self.experiment.cells()):
+        if not reached and not self.over and len(self.lost) < len(self.experiment.cells()):
             print(f"seqlab: no cell is finished after {began - self.began:.0f} s", flush=True)
         if reached == self.shown or not reached:
             return
@@ -196,7 +196,7 @@ class Told:
         left = [cell for cell in self.experiment.cells() if cell not in self.shown and cell not in self.lost]
         if not self.shown and not self.failures:
             raise UserError(
-                f"the time is up and no cell is finished: {arms(left)}; the same command goes on from here, and a "
+                f"the time is up and none of {len(left)} cells is finished; the same command goes on from here, and a "
                 "longer --time-limit reaches further"
             )
         if left:
