@@ -54,7 +54,7 @@ def test_a_series_that_is_too_short_for_some_families_is_compared_without_them(c
 
     yaml = checkout / "conf/domain/short.yaml"
     yaml.write_text(re.sub(r"  nlinear: .*\n", "", yaml.read_text(encoding="utf-8")), encoding="utf-8")
-    said = run(checkout, "seqlab", "compare", "short", *words, fails=True)  # under a limit: test_failed_stages.py
+    said = run(checkout, "seqlab", "compare", "short", *words, fails=True)  # under a limit: test_anytime.py
     last = said.splitlines()[-1]
     assert last.startswith("seqlab: 1 stage failed: scratch@short-nlinear-scratch-s0: too few sequences of the ")
     assert "(.seqlab/logs/scratch@short-nlinear-scratch-s0.log)" in last
