@@ -13,6 +13,7 @@ from pandas.tseries.offsets import BMonthEnd
 
 from seqlab.cli.new_data import read_sequences, read_texts
 from seqlab.cli.predict import Asked, answer, checked, write
+from seqlab.data.beside import Names
 from seqlab.errors import UserError
 
 COLUMNS = {"text": "review", "label": "label"}
@@ -204,6 +205,30 @@ def test_names_are_those_of_the_domains_own_series(tmp_path: Path) -> None:
     found = read_sequences(tmp_path / "new.csv", prepare(target=channels), tmp_path, 1)
     assert list(found) == ["own"]
     assert found["own"].values.shape == (2 * LENGTH, 2)
+
+
+def test_several_columns_of_values_have_the_covariates_of_their_key(tmp_path: Path) -> None:
+    own = panel("months").assign(w=lambda frame: -frame["v"], price=5.0, region=lambda frame: "in " + frame["shop"])
+    (tmp_path / "raw").mkdir()
+    own.to_csv(tmp_path / "raw/own.csv", index=False)
+    new = own.groupby("shop").tail(12).copy()
+    ahead = new.groupby("shop").cumcount() >= 9
+    new.loc[ahead, ["v", "w", "region"]] = np.nan
+    new.loc[new.index[-1], "price"] = 7.0
+    new.to_csv(tmp_path / "new.csv", index=False)
+    target = {"file": "own.csv", "key": ["shop"], "time": "at", "value": ["v", "w"], "known": ["price"]}
+    names = Names(["price"], [], ["region"], {"region": ["in a", "in b"]})
+    found = read_sequences(tmp_path / "new.csv", prepare(target=target), tmp_path / "raw", 3, names)
+    assert list(found) == ["a/v", "a/w", "b/v", "b/w"]
+    for name, one in found.items():
+        assert one.covariates is not None
+        assert one.covariates["region"].unique().tolist() == [f"in {name[0]}"]
+        assert one.covariates["price"].tolist() == [5.0] * 11 + [7.0 if name[0] == "b" else 5.0]
+        past = one.covariates["value 1"].to_numpy()
+        np.testing.assert_array_equal(past[:9], one.values[:, 0])
+        assert np.isnan(past[9:]).all()
+        assert list(one.ahead or ()) == list(moments("months")[LENGTH - 3 : LENGTH])
+    np.testing.assert_array_equal(found["b/w"].values, -found["b/v"].values)
 
 
 def test_sequences_of_a_domain_of_classes_need_no_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from seqlab.data.panels import Layout, Panel, Run
     from seqlab.data.time import CalendarStep, Times
 
-MENDED = {
-    "rows put in order of time": "rows put in order of time",
-    "rows given twice": "rows that say the same of the same time, taken once",
-}
+MENDED = {"rows given twice": "rows that say the same of the same time, taken once"}  # in words for who asks
 
 
 # Texts
@@ -163,9 +160,8 @@ class _Reader:
     def read(self) -> dict[str, NewSequence]:
         from seqlab.data import panels, time
 
-        own = self._own()
-        channels, layout = self.layout.channels, self._wide()
-        panel = panels.read(self.path, layout, lambda value: None, () if own is None else own.texts)
+        own, width = self._own(), len(self.layout.columns)
+        panel = panels.read(self.path, self._wide(), lambda value: None, () if own is None else own.texts)
         if not panel.tracks:
             raise UserError(f"{self.path}: no row below the header")
         self._check_keys(panel)
@@ -176,36 +172,48 @@ class _Reader:
         else:
             # On the calendar on which the domain's own times are even, though these alone may look even on another.
             places = {text: i for i, text in enumerate(panel.texts)}
-            known = [] if own is None else [np.array([places[own.texts[i]] for i in t.at]) for t in own.tracks.values()]
+            there = np.array([places[text] for text in ([] if own is None else own.texts)], np.int64)
+            known = [there[track.at] for track in (own.tracks.values() if own is not None else ())]
             found, spacing = time.spaced(panel.times, [*(track.at for track in tracks), *known])
             counts, step = found[: len(tracks)], spacing.step
         static = self._static() if self.names is not None else {}
         made = {}
-        for (name, track), count in zip(panel.tracks.items(), counts, strict=True):
-            run = panels.latest_run(count, track.values[:, :channels], step, self.carried)
-            if not len(run.values):
-                self.said["series without a value, which have no answer"] += 1
-                continue
-            last = int(run.places[-1])
-            after = len(track.at) - 1 - last
-            self.said["steps before a gap that is too long to carry values over, left out"] += run.outside
-            self.said["missing steps for which the last value before stands"] += int((~run.recorded).sum())
-            one = NewSequence(run.values)
-            if self.layout.time is not None:
-                one = replace(one, stamps=_stamps(panel.times, track.at, run, spacing))
-            if spacing is not None:
-                one = replace(one, ahead=list(time.following(panel.times, int(track.at[last]), spacing, self.steps)))
-            if self.names is None:
-                self.said["rows without a value at the end, left out"] += after
-            else:
-                table = self._covariates(name, one, run, track.values[:, channels:], count, step, static.get(name, {}))
-                one = replace(one, covariates=table)
-            made[name] = one
+        for (base, track), count in zip(panel.tracks.items(), counts, strict=True):
+            for name, columns in self._series(base):
+                run = panels.latest_run(count, track.values[:, columns], step, self.carried)
+                if not len(run.values):
+                    self.said["series without a value, which have no answer"] += 1
+                    continue
+                last = int(run.places[-1])
+                self.said["steps before a gap that is too long to carry values over, left out"] += run.outside
+                self.said["missing steps for which the last value before stands"] += int((~run.recorded).sum())
+                one = NewSequence(run.values)
+                if self.layout.time is not None:
+                    one = replace(one, stamps=_stamps(panel.times, track.at, run, spacing))
+                if spacing is not None:
+                    ahead = time.following(panel.times, int(track.at[last]), spacing, self.steps)
+                    one = replace(one, ahead=list(ahead))
+                if self.names is None:
+                    self.said["rows without a value at the end, left out"] += len(track.at) - 1 - last
+                else:
+                    own_static = static.get(base, {})
+                    table = self._covariates(name, one, run, track.values[:, width:], count, step, own_static)
+                    one = replace(one, covariates=table)
+                made[name] = one
         for what, number in (+self.said).items():
             say(f"{what}: {number}")
         if not made:
             raise UserError(f"{self.path}: no series has a value")
         return made
+
+    def _series(self, base: str) -> list[tuple[str, slice]]:
+        """Of what was read as one, the names of its series and their columns: with covariates, all of a key are one."""
+        width = len(self.layout.columns)
+        if self.names is None:
+            return [(base, slice(0, self.layout.channels))]
+        names = self.layout.names([base] if self.layout.key else [])
+        parts = [slice(0, width)] if self.layout.together else [slice(i, i + 1) for i in range(width)]
+        return list(zip(names, parts, strict=True))
 
     def _own(self) -> Panel | None:
         """The domain's own table, or None where it is gone; that is said where it matters."""
@@ -259,7 +267,7 @@ class _Reader:
         dialect = Dialect.of(self.path, self.layout.dialect)
         keys = len(self.layout.key)
         for row, cells in read_table(self.path, [*self.layout.key, *columns], (), dialect) if columns else ():
-            [name] = self.layout.names(cells[:keys])
+            [name] = self._wide().names(cells[:keys])
             own = found.setdefault(name, {})
             for column, cell in zip(columns, cells[keys:], strict=True):
                 if (text := cell.strip()) and own.setdefault(column, text) != text:
@@ -300,10 +308,10 @@ class _Reader:
             if column in self.names.known and column not in self.unused:
                 lacking = np.flatnonzero(np.isnan(found[len(run.values) :, i]))
                 if len(lacking):
-                    when = f"step {lacking[0] + 1}" if one.ahead is None else str(one.ahead[lacking[0]])
+                    when = "" if one.ahead is None else f" ({one.ahead[lacking[0]]})"
                     raise UserError(
-                        f"{self.path.name}, series {name!r}: {column} is missing in step {lacking[0] + 1} to forecast "
-                        f"({when}); a row for each of the {self.steps} steps after the last value has to say it"
+                        f"{self.path.name}, series {name!r}: {column} is missing in step {lacking[0] + 1} to forecast"
+                        f"{when}; a row for each of the {self.steps} steps after the last value has to say it"
                     )
         columns |= {column: [static.get(column)] * len(wanted) for column in self.names.static}
         return pd.DataFrame(columns | {column: np.full(len(wanted), np.nan) for column in self.absent})
