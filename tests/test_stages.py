@@ -255,6 +255,7 @@ def test_a_comparison_ranks_what_evaluate_found(lab: Lab) -> None:
     assert {entry.domain for entry in lab.compared.entries} == {"strings"} == set(lab.compared.verdicts)
 
 
+@pytest.mark.slow
 def test_what_was_measured_stays_quoted_where_a_stage_came_from_the_cache(lab: Lab, tmp_path: Path) -> None:
     for part in ("models", "scores"):
         (tmp_path / part).symlink_to(lab.home / part)
