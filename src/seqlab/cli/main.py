@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 from pathlib import Path
@@ -275,8 +274,10 @@ class Parser(Intermixed):
             raise argparse.ArgumentError(action, f"found {value!r}{near}")
 
     def _meant(self, word: str, known: list[str], otherwise: str | None = None) -> str:
-        near = difflib.get_close_matches(word, known, n=1)
-        return f"; did you mean {near[0]}?" if near else otherwise or f"; `{self.prog} --help` lists them"
+        from seqlab.schema import close
+
+        near = close(word, known)
+        return f"; did you mean {near}?" if near else otherwise or f"; `{self.prog} --help` lists them"
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.removeprefix('argument ').split())}\n")

@@ -159,12 +159,13 @@ class _Reader:
 
     def read(self) -> dict[str, NewSequence]:
         from seqlab.data import panels, time
+        from seqlab.intake.identity import check_series
 
         own, width = self._own(), len(self.layout.columns)
         panel = panels.read(self.path, self._wide(), lambda value: None, () if own is None else own.texts)
         if not panel.tracks:
             raise UserError(f"{self.path}: no row below the header")
-        self._check_keys(panel)
+        check_series(self.path, self.layout, panel.tracks)
         self.said.update({MENDED.get(what, what): count for what, count in panel.mended.items()})
         tracks = list(panel.tracks.values())
         if self.by == "rows" or self.layout.time is None:
@@ -220,9 +221,7 @@ class _Reader:
         from seqlab.data import panels
         from seqlab.data.domains.base import find
 
-        if self.by == "rows" and self.layout.form is not None:
-            return None
-        if self.layout.time is None:
+        if self.layout.time is None or (self.by == "rows" and self.layout.form is not None):
             return None
         with suppress(UserError):
             return panels.read(find(self.raw, self.layout.file), self.layout, lambda value: None)
@@ -247,15 +246,6 @@ class _Reader:
         dialect = Dialect.of(self.path, self.layout.dialect)
         first = ((name, next(read_table(self.path, [], [name], dialect), (0, []))) for name in self.unused)
         return [name for name, (_, cells) in first if not cells]
-
-    def _check_keys(self, panel: Panel) -> None:
-        from seqlab.intake.identity import check_names
-
-        key = self.layout.key
-        # A series of no name is called like the file.
-        unnamed = Path(self.layout.file).stem
-        if not all(all(name.split("/")[: len(key)]) and name != unnamed for name in panel.tracks):
-            check_names(self.path, key, self.layout.dialect)
 
     def _static(self) -> dict[str, dict[str, str]]:
         """The static covariates of each series as they are written. Raises UserError where there are two of one."""

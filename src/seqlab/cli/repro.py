@@ -149,12 +149,10 @@ def run(
         if not options.force:
             changed = in_child(lambda: {name for name in graph.before if name in candidates and pipeline.dirty(name)})
         waiting = graph.followers(changed) & candidates
-        if not waiting and failures is not None:
-            return not options.partial
         if not waiting:
-            print(
-                "seqlab: what was asked for is up to date" if options.partial else "seqlab: all stages are up to date"
-            )
+            if failures is None:
+                what = "what was asked for is" if options.partial else "all stages are"
+                print(f"seqlab: {what} up to date")
             return not options.partial
         waiting -= graph.followers(failures or ())
         if not waiting:

@@ -4,7 +4,7 @@ that shows that several series were recorded at times of their own."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqlab.data import time
+from seqlab.data.panels import Layout
 from seqlab.data.readers import Dialect, place, read_table
 from seqlab.errors import UserError
 from seqlab.intake.sniff import Column
@@ -122,6 +123,14 @@ def _one_after_another(instant: np.ndarray, groups: Sequence[np.ndarray]) -> boo
     way = np.sign(np.diff(instant))
     inside = np.concatenate([np.sign(np.diff(instant[own])) for own in groups])
     return len(np.unique(inside)) == 1 and len(np.unique(way)) > 1
+
+
+def check_series(path: Path, layout: Layout, names: Iterable[str]) -> None:
+    """As `check_names`, which reads the table once more, where the names of its series show that one may lack a name:
+    it has a blank part, or is the file's, which stands for a key that is empty.
+    """
+    if any(name == Path(layout.file).stem or not all(map(str.strip, name.split("/"))) for name in names):
+        check_names(path, layout.key, layout.dialect)
 
 
 def check_names(path: Path, key: Sequence[str], dialect: dict[str, Any] | None) -> None:

@@ -19,7 +19,7 @@ from seqlab.data.scale import standardisation, varies
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 from seqlab.families.closed_form.direct import LEAST_PAIRS, pairs, usable
-from seqlab.intake.identity import check_names
+from seqlab.intake.identity import check_names, check_series
 from seqlab.intake.proposal import Card, Choice, Hints, Proposal
 from seqlab.intake.roles import Roles
 from seqlab.intake.sniff import Sample
@@ -160,9 +160,7 @@ def _read(path: Path, layout: panels.Layout) -> panels.Panel:
     except UserError:
         check_names(path, layout.key, layout.dialect)  # rows of no name may be what is wrong
         raise
-    # Names show at no cost whether a cell of the key is empty: where all are, the file's name stands for it.
-    if Path(layout.file).stem in panel.tracks or any(not part.strip() for n in panel.tracks for part in n.split("/")):
-        check_names(path, layout.key, layout.dialect)
+    check_series(path, layout, panel.tracks)
     return panel
 
 
