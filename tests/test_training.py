@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from copy import deepcopy
 from dataclasses import replace
@@ -327,6 +328,20 @@ def test_trainer_equals_a_plain_loop_bit_for_bit(task: str, kind: str, tmp_path:
         optimizer.step()
         schedule.step()
     assert same(weights(model), weights(plain))
+
+
+def test_what_validations_take_is_no_training(tmp_path: Path) -> None:
+    """The one before the first step among them, for which a card wakes."""
+    pause, train = 0.3, symbols(60, 0)
+    report, cost = fit(
+        rnn(Space("symbols", 9)), next_step_loss, train, symbols(20, 1),
+        budget=BUDGET, optimizer=OPTIMIZER, trainer=CPU, seed=3, checkpoint=Checkpoint(tmp_path, NEVER),
+        log=lambda *_: time.sleep(pause),
+    )  # fmt: skip
+    assert len(report.curves) == 2
+    trained = report.positions / cost.symbols_per_second
+    assert 0 < trained <= cost.seconds - 2 * pause
+    assert trained == pytest.approx(report.sequences / cost.sequences_per_second)
 
 
 def test_equal_inputs_give_equal_bits_and_another_seed_does_not(tmp_path: Path) -> None:

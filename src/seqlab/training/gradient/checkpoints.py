@@ -36,8 +36,12 @@ class Checkpoints(Callback):
         self.generators: dict[str, Any] | None = None
         self.full = False  # whether the disk is, as was said
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before the first validation, and before a card that wakes at the first thing it is given."""
+        self.began = time.perf_counter()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.began = self.saved = time.perf_counter()
+        self.saved = time.perf_counter()
         self.request.install()  # over Lightning's, which makes a success of SIGTERM
         if trainer.global_step:
             self.kept(trainer)
