@@ -224,12 +224,12 @@ def test_positions_are_turns_of_the_plane() -> None:
     """Su et al. (2021), eq. 13 and 15."""
     model, x = build("seq2seq_transformer"), torch.randn(2, 5, 24, dtype=torch.float64)
     model.width, model.heads = 24, 3
-    found = rotated(x, model.rotation(7, 5).to(torch.complex128))
+    found = rotated(x, model.rotation(7, 5).double())
     angles = (7 + torch.arange(5.0, dtype=torch.float64))[:, None] / 10_000 ** (2 * torch.arange(4.0) / 8)
     expected = torch.complex(x[..., ::2], x[..., 1::2]) * torch.exp(1j * angles).repeat(1, 3)
     torch.testing.assert_close(found, torch.view_as_real(expected).flatten(-2), rtol=1e-6, atol=1e-6)
     # What two positions have to do with each other depends on their distance alone.
-    later = rotated(x, model.rotation(20, 5).to(torch.complex128))
+    later = rotated(x, model.rotation(20, 5).double())
     torch.testing.assert_close(later @ later.transpose(1, 2), found @ found.transpose(1, 2), rtol=1e-5, atol=1e-5)
 
 

@@ -80,6 +80,23 @@ def test_equals_the_reference() -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+def test_compiles_as_one_graph() -> None:
+    """Complex numbers, of which the compiler has no code, would break it at every layer: rotations are real there."""
+    ours, again = model(), model()
+    again.load_state_dict(ours.state_dict())
+    x, mask = torch.randint(7, (3, 9)), torch.ones(3, 9, dtype=torch.bool)
+
+    def loss(family: Transformer) -> Tensor:
+        return -family.log_prob(x, mask).mean()
+
+    expected, found = loss(ours), torch.compile(loss, backend="aot_eager", fullgraph=True)(again)
+    for one in (expected, found):
+        one.backward()
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(again.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+
+
 def test_attention_sees_distances_not_places() -> None:
     """Queries and keys turned by their positions: scores are equal wherever the sequence stands."""
     ours = model().double()

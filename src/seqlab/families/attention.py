@@ -8,20 +8,26 @@ from torch.nn import functional as F
 
 
 def rotation(positions: Tensor, size: int, base: float, dtype: torch.dtype) -> Tensor:
-    """(...) -> (..., size / 2) complex: by how much each pair of a head's `size` channels turns, in eq. 15's order.
+    """(...) -> (..., size / 2, 2): cosine and sine of the angle by which each pair of a head's `size` channels turns.
 
-    base: the longest wavelength is 2 pi times this. dtype: of the real parts.
+    In the order of eq. 15. base: the longest wavelength is 2 pi times this.
     """
     # In float64: in float32 the angle of a position in the thousands is off in its third decimal.
     exponents = torch.arange(0, size, 2, device=positions.device, dtype=torch.float64) / size
     angles = positions[..., None] * base**-exponents
-    return torch.polar(torch.ones_like(angles), angles).to(dtype.to_complex())
+    if torch.compiler.is_compiling():  # which has no code for complex numbers
+        return torch.stack([angles.cos(), angles.sin()], -1).to(dtype)
+    return torch.view_as_real(torch.polar(torch.ones_like(angles), angles)).to(dtype)
 
 
 def rotated(x: Tensor, by: Tensor) -> Tensor:
-    """(..., C), (..., C / 2) complex -> (..., C): neighbouring channels are the two parts of a complex number, so that
-    a rotation is one multiplication."""
-    turned = torch.view_as_complex(x.to(by.real.dtype).unflatten(-1, (-1, 2))) * by
+    """(..., C), (..., C / 2, 2) -> (..., C): neighbouring channels are the two parts of a complex number, so that a
+    rotation is one multiplication."""
+    pairs = x.to(by.dtype).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        (a, b), (cosine, sine) = pairs.unbind(-1), by.unbind(-1)
+        return torch.stack([a * cosine - b * sine, a * sine + b * cosine], -1).flatten(-2).to(x.dtype)
+    turned = torch.view_as_complex(pairs) * torch.view_as_complex(by)
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 

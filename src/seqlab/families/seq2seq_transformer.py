@@ -57,9 +57,9 @@ class Seq2SeqTransformer(Seq2Seq):
         return F.dropout(self.embedding(symbols) * sqrt(self.width), self.dropout, self.training)
 
     def rotation(self, first: int, count: int) -> Tensor:
-        """(count, D / 2) complex: by how much queries and keys turn at positions `first` and on."""
+        """(count, D / 2, 2): by how much queries and keys turn at positions `first` and on."""
         positions = torch.arange(first, first + count, device=self.device)
-        return rotation(positions, self.width // self.heads, ROTARY_BASE, self.bias.dtype).repeat(1, self.heads)
+        return rotation(positions, self.width // self.heads, ROTARY_BASE, self.bias.dtype).repeat(1, self.heads, 1)
 
     def encode(self, source: Tensor) -> Memory:
         """Keys and values for each layer of the decoder, (B, heads, S, d) each, and what attention adds to the score of

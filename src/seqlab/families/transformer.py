@@ -61,10 +61,10 @@ class Transformer(GradientFamily):
                 last.weight.data /= sqrt(2 * layers)
 
     def rotation(self, positions: Tensor) -> Tensor:
-        """(...) -> (..., D) complex: by how much each pair of queries' and keys' channels turns."""
+        """(...) -> (..., D, 2): by how much each pair of queries' and keys' channels turns."""
         turn = rotation(positions, self.width // self.heads, self.rotary_base, self.ends.start.dtype)
         # The same for each head, of queries and of keys.
-        return turn.repeat(*[1] * positions.ndim, 2 * self.heads)
+        return turn.repeat(*[1] * positions.ndim, 2 * self.heads, 1)
 
     def body(self, h: Tensor) -> Tensor:
         turn = self.rotation(torch.arange(h.shape[1], device=h.device))
@@ -175,7 +175,7 @@ class Block(nn.Module):
         self.down = nn.Linear(feedforward, width)
 
     def project(self, h: Tensor, turn: Tensor) -> list[Tensor]:
-        """(B, T, D), (T, D) complex -> queries, keys and values, each (B, heads, T, D / heads)."""
+        """(B, T, D), (T, D, 2) -> queries, keys and values, each (B, heads, T, D / heads)."""
         width = h.shape[-1]
         qk, v = self.qkv(self.norm_attention(h)).split([2 * width, width], -1)
         q, k = rotated(qk, turn).chunk(2, -1)
