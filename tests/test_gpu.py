@@ -24,6 +24,7 @@ from seqlab.families.gradient import device as devices
 from seqlab.families.gradient.predictor import TorchPredictor
 from seqlab.families.seq2seq import Hypothesis, beam_search
 from seqlab.settings import Adapters, Budget, Hiding, Objective, Strategy, TrainerSettings
+from seqlab.training.gradient import recorded
 from seqlab.training.gradient.fit import FitReport, fit
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.tuning import tuning_of
@@ -83,10 +84,11 @@ def data(kind: str, seed: int, count: int = 48) -> Data:
     return Pairs(Sequences.from_arrays([row[::-1].copy() for row in rows]), targets)
 
 
-def build(name: str, kind: str, task: str) -> Any:
-    """As shipped but for dropout, whose draws differ between devices."""
+def build(name: str, kind: str, task: str, drops: bool = False) -> Any:
+    """As shipped but, unless it `drops`, for dropout, whose draws differ between devices."""
     component = SHIPPED[name].component
-    parameters = component.parameters | ({"dropout": 0.0} if "dropout" in component.parameters else {})
+    dropout = {"dropout": 0.2 if drops else 0.0} if "dropout" in component.parameters else {}
+    parameters = component.parameters | dropout
     torch.manual_seed(0)
     model = type(component)(component.target, parameters).build(
         Space(kind, SIZES[kind]), 2 if task == "classify" else None
@@ -141,6 +143,29 @@ def test_training_repeats_and_is_that_of_the_cpu(
     assert reports[0].flops == reference.flops, "an estimate that no machine changes"
     found, expected = ([point["valid_loss"] for point in report.curves] for report in (reports[0], reference))
     assert found == pytest.approx(expected, rel=TOLERANCE[precision], abs=TOLERANCE[precision])
+
+
+RECORDED = [case for case in CASES if case[2] in ("next_step", "classify", "adapted")]
+
+
+@over(RECORDED, [])
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_recorded_steps_have_the_bits_of_written_ones(
+    name: str, kind: str, task: str, place: Any, precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout among them, whose draws go on from step to step."""
+    settings = replace(CPU, accelerator=place, precision=precision)
+    replays: list[int] = []
+    replay = torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(1), replay(graph)))
+    repeated, written = build(name, kind, task, drops=True), build(name, kind, task, drops=True)
+    found = train(repeated, kind, task, name, tmp_path / "repeated", settings, BUDGET)
+    assert len(replays) > BUDGET.steps / 2
+    monkeypatch.setattr(recorded, "MOST", 0)
+    assert found == train(written, kind, task, name, tmp_path / "written", settings, BUDGET)
+    assert len(replays) < BUDGET.steps
+    parts = zip(repeated.state_dict().values(), written.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in parts)
 
 
 SCORED = [case for case in CASES if case[2] in ("next_step", "classify")]
@@ -202,4 +227,4 @@ def test_the_bench_of_a_card_runs_without_one() -> None:
     command = [sys.executable, "bench/gpu.py", "--tiny", "--steps", "1"]
     done = subprocess.run(command, cwd=CONF.parents[1], capture_output=True, text=True, check=True)
     rows = [line for line in done.stdout.splitlines() if line.startswith(("| rnn |", "| ours |", "| Muon"))]
-    assert len(rows) == 1 + 3 + 1
+    assert len(rows) == 2 + 3 + 1

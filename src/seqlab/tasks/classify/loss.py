@@ -12,6 +12,7 @@ from seqlab.training.gradient.batches import TensorBatch
 
 class Loss(loss.TaskLoss):
     labelled = True
+    recordable = True
 
     def __call__(self, model: GradientFamily, batch: TensorBatch) -> loss.Loss:
         """The mean is per sequence."""

@@ -11,6 +11,8 @@ from seqlab.training.gradient.batches import TensorBatch
 
 
 class Loss(loss.TaskLoss):
+    recordable = True
+
     def __call__(self, model: Any, batch: TensorBatch) -> loss.Loss:
         """Over scored positions; the mean is per position."""
         assert batch.marks is not None, "labelling needs a class for each position"

@@ -8,6 +8,8 @@ from seqlab.training.gradient.batches import TensorBatch
 
 
 class Loss(loss.TaskLoss):
+    recordable = True
+
     def __call__(self, model: GradientFamily, batch: TensorBatch) -> loss.Loss:
         """Over scored positions; the mean is per symbol, or per step and channel."""
         channels = batch.x.shape[2] if batch.x.ndim == 3 else 1

@@ -17,7 +17,7 @@ from seqlab.cost import Cost
 from seqlab.data.sequences import Data
 from seqlab.errors import UserError
 from seqlab.families.gradient import device as devices
-from seqlab.settings import Budget, Optimizer, TrainerSettings
+from seqlab.settings import Budget, Optimizer, TrainerSettings, named
 from seqlab.threads import pin
 from seqlab.training.gradient.batches import Stream, validation_batches
 from seqlab.training.gradient.checkpoints import Checkpoints, usable
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 # All validations of a training together read at most this share of the positions that it trains on.
 VALIDATION_SHARE = 0.5
-# A compiled model sees lengths in steps of this, so that few shapes occur.
-COMPILED_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,11 @@ def fit(
     """
     check(loss, train, valid, budget, trainer)
     pin(trainer.threads)
-    stream = Stream(train, budget.tokens, seed, COMPILED_MULTIPLE if trainer.compile else 1)
+    stream = Stream(train, budget.tokens, seed)
     share = int(VALIDATION_SHARE * budget.steps * budget.tokens / budget.evaluations)
     validated = {round(k * budget.steps / budget.evaluations) for k in range(1, budget.evaluations + 1)}
-    validation = Validation(
-        valid, validation_batches(valid, budget.tokens, share, seed), validated, checkpoint.folder, log
-    )
+    held_out = validation_batches(valid, budget.tokens, share, seed)
+    validation = Validation(valid, held_out, validated, checkpoint.folder, log)
     resumable = checkpoint.folder / "resume.ckpt"
     with quiet_lightning(), noted("the same command begins anew") as request:
         checkpoints = Checkpoints(resumable, checkpoint.seconds, seed, stream, request)
@@ -104,10 +101,13 @@ def fit(
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed + loop.global_rank)
-        module = Module(model.train(), loss, optimizer, budget.steps, trainer.compile, tuning, training_loss)
         device = loop.strategy.root_device
         devices.claim(device)
         on_gpu = device.type == "cuda"
+        # By name: who trains on a CPU does not depend on how a card records.
+        chosen = named("seqlab.training.gradient.recorded.chosen") if on_gpu or trainer.compile else lambda *_: Module
+        build = chosen(stream, trainer, training_loss or loss)
+        module = build(model.train(), loss, optimizer, budget.steps, trainer.compile, tuning, training_loss)
         # A generator of its own, since a loader draws a seed that would shift the model's draws.
         loader = DataLoader(stream, batch_size=None, num_workers=0, pin_memory=on_gpu, generator=torch.Generator())
         with writing(checkpoint.folder) if loop.is_global_zero else nullcontext():

@@ -31,6 +31,7 @@ class TaskLoss(ABC):
     """What a task's model is trained for and validated by. tasks/NAME/loss.py calls its own Loss."""
 
     labelled = False  # whether each sequence of the data needs a label
+    recordable = False  # whether a card may record its steps (`recorded.Recorded` says what that asks of it)
 
     def __init__(self, objective: Objective | None = None):
         self.objective = objective

@@ -62,7 +62,6 @@ class Module(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.settings, self.tuning)
-        schedule = build_schedule(
-            optimizer, self.steps, self.settings, None if self.tuning is None else self.tuning.slanted
-        )
+        slanted = None if self.tuning is None else self.tuning.slanted
+        schedule = build_schedule(optimizer, self.steps, self.settings, slanted)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

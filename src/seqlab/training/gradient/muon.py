@@ -37,10 +37,7 @@ class BatchedMuon(Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        assert closure is None, "MuonAdamW has called it"
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
@@ -48,7 +45,6 @@ class BatchedMuon(Muon):
                     by_shape.setdefault(p.shape, []).append(p)
             for shape, parameters in by_shape.items():
                 self.turn(parameters, group, 0.2 * math.sqrt(max(shape)))
-        return loss
 
     def turn(self, parameters: list[Tensor], group: dict[str, Any], size: float) -> None:
         """One step of matrices of one shape. size: of the update, as a multiple of the rate ("match_rms_adamw")."""
@@ -61,8 +57,12 @@ class BatchedMuon(Muon):
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
         turned = orthogonalised(torch.stack(updates), group["ns_coefficients"], group["ns_steps"], group["eps"])
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        rate = -group["lr"] * size
         for p, change in zip(parameters, turned.unbind(), strict=True):
-            p.add_(change, alpha=-group["lr"] * size)
+            if isinstance(rate, Tensor):  # of steps that a card records
+                p.addcmul_(change.to(p.dtype), rate)
+            else:
+                p.add_(change, alpha=rate)
 
 
 class MuonAdamW(torch.optim.Optimizer):

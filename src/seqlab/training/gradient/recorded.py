@@ -1,0 +1,164 @@
+"""Training steps as CUDA graphs: a card is told the step of one shape once, and repeats it at one launch.
+
+A small model's step is hundreds of short kernels, whose launches take the processor many times as long as the card
+takes to run them. A recorded step runs the same kernels in the same order, and so to the same bits.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seqlab.settings import TrainerSettings
+from seqlab.training.gradient.batches import Stream, TensorBatch
+from seqlab.training.gradient.loss import LossFunction, TaskLoss
+from seqlab.training.gradient.module import Module
+
+# Recorded steps at most: each keeps the card's copies of its kernels' arguments. Further shapes run as written.
+MOST = 256
+# Where a step is compiled, or recorded and of more than SHAPES shapes, lengths are multiples of this.
+MULTIPLE, SHAPES = 32, 16
+
+
+def chosen(stream: Stream, settings: TrainerSettings, loss: LossFunction) -> type[Module]:
+    """Who runs the steps of `stream`, which then has few shapes, where they are compiled or run on a card."""
+    # Of several ranks each would record how it waits for the others.
+    records = stream.ranks == 1 and not settings.compile and isinstance(loss, TaskLoss) and loss.recordable
+    if settings.compile or (records and shapes(stream) > SHAPES):
+        stream.multiple = MULTIPLE
+    return RecordedModule if records else Module
+
+
+def shapes(stream: Stream) -> int:
+    """How many shapes an epoch's batches have."""
+    sizes = stream.data.sizes.reshape(len(stream.data), -1)
+    return len({(len(part), *sizes[part].max(0)) for part in stream.epoch(0)})
+
+
+class RecordedModule(Module):
+    """Its training step is the whole step, and what the Trainer would do beside it is left out."""
+
+    recorded: Recorded
+
+    def on_train_start(self) -> None:
+        prepare(self.trainer.optimizers[0], self.device)
+        self.recorded = Recorded(self.whole_step)
+
+    def on_train_end(self) -> None:
+        del self.recorded  # which holds this module: records go now, and not when cycles are looked for
+
+    def training_step(self, batch: TensorBatch, batch_idx: int) -> dict[str, Tensor]:
+        phase = None if self.tuning is None else tuple(p.requires_grad for p in self.model.parameters())
+        mean, total, number, self.norm = self.recorded(batch, phase)
+        return {"loss": mean, "total": total, "number": number}
+
+    def whole_step(self, batch: TensorBatch) -> tuple[Tensor, ...]:
+        """The mean loss, its total and number, and the gradient's norm before clipping."""
+        kind, optimizer = self.device.type, self.trainer.optimizers[0]
+        half, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        # The way back is not under autocast, as it is not in the Trainer.
+        with torch.autocast(kind, enabled=False):
+            optimizer.zero_grad()
+            # What was cast once would be of this step's weights in all that repeat it.
+            with torch.autocast(kind, dtype, enabled=half, cache_enabled=False):
+                loss = self.training_loss(self.model, batch)
+            loss.mean.backward()
+            norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.clip)
+            optimizer.step()
+        return loss.mean.detach(), loss.total.detach(), loss.number, norm
+
+    def optimizer_zero_grad(self, *_: Any) -> None: ...
+
+    def backward(self, *_: Any, **__: Any) -> None: ...
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        optimizer_closure()  # the training step
+
+
+class Recorded:
+    """A training step, as a function of a batch, on one CUDA device.
+
+    The first step of a shape runs as written, which prepares what kernels of that shape need; the second is recorded;
+    it and all later ones are repeated from the record.
+
+    step: all that it reads beside the batch and all that it changes lies at one address from step to step; it looks at
+    no value, and draws from CUDA's own generator alone.
+    """
+
+    def __init__(self, step: Callable[[TensorBatch], tuple[Tensor, ...]]):
+        self.step = step
+        self.met: set[Hashable] = set()
+        self.graphs: dict[Hashable, tuple[list[Tensor], Any, tuple[Tensor, ...]]] = {}
+        # Of one stream and one pool: what a step needs in passing lies where that of the last step lay.
+        self.stream = torch.cuda.Stream()
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, batch: TensorBatch, phase: Hashable = None) -> tuple[Tensor, ...]:
+        """What `step` returns, to be read before the next step. phase: what else a step's kernels depend on."""
+        key = (phase, tuple(None if part is None else part.shape for part in batch[:-1]))
+        if key not in self.graphs:
+            if key not in self.met or len(self.graphs) >= MOST:
+                self.met.add(key)
+                return self.as_written(batch)
+            self.graphs[key] = self.record(batch)
+        inputs, graph, outputs = self.graphs[key]
+        for held, part in zip(inputs, tensors(batch), strict=True):
+            held.copy_(part, non_blocking=True)
+        graph.replay()
+        return outputs
+
+    def as_written(self, batch: TensorBatch) -> tuple[Tensor, ...]:
+        """On the stream that records: libraries keep a workspace a stream."""
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            found = self.step(batch)
+        current.wait_stream(self.stream)
+        return found
+
+    def record(self, batch: TensorBatch) -> tuple[list[Tensor], Any, tuple[Tensor, ...]]:
+        """Nothing is computed yet."""
+        held = TensorBatch(*(None if part is None else part.clone() for part in batch[:-1]))  # type: ignore[arg-type]
+        graph = torch.cuda.CUDAGraph()
+        # Errors of this thread alone: another one may speak to the card meanwhile.
+        with (
+            uncollected(),
+            torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"),
+        ):
+            outputs = self.step(held)
+        return tensors(held), graph, outputs
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without a search for cycles: graphs of a training that was broken off, let go of meanwhile, end the recording."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def tensors(batch: TensorBatch) -> list[Tensor]:
+    return [part for part in batch[:-1] if part is not None]
+
+
+def prepare(optimizer: Optimizer, device: torch.device) -> None:
+    """Let steps of `optimizer` be recorded: a rate is a tensor there, which its schedule fills anew at every step.
+
+    After a checkpoint was read, whose tensors come from elsewhere.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+        group["capturable"] = True
+    for part in getattr(optimizer, "parts", (optimizer,)):
+        # It warns of steps that are not recorded, as the first of each shape is not.
+        part._warned_capturable_if_run_uncaptured = True
