@@ -1,13 +1,15 @@
 """One card, full: what training reaches there, beside the card's own matrix product and Hugging Face's models.
 
-    python bench/gpu.py [--tiny] [--steps N] [--part default|large|muon]
+    python bench/gpu.py [--tiny] [--steps N] [--processes N] [--part default|side|large|muon]
 
 On the first CUDA device; without one, or with --tiny, the same tables of tiny models, so that a CPU runs every line.
 Shares are of a bfloat16 product of two 8192 x 8192 matrices, timed first, by 6 operations a weight and position and
 12 L D T of attention, the same for all. The same seconds pay for all of a step: batch, forward, back, clipping,
 optimiser. What is compiled is timed once compiled; the seconds that compiling takes stand beside.
 
-default: the families of conf/family through `fit` at 4,096 and 65,536 positions a step. large: a Transformer of 12
+default: the families of conf/family through `fit` at 4,096 and 65,536 positions a step, whose steps are recorded
+(`recorded`), with each step as written, and in a loop without a Trainer. side: one cell of 4,096 positions alone, and
+one in each of several processes of the same card at once, as stages run there that share it. large: a Transformer of 12
 layers of 768, 32 x 1,024 symbols, in a bare loop with AdamW and with Muon through Lightning's Trainer, and Hugging
 Face's Llama and GPT-2 of its size in the bare loop, where `transformers` is installed. muon: see bench/muon.py.
 """
@@ -20,22 +22,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+import torch.multiprocessing as processes
 import yaml
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from seqlab.config import family as checked
+from seqlab.cost import Cost
 from seqlab.data.sequences import Sequences, Space
 from seqlab.families.gradient import device as devices
 from seqlab.families.transformer import Transformer
-from seqlab.settings import Budget, Optimizer, TrainerSettings
+from seqlab.settings import Budget, Family, Optimizer, TrainerSettings
+from seqlab.training.gradient import recorded
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.fit import build_trainer, fit
 from seqlab.training.gradient.loss import loss_of
@@ -85,35 +91,116 @@ def matrices(model: nn.Module) -> int:
 # ---------------------------------------------------------------------------------------------------- default sizes
 
 
-def default_sizes(settings: TrainerSettings, steps: int, tiny: bool) -> None:
-    print("\n| family | positions a step | symbols/s | share | MB |\n|---|--:|--:|--:|--:|")
+def family_of(name: str) -> Family:
+    return checked(name, yaml.safe_load((CONF / f"{name}.yaml").read_text()))
+
+
+def cells(tokens: int) -> Sequences:
     draw = np.random.default_rng(0)
+    return Sequences.from_arrays(
+        [draw.integers(0, 128, draw.integers(tokens // 64, tokens // 16), np.uint8) for _ in range(64)]
+    )
+
+
+def cell(name: str, settings: TrainerSettings, tokens: int, steps: int) -> Cost:
+    family, data = family_of(name), cells(tokens)
+    assert family.optimizer is not None
+    torch.manual_seed(0)
+    with TemporaryDirectory() as folder:
+        _, cost = fit(
+            family.component.build(Space("symbols", 128), None),
+            loss_of("next_step"),
+            data,
+            data.subset(np.arange(4)),
+            budget=Budget(steps=steps, tokens=tokens, evaluations=1),
+            optimizer=family.optimizer,
+            trainer=settings,
+            seed=0,
+            checkpoint=Checkpoint(Path(folder), 1e9),
+            log=lambda *_: None,
+        )
+    return cost
+
+
+def bare(name: str, settings: TrainerSettings, tokens: int, steps: int) -> float:
+    """Symbols/s of the same steps without a Trainer, as written, after an epoch that does not count."""
+    family, device = family_of(name), devices.chosen(settings)
+    assert family.optimizer is not None
+    torch.manual_seed(0)
+    model = family.component.build(Space("symbols", 128), None).to(device).train()
+    optimizer, loss, stream = (
+        build_optimizer(model, family.optimizer),
+        loss_of("next_step"),
+        Stream(cells(tokens), tokens, 0),
+    )
+    warm, symbols = len(stream.epoch(0)), 0
+    for step, batch in enumerate(islice(stream, warm + steps)):
+        if step == warm:
+            synchronize(device)
+            began = time.perf_counter()
+        symbols += int(batch.mask.sum()) if step >= warm else 0
+        moved = TensorBatch(*(None if part is None else part.to(device) for part in batch[:-1]))  # type: ignore[arg-type]
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16):
+            total = loss(model, moved).mean
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), family.optimizer.clip)
+        optimizer.step()
+    synchronize(device)
+    return symbols / (time.perf_counter() - began)
+
+
+def default_sizes(settings: TrainerSettings, steps: int, tiny: bool) -> None:
+    print("\n| family | positions a step | symbols/s | as written | bare loop | share | MB |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for name in FAMILIES:
-        family = checked(name, yaml.safe_load((CONF / f"{name}.yaml").read_text()))
-        assert family.optimizer is not None
         for tokens in (256,) if tiny else (4096, 65536):
-            data = Sequences.from_arrays(
-                [draw.integers(0, 128, draw.integers(tokens // 64, tokens // 16), np.uint8) for _ in range(64)]
-            )
-            torch.manual_seed(0)
-            with TemporaryDirectory() as folder:
-                _, cost = fit(
-                    family.component.build(Space("symbols", 128), None),
-                    loss_of("next_step"),
-                    data,
-                    data.subset(np.arange(4)),
-                    budget=Budget(steps=steps, tokens=tokens, evaluations=1),
-                    optimizer=family.optimizer,
-                    trainer=settings,
-                    seed=0,
-                    checkpoint=Checkpoint(Path(folder), 1e9),
-                    log=lambda *_: None,
-                )
+            many = steps if tokens < 65536 else max(1, steps // 8)
+            cell(name, settings, tokens, 2)  # wakes libraries
+            found = cell(name, settings, tokens, many)
+            most, recorded.MOST = recorded.MOST, 0
+            written = cell(name, settings, tokens, many)
+            recorded.MOST = most
+            loop = bare(name, settings, tokens, many)
             print(
-                f"| {name} | {tokens:,} | {cost.symbols_per_second:,.0f} | {cost.product_share:.1%} "
-                f"| {cost.peak_memory_mb:,.0f} |",
+                f"| {name} | {tokens:,} | {found.symbols_per_second:,.0f} | {written.symbols_per_second:,.0f} "
+                f"| {loop:,.0f} | {found.product_share:.1%} | {found.peak_memory_mb:,.0f} |",
                 flush=True,
             )
+
+
+# ------------------------------------------------------------------------------------------------------ side by side
+
+
+def side_by_side(settings: TrainerSettings, count: int, steps: int, tiny: bool) -> None:
+    """A line a family, of the seconds of the training that ends last."""
+    context = processes.get_context("spawn")
+    barrier, found = context.Barrier(count), context.SimpleQueue()
+    others = [context.Process(target=beside, args=(i, barrier, found, settings, steps, tiny)) for i in range(count)]
+    for process in others:
+        process.start()
+    print(f"\n| family | one alone, s | {count} at once, s | times |\n|---|--:|--:|--:|")
+    for _ in FAMILIES:
+        seconds = [found.get() for _ in range(1 + count)]
+        name, alone = seconds[0]
+        last = max(rest for _, rest in seconds[1:])
+        print(f"| {name} | {alone:.2f} | {last:.2f} | {last / alone:.2f} |", flush=True)
+    for process in others:
+        process.join()
+
+
+def beside(number: int, barrier: Any, found: Any, settings: TrainerSettings, steps: int, tiny: bool) -> None:
+    """One of the processes: of each family first the one called 0 alone, then all at once."""
+    torch.set_num_threads(1)
+    tokens = 256 if tiny else 4096
+    for name in FAMILIES:
+        cell(name, settings, tokens, 2)
+        barrier.wait()
+        if number == 0:
+            found.put((name, cell(name, settings, tokens, steps).seconds))
+        barrier.wait()
+        seconds = cell(name, settings, tokens, steps).seconds
+        found.put((name, seconds))
 
 
 # ------------------------------------------------------------------------------------------------------ large models
@@ -297,7 +384,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--part", choices=("default", "large", "muon"), action="append")
+    parser.add_argument("--processes", type=int, default=None)
+    parser.add_argument("--part", choices=("default", "side", "large", "muon"), action="append")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     on_card = torch.cuda.is_available() and not arguments.tiny
@@ -310,9 +398,12 @@ def main() -> None:
     peak = product_rate(device, torch.bfloat16)
     single = product_rate(device, torch.float32)
     print(f"{name}, torch {torch.__version__}: bfloat16 product {peak / 1e12:.3g} TFLOP/s, float32 {single / 1e12:.3g}")
-    parts = arguments.part or ["default", "large", "muon"]
+    parts = arguments.part or ["default", "side", "large", "muon"]
+    many = steps if not on_card else 400
     if "default" in parts:
-        default_sizes(settings, max(steps, 2 if arguments.tiny or not on_card else 100), not on_card)
+        default_sizes(settings, max(2, many), not on_card)
+    if "side" in parts:
+        side_by_side(settings, arguments.processes or (16 if on_card else 2), max(2, many), not on_card)
     if "large" in parts:
         large(size, settings, device, peak, steps)
     if "muon" in parts:

@@ -1,19 +1,21 @@
 """What each further seed costs when seeds are a batch dimension, as a share of a training step of one alone.
 
     python bench/seeds.py [--family NAME] [--seeds 2,4,8] [--tokens N] [--ragged] [--device cpu|cuda]
-                          [--precision fp32|bf16]
+                          [--precision fp32|bf16] [--written]
 
 The families, sizes and optimisers of conf/family on symbols, the batches of each seed in its own order. A step is
 forward, back, clipping and optimiser. Alone and side by side in turn in one process on one thread; a figure is the
 median over the steps, the last that of each step's. The first epoch is not counted: oneDNN prepares a kernel for each
-new shape. Sequences are 100 symbols long or, ragged, 40 to 160: the seeds' batches then differ in shape, and padding to
-one shape costs what the last column says, positions side by side over positions of their own.
+new shape. On a card steps are recorded, as `fit` records them, unless --written. Sequences are 100 symbols long or,
+ragged, 40 to 160: the seeds' batches then differ in shape, and padding to one shape costs what the last column says,
+positions side by side over positions of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 
 from seqlab.config import family as checked
 from seqlab.data.sequences import Sequences, Space
@@ -30,6 +33,7 @@ from seqlab.settings import Optimizer
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer
+from seqlab.training.gradient.recorded import Recorded, prepare
 from stacked import Stack, merged, side_by_side
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "family"
@@ -45,14 +49,14 @@ class Alone:
         self.model, self.device, self.bf16, self.clip = model.to(device), device, bf16, settings.clip
         self.optimizer = build_optimizer(model, settings)
 
-    def step(self, batch: TensorBatch) -> None:
-        batch = TensorBatch(batch.x.to(self.device), batch.mask.to(self.device), batch.scored.to(self.device), None)
+    def step(self, batch: TensorBatch) -> tuple[Tensor, ...]:
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = next_step_loss(self.model, batch).mean
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
+        return (loss.detach(),)
 
 
 class Together:
@@ -62,14 +66,19 @@ class Together:
         self.stack, self.clip = Stack(models, "next_step", device, bf16), settings.clip
         self.optimizer = merged([build_optimizer(twin, settings) for twin in self.stack.twins])
 
-    def step(self, batches: list[TensorBatch]) -> None:
-        totals, numbers = self.stack.loss(side_by_side(batches))
+    def step(self, batch: TensorBatch) -> tuple[Tensor, ...]:
+        totals, numbers = self.stack.loss(batch)
         self.stack.gradients((totals / numbers.clamp(min=1)).sum(), self.clip)
         self.optimizer.step()
+        return (totals.detach(),)
+
+
+def moved(batch: TensorBatch, device: torch.device) -> TensorBatch:
+    return TensorBatch(batch.x.to(device), batch.mask.to(device), batch.scored.to(device), None)
 
 
 def compare(
-    name: str, seeds: int, tokens: int, steps: int, device: torch.device, bf16: bool, ragged: bool
+    name: str, seeds: int, tokens: int, steps: int, device: torch.device, bf16: bool, ragged: bool, recorded: bool
 ) -> tuple[float, float, float, float]:
     """Medians: seconds of a step of one alone, and of `seeds` side by side; what a further seed costs, as a share of
     the first; and by how much padding multiplies the positions."""
@@ -85,11 +94,19 @@ def compare(
     together = Together(models, family.optimizer, device, bf16)
     alone = Alone(models[0], family.optimizer, device, bf16)
     streams = [Stream(data, tokens, seed) for seed in range(seeds)]
-    warm = len(streams[0].epoch(0))
+    run_alone: Callable[[TensorBatch], Any] = alone.step
+    run_together: Callable[[TensorBatch], Any] = together.step
+    if recorded:
+        for optimizer in (alone.optimizer, together.optimizer):
+            prepare(optimizer, device)
+        run_alone, run_together = Recorded(alone.step), Recorded(together.step)
+    # A shape's first step is as written, and its second is recorded.
+    warm = (2 if recorded else 1) * len(streams[0].epoch(0))
     pairs, padded = [], []
     for batches in islice(zip(*streams, strict=False), warm + steps):
         seconds = []
-        for step in (partial(alone.step, batches[0]), partial(together.step, list(batches))):
+        whole = moved(side_by_side(batches), device)
+        for step in (partial(run_alone, moved(batches[0], device)), partial(run_together, whole)):
             if device.type == "cuda":
                 torch.cuda.synchronize()
             began = time.perf_counter()
@@ -111,6 +128,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--ragged", action="store_true")
+    parser.add_argument("--written", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     arguments = parser.parse_args()
@@ -121,7 +139,7 @@ def main() -> None:
         for seeds in map(int, arguments.seeds.split(",")):
             one, many, further, padding = compare(
                 name, seeds, arguments.tokens, arguments.steps, torch.device(arguments.device),
-                arguments.precision == "bf16", arguments.ragged,
+                arguments.precision == "bf16", arguments.ragged, arguments.device == "cuda" and not arguments.written,
             )  # fmt: skip
             print(
                 f"| {name} | {seeds} | {1e3 * one:.1f} | {1e3 * many:.1f} | {further:.2f} | {padding:.2f} |", flush=True
