@@ -178,6 +178,25 @@ def test_truths_before_the_held_out_part_say_nothing() -> None:
     assert expected.ends.tolist() == HORIZONS
 
 
+def test_truths_that_were_filled_in_say_nothing() -> None:
+    valid = walks(3, count=60)
+    assert valid.first is not None
+    filled = (np.random.default_rng(0).random(len(valid.values)) < 0.3) & valid.scored
+    spoilt = np.where(filled[:, None], np.float32(1e6), valid.values)
+    made = forecasts(Walk(0.5), valid)  # of the same pasts: what stands in for a value is seen like any other
+    gappy = [
+        replace(one, truth=np.where(replace(valid, filled=filled).recorded(one.series, at)[:, None], truth, np.nan))
+        for one in made
+        for at in [slice(one.origin, one.origin + len(one.truth))]
+        for truth in [replace(valid, values=spoilt)[one.series][at].astype(np.float64)]
+    ]
+    found = fit(gappy, valid.first, HORIZONS, "none")
+    assert found.counts.sum() == sum(int((~np.isnan(one.truth)).sum()) for one in gappy)
+    assert np.abs(found.shifts).max() < 10
+    whole = fit(made, valid.first, HORIZONS, "none")
+    assert found.counts[2] == pytest.approx(0.7 * whole.counts[2], rel=0.05)
+
+
 def test_a_group_that_is_reached_from_before_alone_borrows_the_group_before() -> None:
     valid = walks(3, length=54)
     assert valid.first is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightgbm
@@ -355,3 +356,9 @@ def test_backtest_is_the_scaled_error_by_hand() -> None:
     assert backtest(zero, data, PERIOD, 6) == pytest.approx(np.mean(errors))
     with pytest.raises(UserError, match="validation split"):
         backtest(zero, data.subset(np.array([2])), PERIOD, 6)
+    filled = np.zeros(len(data.values), bool)
+    filled[[20, 25]] = True
+    gappy = replace(data.subset(np.array([0])), filled=filled[:30])
+    past, future = arrays[0][:20].astype(np.float64), arrays[0][21:25].astype(np.float64)
+    expected = np.abs(future).mean(0) / np.abs(past[PERIOD:] - past[:-PERIOD]).mean(0)
+    assert backtest(zero, gappy, PERIOD, 6) == pytest.approx(expected.mean())

@@ -30,7 +30,8 @@ from seqlab.data.packages import acquire
 from seqlab.data.prepared import LABELLED, SOURCE, TARGET, Prepared
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
-from seqlab.evaluation.metrics import rolling_origin
+from seqlab.evaluation import controls
+from seqlab.evaluation.metrics import forecast_scores, rolling_origin
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "domain"
 
@@ -443,6 +444,39 @@ def test_what_a_gap_costs_is_counted_and_may_be_carried(tmp_path: Path) -> None:
     assert carried.meta.removed == {"t.csv: steps carried over a gap": 1}
     filled = [*cells[:60], cells[59], *cells[61:]]
     np.testing.assert_array_equal(carried.split(TARGET, "test")[0][:, 0], np.array(filled, np.float32))
+
+
+def test_held_out_steps_that_are_missing_are_not_scored_and_counted(tmp_path: Path) -> None:
+    """One in training, one in validation, two in the test, of which one is an empty cell and one a row that lacks."""
+    rng = np.random.default_rng(0)
+    cells = [f"{value:.3f}" for value in rng.standard_normal(120)]
+    rows = months(cells)
+    whole = prepare_series(raw_series(tmp_path / "raw", t=["Month,Place,Count", *rows]), tmp_path / "whole")
+    held = whole.split(TARGET, "test").scored.sum(), whole.split(TARGET, "valid").scored.sum()
+    valid, test = 120 - held[0] - 1, 120 - held[0] + 1
+    gappy = [row.rsplit(",", 1)[0] + "," if i in (20, valid, test) else row for i, row in enumerate(rows) if i != 117]
+    made = prepare_series(raw_series(tmp_path / "raw2", t=["Month,Place,Count", *gappy]), tmp_path / "gappy", carried=1)
+    assert made.meta.removed == {
+        "t.csv: steps carried over a gap": 4,
+        "t.csv: held-out steps carried over a gap, and not scored": 3,
+    }
+    for split, left_out in (("valid", [valid]), ("test", [test, 117])):
+        before, after = whole.split(TARGET, split), made.split(TARGET, split)
+        assert np.flatnonzero(before.scored & ~after.scored).tolist() == left_out
+        assert np.flatnonzero(~before.scored & after.scored).tolist() == []
+        batch = after.batch(np.array([0]))
+        np.testing.assert_array_equal(batch.scored[0], after.scored)
+        assert after[0][left_out[0]] == after[0][left_out[0] - 1]
+    assert made.split(TARGET, "train").filled is None
+    assert not list((tmp_path / "whole").rglob("filled.npy"))
+    # By hand: the last value before each origin, against what the file says of the steps after it.
+    y = np.array(cells, np.float32).astype(np.float64)
+    past = np.where(np.isin(np.arange(120), [20, valid, test, 117]), np.roll(y, 1), y)
+    first, last = 120 - held[0], controls.forecasters(1, returns=False)["last_value"]
+    [one] = rolling_origin(last, after, origins=1, horizons=[int(held[0])], season=1, samples=9, tokens=1000, seed=0)
+    found = forecast_scores([one], [len(one.truth)]).ratios["forecast", f"mase@{len(one.truth)}"]
+    errors = [abs(y[t] - past[first - 1]) for t in range(first, 120) if t not in (test, 117)]
+    assert found.value == pytest.approx(np.mean(errors) / np.abs(np.diff(past[:first])).mean())
 
 
 def test_irregular_steps_are_taken_from_row_to_row(tmp_path: Path) -> None:

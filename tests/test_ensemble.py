@@ -93,6 +93,11 @@ def test_the_loss_is_the_scaled_quantile_loss_of_the_held_out_truths() -> None:
         for one in scaled
     ]
     assert found[8].loss == pytest.approx(quantile_loss(first_channel, slice(None)))
+    gappy = [replace(one, truth=np.where(np.arange(8)[:, None] == 5, np.nan, one.truth)) for one in scaled]
+    there = np.arange(8) != 5
+    present = [replace(one, truth=one.truth[there], quantiles=one.quantiles[:, there]) for one in first_channel]
+    found = select_forecasts({"only": gappy}, FIRST, [8], 1)
+    assert found[8].loss == pytest.approx(quantile_loss(present, slice(None)))
     later = select_forecasts({"only": scaled}, FIRST + 3, [8], 1)
     assert later[8].loss == pytest.approx(quantile_loss(first_channel, slice(3, None)))
     with pytest.raises(UserError, match="no validation forecast has a held-out truth"):
@@ -199,6 +204,15 @@ def test_forecasts_are_kept_to_a_millionth_of_their_errors(size: float, tmp_path
     steps, channels = sum(len(one.truth) for one in made), 2
     size_on_disk = (tmp_path / "a.safetensors").stat().st_size
     assert size_on_disk < 4 * (len(LEVELS) + 2) * steps * channels + 56 * len(made) + 1000
+
+
+def test_a_forecast_of_a_step_that_was_not_recorded_is_kept(tmp_path: Path) -> None:
+    """What is joined from it is defined there, though nothing is scored."""
+    made = [replace(one, truth=np.where(np.arange(8)[:, None] == 5, np.nan, one.truth)) for one in forecasts(0.5)]
+    kept.write_forecasts(made, tmp_path / "a.safetensors")
+    for one, again in zip(made, kept.read_forecasts(tmp_path / "a.safetensors"), strict=True):
+        np.testing.assert_array_equal(again.truth, one.truth)
+        np.testing.assert_allclose(again.quantiles, one.quantiles, rtol=1e-6, atol=1e-6)
 
 
 def test_another_file_is_named(tmp_path: Path) -> None:

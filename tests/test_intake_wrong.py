@@ -109,8 +109,13 @@ def test_an_empty_cell_and_a_gap_are_carried_and_said(tmp_path: Path) -> None:
     found = look(make(tmp_path / "sales.csv", csv(rows)))
     assert found.tree["prepare"]["carried"] == 2
     assert (found.card.facts["missing values"], found.card.facts["steps carried over gaps"]) == (1, 3)
+    assert found.card.facts["of them held out, and left out of the scores"] == 2
+    assert any(line.startswith("2 held-out steps are missing") for line in found.card.warnings)
     made = prepared(found, tmp_path)
-    assert made.meta.removed == {"sales.csv: steps carried over a gap": 3}
+    assert made.meta.removed == {
+        "sales.csv: steps carried over a gap": 3,
+        "sales.csv: held-out steps carried over a gap, and not scored": 2,
+    }
     assert made.split("target", "test").lengths.tolist() == [120]
 
 

@@ -234,6 +234,59 @@ def test_forecast_scores_equal_a_hand_written_loop() -> None:
         assert value["coverage80"] == pytest.approx(inside / count)
 
 
+@given(st.integers(0, 1000), st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_held_out_steps_that_were_filled_in_are_left_out_of_every_score(seed: int, share: float) -> None:
+    """Whatever stands in for them, the scores are those of the steps that were recorded."""
+    rng = np.random.default_rng(seed)
+    series = panel(channels=2)
+    assert series.first is not None
+    filled = (rng.random(len(series.values)) < share) & series.scored
+    made, gappy = rolled(Walk(), series), rolled(Walk(), replace(series, filled=filled))
+    found = metrics.forecast_scores(gappy, [1, 4, 16]).ratios
+    for h in (1, 4, 16):
+        wanted: dict[str, list[list[tuple[float, float]]]] = {"mase": [], "wql": [], "coverage80": []}
+        for i in range(3):
+            own: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
+            for one in (one for one in made if one.series == i and len(one.truth) >= h):
+                steps = [k for k in range(h) if not filled[series.offsets[i] + one.origin + k]]
+                if steps:
+                    y, q = one.truth[steps], one.quantiles[:, steps]
+                    low, high = q[LEVELS.index(0.1)], q[LEVELS.index(0.9)]
+                    errors = [(p, y - q[LEVELS.index(p)]) for p in DECILES]
+                    loss = [np.maximum(p * error, (p - 1) * error) for p, error in errors]
+                    own["mase"].append(((np.abs(y - one.median[steps]).mean(0) / one.absolute).sum(), 2))
+                    own["wql"].append((2 * np.mean(loss, 0).sum(), np.abs(y).sum()))
+                    own["coverage80"].append((((low <= y) & (y <= high)).sum(), y.size))
+            for name, pairs in own.items():
+                wanted[name] += [pairs] if pairs else []
+        for name, parts in wanted.items():
+            if not parts:
+                assert (FORECAST, f"{name}@{h}") not in found
+                continue
+            sums = np.array([np.sum(pairs, 0) for pairs in parts])
+            total = np.mean(sums[:, 0] / sums[:, 1]) if name == "mase" else sums[:, 0].sum() / sums[:, 1].sum()
+            assert found[FORECAST, f"{name}@{h}"].value == pytest.approx(total)
+
+
+def test_next_steps_that_were_filled_in_are_left_out_of_every_score() -> None:
+    series = panel(channels=2)
+    filled = np.zeros(len(series.values), bool)
+    filled[[33, 34, 90]] = True
+    gappy = replace(series, filled=filled)
+    model = Gaussian(2)
+    found = metrics.next_vectors(metrics.one_step(model, gappy, 1000, 100, 10, 0)).ratios
+    nats, count = np.zeros(3), np.zeros(3)
+    for i, y in enumerate(series):
+        log_prob = model.log_prob(y[None], np.ones((1, len(y)), bool))[0]
+        for t in range(series.first[i], len(y)):  # type: ignore[index]
+            if not filled[series.offsets[i] + t]:
+                nats[i], count[i] = nats[i] - log_prob[t], count[i] + 2
+    np.testing.assert_allclose(found[NEXT, "nll"].numerator, nats, rtol=1e-5)
+    np.testing.assert_array_equal(found[NEXT, "nll"].denominator, count)
+    np.testing.assert_array_equal(found[NEXT, "crps"].denominator, count)
+
+
 def test_origins_and_horizons() -> None:
     made = rolled(Walk(), panel())
     reach = {(one.series, one.origin): len(one.truth) for one in made}

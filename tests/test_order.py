@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,8 @@ def test_shuffling_keeps_the_context_and_the_scored_part_apart() -> None:
     assert sorted(mixed[1]) == list(range(100, 130))
     assert not np.array_equal(mixed.values, series.values)
     assert np.array_equal(mixed.values, shuffled(series, seed=0).values)
+    whole = shuffled(replace(series, filled=np.isin(series.values, [13, 111])), seed=0)
+    assert sorted(whole.values[whole.filled]) == [13, 111]
 
 
 def test_the_unigram_does_not_see_order_and_a_chain_does() -> None:

@@ -29,6 +29,7 @@ def made(lengths: list[int], channels: int | None, seed: int, extras: bool = Tru
     if extras:
         optional["labels"] = rng.integers(0, 4, len(lengths))
         optional["marks"] = rng.integers(1, 5, sum(lengths)).astype(np.uint8)
+        optional["filled"] = rng.random(sum(lengths)) < 0.3
         optional["first"] = np.array([rng.integers(0, n + 1) for n in lengths])
         if channels is not None:
             optional["centre"] = rng.standard_normal((len(lengths), channels)).astype(np.float32)
@@ -56,7 +57,9 @@ def test_a_batch_equals_padding_by_hand(
         n = lengths[i]
         assert batch.mask[row].tolist() == [t < n for t in range(width)]
         first = 0 if sequences.first is None else sequences.first[i]
-        assert batch.scored[row].tolist() == [first <= t < n for t in range(width)]
+        filled = np.zeros(n, bool) if sequences.filled is None else sequences.filled[sequences.offsets[i] :][:n]
+        np.testing.assert_array_equal(sequences.recorded(i, slice(0, n)), ~filled)
+        assert batch.scored[row].tolist() == [first <= t < n and not filled[t] for t in range(width)]
         values = sequences[i]
         if sequences.centre is not None and sequences.scale is not None:
             values = (values - sequences.centre[i]) / sequences.scale[i]
@@ -91,10 +94,10 @@ def test_a_subset_is_its_sequences_with_all_they_carry(
         assert (getattr(part, name) is None) == (whole is None)
         if whole is not None:
             np.testing.assert_array_equal(getattr(part, name), whole[chosen])
-    assert part.marks is not None
-    assert sequences.marks is not None
-    marks = [sequences.marks[sequences.offsets[i] : sequences.offsets[i + 1]] for i in chosen]
-    assert part.marks.tolist() == np.concatenate([np.empty(0), *marks]).tolist()
+    for name in POSITIONAL:
+        whole = getattr(sequences, name)
+        own = [whole[sequences.offsets[i] : sequences.offsets[i + 1]] for i in chosen]
+        assert getattr(part, name).tolist() == np.concatenate([np.empty(0), *own]).tolist()
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 120), st.none() | SEEDS)

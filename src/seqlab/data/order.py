@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from seqlab.data.sequences import Sequences
+from seqlab.data.sequences import POSITIONAL, Sequences
 
 
 def shuffled(sequences: Sequences, seed: int) -> Sequences:
@@ -16,5 +16,5 @@ def shuffled(sequences: Sequences, seed: int) -> Sequences:
     scored = np.zeros(len(step), bool) if sequences.first is None else step >= np.repeat(sequences.first, lengths)
     owner = np.repeat(np.arange(len(sequences)), lengths)
     order = np.lexsort((np.random.default_rng(seed).random(len(step)), scored, owner))
-    marks = None if sequences.marks is None else sequences.marks[order]
-    return replace(sequences, values=sequences.values[order], marks=marks)
+    parts = {name: part[order] for name in ("values", *POSITIONAL) if (part := getattr(sequences, name)) is not None}
+    return replace(sequences, **parts)

@@ -19,7 +19,7 @@ from seqlab.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 OPTIONAL = ("labels", "first", "centre", "scale")  # one entry a sequence
-POSITIONAL = ("marks",)  # one entry a position
+POSITIONAL = ("marks", "filled")  # one entry a position
 # A batch of at least this share of its tokens ends before more than this share of it is padding.
 FULL_ENOUGH, WASTE = 0.25, 0.1
 
@@ -41,9 +41,9 @@ class Batch:
     """A padded batch. x: (B, T) int64 symbols or (B, T, C) float32 vectors; padding is zero.
 
     mask: (B, T) bool, true where a position exists. scored: (B, T) bool, true where it is also scored (positions
-    before a sequence's `first` are context only). labels: (B,) int64, or None. source: of pairs, (B, S) int64, what
-    x is to be predicted from; its padding is zero and no symbol. marks: (B, T) int64 class of each position, zero on
-    padding, or None.
+    before a sequence's `first`, and those that were filled in, are context only). labels: (B,) int64, or None. source:
+    of pairs, (B, S) int64, what x is to be predicted from; its padding is zero and no symbol. marks: (B, T) int64 class
+    of each position, zero on padding, or None.
     """
 
     x: np.ndarray
@@ -62,7 +62,8 @@ class Sequences:
     what varies (batches are standardised first, and then float32). offsets: (S + 1,) int64; sequence i is
     values[offsets[i]:offsets[i + 1]]. labels: (S,) int64 class of each sequence. first: (S,) int64, the first scored
     position. centre, scale: (S, C) standardisation of each sequence, of the values' type, from positions before
-    `first` alone. marks: (N,) unsigned integers, the class of each position.
+    `first` alone. marks: (N,) unsigned integers, the class of each position. filled: (N,) bool, the positions without
+    a value of their own, for which another stands in: context, and never scored.
     """
 
     values: np.ndarray
@@ -72,6 +73,7 @@ class Sequences:
     centre: np.ndarray | None = None
     scale: np.ndarray | None = None
     marks: np.ndarray | None = None
+    filled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -103,10 +105,17 @@ class Sequences:
 
     @property
     def scored(self) -> np.ndarray:
-        """(N,) bool, the positions from each sequence's `first` on."""
+        """(N,) bool, the positions from each sequence's `first` on that were not filled in."""
+        own = np.ones(len(self.values), bool) if self.filled is None else ~self.filled
         if self.first is None:
-            return np.ones(len(self.values), bool)
-        return np.arange(len(self.values)) >= np.repeat(self.offsets[:-1] + self.first, self.lengths)
+            return own
+        return own & (np.arange(len(self.values)) >= np.repeat(self.offsets[:-1] + self.first, self.lengths))
+
+    def recorded(self, i: int, steps: slice) -> np.ndarray:
+        """(n,) bool of some steps of sequence i: those whose values are their own."""
+        if self.filled is None:
+            return np.ones(len(self[i][steps]), bool)
+        return ~self.filled[self.offsets[i] : self.offsets[i + 1]][steps]
 
     def subset(self, indices: np.ndarray) -> Sequences:
         """The sequences at `indices`, in that order, copied."""
@@ -139,6 +148,8 @@ class Sequences:
                 x = (x - self.centre[indices, None]) / self.scale[indices, None]
             x = np.where(mask[..., None], x, 0).astype(np.float32)
         scored = mask if self.first is None else mask & (steps >= self.first[indices, None])
+        if self.filled is not None:
+            scored = scored & ~self.filled[gathered]
         labels = None if self.labels is None else self.labels[indices].astype(np.int64)
         marks = None if self.marks is None else np.where(mask, self.marks[gathered], 0).astype(np.int64)
         return Batch(x, mask, scored, labels, marks=marks)

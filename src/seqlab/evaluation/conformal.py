@@ -272,15 +272,16 @@ class _Errors:
         *,
         pooled: bool,
     ) -> _Errors | None:
-        """Of the steps after `start` up to `end` whose truth is held out; None where there is none."""
+        """Of the steps after `start` up to `end` whose truth is held out and was recorded; None where there is none."""
         values, tags = [], []
         for one in forecasts:
             ahead = one.origin - int(first[one.series])
             steps = slice(max(start, -ahead), min(end, len(one.truth)))
-            if steps.start < steps.stop:
+            missing = np.isnan(one.truth[steps]).any(1)
+            if not missing.all():  # nor is there no step
                 quantiles = forward(one.quantiles)
                 error = (forward(one.truth) - quantiles) / spread(quantiles)
-                values.append(error[:, steps])
+                values.append(error[:, steps][:, ~missing] if missing.any() else error[:, steps])
                 tags.append(np.full((values[-1].shape[1], 2), (ahead, one.series)))
         if not values:
             return None

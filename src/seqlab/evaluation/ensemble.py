@@ -90,9 +90,9 @@ def select_forecasts(
     """Greedy selection on validation forecasts, the same of each member, for each group of steps by itself: up to the
     first horizon, from there to the second, ...; by the last step of the group, without groups that nothing reaches.
 
-    first: (S,), the first held-out position of each series; earlier truths, and channels that the naive forecast
-    explains without error, do not count. Raises UserError when the members forecast different origins, or nothing is
-    held out.
+    first: (S,), the first held-out position of each series; earlier truths, steps that were not recorded, and channels
+    that the naive forecast explains without error, do not count. Raises UserError when the members forecast different
+    origins, or nothing is held out.
     """
     names = sorted(members)
     aligned = _aligned({name: members[name] for name in names})
@@ -114,7 +114,7 @@ def _forecast_loss(
         one = own[0]
         step = np.arange(len(one.truth))
         held = (step >= start) & (step < end) & (one.origin + step >= first[one.series])
-        counted = held[:, None] & (one.absolute > 0)
+        counted = held[:, None] & (one.absolute > 0) & ~np.isnan(one.truth)
         truths.append(one.truth[counted])
         scales.append(np.broadcast_to(one.absolute, one.truth.shape)[counted])
         quantiles.append(np.stack([member.quantiles[:, counted] for member in own]))

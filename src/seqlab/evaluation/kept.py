@@ -74,11 +74,12 @@ def answers_of(folder: Path) -> Predictions | None:
 
 
 def write_forecasts(forecasts: Sequence[Forecast], path: Path, first: np.ndarray | None = None) -> None:
-    """As safetensors, one after another: truths as float64, quantiles as their float32 differences from the truth, so
-    that what is kept is exact in units of the errors; 4 (L + 2) bytes a step and channel.
+    """As safetensors, one after another: truths as float64, quantiles as their float32 differences from the truth (of a
+    step that was not recorded: from 0), so that what is kept is exact in units of the errors; 4 (L + 2) bytes a step
+    and channel.
     """
     truth = np.concatenate([one.truth for one in forecasts])
-    quantiles = np.concatenate([one.quantiles - one.truth for one in forecasts], axis=1)
+    quantiles = np.concatenate([one.quantiles - _known(one.truth) for one in forecasts], axis=1)
     held = {} if first is None else {"first": first.astype(np.int64)}
     write_tensors(
         path,
@@ -101,6 +102,11 @@ def read_forecasts(path: Path) -> list[Forecast]:
     for (series, origin, steps), (absolute, squared) in zip(tensors["origins"], tensors["scales"], strict=True):
         part = slice(start, start := start + int(steps))
         truth = tensors["truth"][part]
-        quantiles = truth + tensors["errors"][:, part].astype(np.float64)
+        quantiles = _known(truth) + tensors["errors"][:, part].astype(np.float64)
         found.append(Forecast(int(series), int(origin), truth, quantiles, absolute, squared))
     return found
+
+
+def _known(truth: np.ndarray) -> np.ndarray:
+    """0 where nothing was recorded."""
+    return np.where(np.isnan(truth), 0, truth)

@@ -459,8 +459,9 @@ class Forecaster(Protocol):
 class Forecast:
     """One forecast of h steps in raw units, made from the first `origin` values of series `series`.
 
-    truth: (h, C). quantiles: (len(LEVELS), h, C). absolute, squared: (C,) mean error of the seasonal naive forecast on
-    the values before the origin, the scales of MASE and RMSSE; 0 where there is none but rounding.
+    truth: (h, C), NaN at the steps that were not recorded, at which no score looks. quantiles: (len(LEVELS), h, C).
+    absolute, squared: (C,) mean error of the seasonal naive forecast on the values before the origin, the scales of
+    MASE and RMSSE; 0 where there is none but rounding.
     """
 
     series: int
@@ -500,6 +501,8 @@ def rolling_origin(
     `context` of them (None: all). inverse: increasing map from values to the units of the errors (`np.exp` for a panel
     of logarithms). season: declared period of the naive forecast that scales the errors. tokens: positions in a batch,
     sampled ones included.
+
+    A step that was filled in is seen like any other, and is no truth.
 
     Raises UserError when a series has no more values before its first origin than `season`, or when none is long
     enough for the longest horizon.
@@ -584,7 +587,9 @@ def _forecast_batch(
     raw = inverse or (lambda values: values)
     forecasts = []
     for row, (i, origin) in enumerate(chosen):
-        past, truth = raw(known[row]), raw(series[i][origin : origin + steps].astype(np.float64))
+        ahead = slice(origin, origin + steps)
+        past, truth = raw(known[row]), raw(series[i][ahead].astype(np.float64))
+        truth = np.where(series.recorded(i, ahead)[:, None], truth, np.nan)
         # A monotone map takes quantiles to quantiles, so it is applied after them.
         forecasts.append(Forecast(i, origin, truth, raw(quantiles[:, row]), *naive_errors(past, season)))
     return forecasts
@@ -598,7 +603,8 @@ def raw_scores(forecasts: Sequence[Forecast], horizons: Sequence[int]) -> Scores
 
 
 def forecast_scores(forecasts: Sequence[Forecast], horizons: Sequence[int]) -> Scores:
-    """MASE, RMSSE, weighted quantile loss and coverage for each horizon h, over steps 1 to h; an example is a series.
+    """MASE, RMSSE, weighted quantile loss and coverage for each horizon h, over those of steps 1 to h that were
+    recorded; an example is a series.
 
     MASE and RMSSE are a series' means over origins and channels, then the mean over series; a channel that its naive
     forecast explains without error before the origin has no scale and is left out there. The weighted quantile loss is
@@ -608,7 +614,7 @@ def forecast_scores(forecasts: Sequence[Forecast], horizons: Sequence[int]) -> S
     for horizon in horizons:
         found: dict[str, dict[int, list[tuple[float, float]]]] = {}
         for one in forecasts:
-            if len(one.truth) >= horizon:
+            if len(one.truth) >= horizon and not np.isnan(one.truth[:horizon]).all():
                 for name, pair in _of_forecast(one, horizon).items():
                     found.setdefault(name, {}).setdefault(one.series, []).append(pair)
         for name, by_series in found.items():
@@ -624,8 +630,10 @@ def forecast_scores(forecasts: Sequence[Forecast], horizons: Sequence[int]) -> S
 
 
 def _of_forecast(one: Forecast, horizon: int) -> dict[str, tuple[float, float]]:
-    truth, quantiles = one.truth[:horizon], one.quantiles[:, :horizon]
-    error = truth - one.median[:horizon]
+    truth, quantiles, median = one.truth[:horizon], one.quantiles[:, :horizon], one.median[:horizon]
+    if (missing := np.isnan(truth).any(1)).any():
+        truth, quantiles, median = truth[~missing], quantiles[:, ~missing], median[~missing]
+    error = truth - median
     some = one.absolute > 0
     inner = quantiles[[LEVELS.index(level) for level in DECILES]]
     level = np.array(DECILES)[:, None, None]

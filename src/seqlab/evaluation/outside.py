@@ -148,9 +148,10 @@ def forecasts(path: Path, test: Sequences, domain: Traits, settings: Settings) -
             [_row(path, rows, (name, origin - 1, step)) for name in _names(i, whole[i].shape[1])]
             for step in range(origin, origin + ahead)
         ])  # fmt: skip
-        truth = whole[i][origin : origin + ahead]
+        held = slice(origin, origin + ahead)
         if truths is not None:
-            _same_truth(path, truths, found, truth)
+            _same_truth(path, truths, found, whole[i][held])
+        truth = np.where(test.recorded(i, held)[:, None], whole[i][held], np.nan)
         used += found.size
         jobs.append((i, origin, truth, found, naive_errors(whole[i][:origin], settings.period)))
     notes = [f"{len(rows) - used} rows of other series, cutoffs or steps not used"] if used < len(rows) else []

@@ -329,7 +329,7 @@ def _card(
     still = [
         n for n, y in zip(names, runs, strict=True) if len(y) > held and n not in flat and not varies(y[:-held]).all()
     ]
-    scored = sum(int((~own[-held:]).sum()) for own in even.there)
+    unscored = sum(int((~own[-held:]).sum()) for own in even.there)
     contents = Counter(y.tobytes() for y in runs)
     order = np.argsort(panel.times.instant)
     facts: dict[str, Any] = {
@@ -353,7 +353,7 @@ def _card(
         "usable lengths": summary([len(y) for y in runs]),
         "missing values": missing,
         "steps carried over gaps": even.filled,
-        "of them held out, and scored as if recorded": scored,
+        "of them held out, and left out of the scores": unscored,
         "steps cut off at gaps": even.cut,
         **panel.mended,
         "duplicate series": sum(count - 1 for count in contents.values()),
@@ -374,8 +374,11 @@ def _card(
             else []
         ),
         *(
-            [f"{scored} held-out steps are missing: the values before stand in for them and are scored as if recorded"]
-            if scored
+            [
+                f"{unscored} held-out steps are missing: the values before stand in for them as context, and no score "
+                "counts them"
+            ]
+            if unscored
             else []
         ),
         *(["one series alone is tested on: families can hardly be told apart"] if few else []),

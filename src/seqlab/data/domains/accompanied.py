@@ -28,22 +28,24 @@ class AccompaniedSeries(Series):
 
     def _panel(
         self, root: Path, spec: dict[str, Any], removed: Counter[str], seen: set[bytes]
-    ) -> dict[str, np.ndarray]:
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         plain, names = parted(spec)
-        kept = super()._panel(root, plain, removed, seen)
+        found = super()._panel(root, plain, removed, seen)
         if names.all:
             layout = Layout.of(plain, "domain series")
             covariates = Covariates.read(find(root, layout.file), layout, names)
             self.names = covariates.names
             self.found = covariates.of_runs(self.steps, self.carried)
-        return kept
+        return found
 
-    def _write_target(self, panel: dict[str, np.ndarray], out: Path, removed: Counter[str]) -> None:
+    def _write_target(
+        self, panel: dict[str, np.ndarray], recorded: dict[str, np.ndarray], out: Path, removed: Counter[str]
+    ) -> None:
         """The target as it is, and the covariates of the series that are left of it."""
         _, names = parted(self.target)
         if not names.all:
             raise UserError(f"{self.target['file']}: target names no covariate under {', '.join(ROLES)}")
-        super()._write_target(panel, out, removed)
+        super()._write_target(panel, recorded, out, removed)
         test = Sequences.load(out / TARGET / "test")
         written = iter(test)
         wanted = next(written)

@@ -29,7 +29,8 @@ class Series:
     missing steps in a row: nothing later may. What is shorter than `min_length`, does not vary or equals a series
     before it (the target's come first) is dropped; so is, by name, a target series that does not vary before its
     held-out steps, because nothing tells how large one unit of it is. Of a target series, the last `longest` steps are
-    kept (None: all). All that is cut, carried or dropped is counted.
+    kept (None: all). All that is cut, carried or dropped is counted. Of the held-out steps those that were carried are
+    context, as `filled`, and nothing is scored on them.
 
     Values are transformed; each sequence carries its own standardisation, estimated before its first scored step.
     Values are stored in float32, or all in float64 where that would round away what varies.
@@ -71,10 +72,10 @@ class Series:
         """
         removed: Counter[str] = Counter()
         root, seen = raw["panels"], set[bytes]()
-        target = self._panel(root, self.target, removed, seen)
+        target, recorded = self._panel(root, self.target, removed, seen)
         channels = next(iter(target.values())).shape[1]
-        self._write_target(target, out, removed)
-        sources = [self._panel(root, spec, removed, seen) for spec in self.source]
+        self._write_target(target, recorded, out, removed)
+        sources = [self._panel(root, spec, removed, seen)[0] for spec in self.source]
         for spec, panel in zip(self.source, sources, strict=True):
             if (found := next(iter(panel.values())).shape[1]) != channels:
                 raise UserError(f"{spec['file']}: {found} channels, {self.target['file']} has {channels}")
@@ -93,8 +94,12 @@ class Series:
             ),
         )
 
-    def _write_target(self, panel: dict[str, np.ndarray], out: Path, removed: Counter[str]) -> None:
-        """Split in time. Valid and test sequences carry their past as context; steps from `first` on are scored."""
+    def _write_target(
+        self, panel: dict[str, np.ndarray], recorded: dict[str, np.ndarray], out: Path, removed: Counter[str]
+    ) -> None:
+        """Split in time. Valid and test sequences carry their past as context; steps from `first` on are scored, but
+        for those that were not recorded.
+        """
         held, file = self.valid_steps + self.test_steps, self.target["file"]
         long_enough = {name: y for name, y in panel.items() if len(y) >= held + self.min_length}
         if self.longest is not None:
@@ -115,10 +120,11 @@ class Series:
             )
         if short := len(panel) - len(long_enough):
             removed[f"{file}: too short to hold steps out"] += short
-        series = []
+        series, filled = [], []
         for name, y in long_enough.items():
             if varies(y[: len(y) - held]).all():
                 series.append(y)
+                filled.append(~recorded[name][-len(y) :])
             else:
                 removed[f"{file}: {name}: does not vary before its held-out steps"] += 1
         if not series:
@@ -126,6 +132,9 @@ class Series:
                 f"{file}: no series is left: none of {len(long_enough)} varies in every channel before its held-out "
                 f"steps, {next(iter(long_enough))!r} for one"
             )
+        removed[f"{file}: held-out steps carried over a gap, and not scored"] += sum(
+            int(own[-held:].sum()) for own in filled
+        )
         dtype = storing(y[: len(y) - held] for y in series)
         for split, after, first in (
             ("train", held, held),
@@ -135,6 +144,9 @@ class Series:
             kept = [y[: len(y) - after] for y in series]
             starts = np.array([len(y) - first for y in series])
             scored = {} if split == "train" else {"first": starts}
+            there = [own[: len(own) - after] for own in filled]
+            if scored and any(own[start:].any() for own, start in zip(there, starts, strict=True)):
+                scored["filled"] = np.concatenate(there)
             _standardised(kept, starts, dtype, **scored).save(out / TARGET / split)
 
     def _write_source(self, sources: list[dict[str, np.ndarray]], out: Path, removed: Counter[str]) -> None:
@@ -172,8 +184,10 @@ class Series:
 
     def _panel(
         self, root: Path, spec: dict[str, Any], removed: Counter[str], seen: set[bytes]
-    ) -> dict[str, np.ndarray]:
-        """Every usable series of a panel by name: (T, C) float64, transformed. seen: hashes of those before."""
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Every usable series of a panel by name: (T, C) float64, transformed; and which steps of it were recorded,
+        (T,) bool. seen: hashes of those before.
+        """
         layout = panels.Layout.of(spec, "domain series")
         path, file = find(root, layout.file), layout.file
         panel = panels.read(path, layout, self._unfit)
@@ -183,8 +197,9 @@ class Series:
             counts, step = [np.arange(len(own)) for own in counts], 1
         found: Counter[str] = panel.mended
         kept: dict[str, np.ndarray] = {}
+        recorded: dict[str, np.ndarray] = {}
         for (name, track), own in zip(panel.tracks.items(), counts, strict=True):
-            run, _, cut, carried = panels.longest_run(own, track.values, step, self.carried)
+            run, there, cut, carried = panels.longest_run(own, track.values, step, self.carried)
             found["steps cut off at a gap"] += cut
             found["steps carried over a gap"] += carried
             if len(run) < self.min_length:
@@ -197,7 +212,7 @@ class Series:
                 found["duplicate"] += 1
             else:
                 seen.add(digest)
-                kept[name] = y
+                kept[name], recorded[name] = y, there
         removed.update({f"{file}: {what}": count for what, count in found.items() if count})
         if not kept:
             counted = ", ".join(f"{what} {count}" for what, count in found.items() if count)
@@ -205,7 +220,7 @@ class Series:
                 f"{path.name}: no usable series: none of {len(panel.tracks)} has {self.min_length} even steps "
                 f"({spacing.words}) without a gap, varies and is new; {counted or 'there is no row'}"
             )
-        return kept
+        return kept, recorded
 
     def _unfit(self, value: float) -> str | None:
         if self.transform == "log1p" and value <= -1:

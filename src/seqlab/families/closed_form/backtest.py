@@ -16,9 +16,9 @@ PointForecast = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def backtest(point: PointForecast, valid: Sequences, period: int, steps: int) -> float:
-    """Mean absolute error of the first `steps` scored steps, scaled as MASE is, over all sequences and channels.
+    """Mean absolute error of the first `steps` held-out steps, scaled as MASE is, over all sequences and channels.
 
-    The origin is a sequence's first scored position; where all of it is scored, its middle. A channel that its naive
+    The origin is a sequence's first held-out position; where all of it is scored, its middle. A channel that its naive
     forecast explains without error before the origin has no scale and is left out. Raises UserError when nothing is
     left.
     """
@@ -36,10 +36,15 @@ def backtest(point: PointForecast, valid: Sequences, period: int, steps: int) ->
         prefix = np.where(known[..., None], batch.x[used, : known.shape[1]], 0)
         made = point(prefix, known, int(ahead.max()))
         for row in range(len(used)):
-            past, future = x[row, : origin[row]], x[row, origin[row] : origin[row] + ahead[row]]
+            held = slice(origin[row], origin[row] + ahead[row])
+            past, future, there = x[row, : origin[row]], x[row, held], batch.scored[used[row], held]
+            if not there.any():
+                continue
             scale = np.abs(past[season[row] :] - past[: -season[row]]).mean(axis=0)
             some = scale > 0
-            errors.append(np.abs(made[row, : ahead[row]] - future).mean(axis=0)[some] / scale[some])
+            error = np.abs(made[row, : ahead[row]] - future)
+            error = error if there.all() else error[there]
+            errors.append(error.mean(axis=0)[some] / scale[some])
     found = np.concatenate([np.empty(0), *errors])
     if not len(found):
         raise UserError("validation split: no sequence has a past that varies and a scored step after it")
