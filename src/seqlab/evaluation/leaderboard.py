@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -182,7 +182,7 @@ def build(cells: Sequence[Entry], replicates: int, seed: int) -> list[Row]:
     rows = []
     for (domain, task), by_metric in sorted(members.items()):
         tables = systems(domain, task, by_metric, replicates, seed)
-        for metric in in_order(tables):
+        for metric in sorted(tables, key=order_of):
             rows += _compared(domain, task, metric, tables[metric])
     return rows
 
@@ -515,7 +515,7 @@ def markdown(
     for domain, task, metric in _headline_tables(rows, headlines):
         table = [row for row in rows if row.table == (domain, task, metric)]
         scored = {row.metric for row in rows if row.table[:2] == (domain, task)} - {metric}
-        others = in_order(name for name in scored if _beside(name, metric))
+        others = sorted((name for name in scored if _beside(name, metric)), key=order_of)
         values = {(row.family, row.strategy, row.metric): row.value for row in rows if row.table[:2] == (domain, task)}
         header = ["", f"{label_of(metric)} [95%]", "behind the best", "p", "gain over scratch"]
         several = any(row.seeds > 1 for row in table)
@@ -553,11 +553,6 @@ def _beside(name: str, headline: str) -> bool:
     )
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """Metrics as METRICS lists them; those of one horizon by name, whatever the order of a set is in this process."""
-    return sorted(sorted(names), key=order_of)
-
-
 def _headline_tables(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, str]]:
     """The (domain, task, headline metric) of every table. Raises UserError when one is not named or was not scored."""
     tables = []
@@ -565,7 +560,7 @@ def _headline_tables(rows: Sequence[Row], headlines: Mapping[str, Mapping[str, s
     for domain, task in sorted({row.table[:2] for row in rows}):
         metric = headlines.get(domain, {}).get(task)
         if metric is None or (domain, task, metric) not in present:
-            scored = in_order(one[2] for one in present if one[:2] == (domain, task))
+            scored = sorted((one[2] for one in present if one[:2] == (domain, task)), key=order_of)
             raise UserError(f"headline metric of {domain} {task} is {metric!r}; expected one of {', '.join(scored)}")
         tables.append((domain, task, metric))
     return tables

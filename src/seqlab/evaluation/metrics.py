@@ -230,10 +230,10 @@ def label_of(name: str) -> str:
     return metric_of(name).label + suffix
 
 
-def order_of(name: str) -> tuple[int, int]:
-    """Sorts metrics as METRICS lists them, then by horizon or by length."""
+def order_of(name: str) -> tuple[int, int, str]:
+    """Sorts metrics as METRICS lists them, then by horizon or by length, then by name: no two are alike."""
     base, _, steps = name.partition("@")
-    return list(METRICS).index(base), int("".join(takewhile(str.isdecimal, steps)) or 0)
+    return list(METRICS).index(base), int("".join(takewhile(str.isdecimal, steps)) or 0), name
 
 
 def names_of(scores: Scores) -> list[tuple[str, str]]:

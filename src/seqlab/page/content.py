@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from seqlab.evaluation.leaderboard import CONTROL, OUTSIDE, MeanCost, Row, in_order
-from seqlab.evaluation.metrics import label_of, metric_of
+from seqlab.evaluation.leaderboard import CONTROL, OUTSIDE, MeanCost, Row
+from seqlab.evaluation.metrics import label_of, metric_of, order_of
 from seqlab.evaluation.transfer import Key
 
 Headlines = Mapping[str, Mapping[str, str]]  # by domain, the metric that ranks each task
@@ -166,7 +166,7 @@ def leaderboard(table: Sequence[Row], costs: Mapping[Key, MeanCost], origins: Ma
 
 def every_metric(rows: Sequence[Row], names: Sequence[str]) -> Table:
     """Every metric of one task. rows: of that task. names: systems in order."""
-    metrics = in_order({row.metric for row in rows})
+    metrics = sorted({row.metric for row in rows}, key=order_of)
     known = {(row.system, row.metric): row for row in rows}
     lines = []
     for name in names:

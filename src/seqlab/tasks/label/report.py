@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seqlab.evaluation import metrics, pictures
-from seqlab.evaluation.leaderboard import Entry, Row, in_order, system_name
-from seqlab.evaluation.metrics import label_of
+from seqlab.evaluation.leaderboard import Entry, Row, system_name
+from seqlab.evaluation.metrics import label_of, order_of
 from seqlab.evaluation.settings import Evaluation
 from seqlab.tasks.label.judge import LABEL, group_names
 
@@ -34,7 +34,8 @@ def markdown(
         (one for one in first.values() if (LABEL, metric) in metrics.names_of(one.scores)),
         key=lambda one: metrics.metric_of(metric).loss(metrics.value_of(one.scores, LABEL, metric)),
     )
-    names = in_order({name for one in ranked for task, name in metrics.names_of(one.scores) if task == LABEL})
+    found = {name for one in ranked for task, name in metrics.names_of(one.scores) if task == LABEL}
+    names = sorted(found, key=order_of)
     lines = [["", *(name.replace("_", " ") for name in names)], [":--", *["--:"] * len(names)]]
     for one in ranked:
         own = set(metrics.names_of(one.scores))

@@ -8,7 +8,7 @@ from pathlib import Path
 from seqlab.data.text_pairs import TESTS
 from seqlab.evaluation import leaderboard, metrics, pictures, translation
 from seqlab.evaluation.leaderboard import CONTROL, Entry, Row, system_name
-from seqlab.evaluation.metrics import label_of
+from seqlab.evaluation.metrics import label_of, order_of
 from seqlab.evaluation.settings import PairEvaluation
 
 # What must be known of a test set to read its scores.
@@ -82,9 +82,8 @@ def by_length(rows: Sequence[Row], domain: str, task: str, metric: str) -> dict[
 
 
 def _by_length(ranked: Sequence[Entry], task: str, speeds: Mapping[tuple[str, str, str], float]) -> str:
-    names = leaderboard.in_order(
-        {name for cell in ranked for own, name in metrics.names_of(cell.scores) if own == task}
-    )
+    found = {name for cell in ranked for own, name in metrics.names_of(cell.scores) if own == task}
+    names = sorted(found, key=order_of)
     lines = [["", *names, "sentences/s"]]
     for cell in ranked:
         own = set(metrics.names_of(cell.scores))
