@@ -77,11 +77,10 @@ class GBDT(DirectForecaster):
         self.carry(train)
         lengths, held_out = usable(valid, self.period, self.steps, self.windows)
         self._read_last(lengths[-1])
+        known, held_out = self._learned(train, valid, held_out)
         held_out = held_out.thinned(max(self.rows // self.steps, 1))
-        found = [part.moving(self.period) for part in pairs(train, self.window, self.steps, whole=False)]
-        if not sum(len(part.windows) for part in found):
+        if not len(known.windows):
             raise UserError(f"training split: no sequence has {self.window} steps, the window, and one after it")
-        known = Pairs(*(np.concatenate(part) for part in zip(*found, strict=True)))
         shape, future = held_out.read(self.window, self.period)
         tried, fitted = [], []
         for way in self.ways:
@@ -94,6 +93,11 @@ class GBDT(DirectForecaster):
         self._take(self.ways[best], fitted[best][0])
         self.calibrate([(fitted[best][1], held_out.known)], self._covariance(known))
         return {"window": self.window, "windows": len(known.windows), "candidates": tried, "chosen": tried[best]}
+
+    def _learned(self, train: Sequences, valid: Sequences, held_out: Pairs) -> tuple[Pairs, Pairs]:
+        """The windows that change of both splits. held_out: those of the second one."""
+        known = pairs(train, self.window, self.steps, whole=False)
+        return Pairs.of([part.moving(self.period) for part in known]), held_out
 
     def _read_last(self, window: int) -> None:
         self.window = window

@@ -68,6 +68,11 @@ class Pairs(NamedTuple):
     known: np.ndarray
     channel: np.ndarray
 
+    @classmethod
+    def of(cls, parts: list[Pairs]) -> Pairs:
+        """One after the other; of no part, none."""
+        return cls(*(np.concatenate(part) for part in zip(*parts, strict=True))) if parts else cls(*np.empty((4, 0)))
+
     def moving(self, period: int) -> Pairs:
         """Without the windows that do not change."""
         some = normalised(self.windows, period).scale > 0
@@ -247,8 +252,7 @@ def usable(valid: Sequences, period: int, steps: int, lengths: list[int]) -> tup
     for length in sorted(lengths, reverse=True):
         parts = [one.moving(period) for one in pairs(valid, length, steps, whole=False)]
         if parts and sum(one.known.sum(axis=0) for one in parts).min() >= LEAST_PAIRS:
-            found = Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-            return [other for other in sorted(lengths) if other <= length], found
+            return [other for other in sorted(lengths) if other <= length], Pairs.of(parts)
     raise UserError(
         f"too few sequences of the training or validation split have the steps of a window and the {steps} after it "
         "that the longest horizon needs; shorten `windows` or `horizons`"

@@ -23,7 +23,7 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.arima import ARIMA, LEVEL, QUANTILE, responses
 from seqlab.families.base import Use
-from seqlab.families.closed_form.direct import BATCH_STEPS, Pairs, normalised, pairs, usable
+from seqlab.families.closed_form.direct import BATCH_STEPS, Pairs, normalised, pairs
 from seqlab.families.closed_form.family import ClosedForm
 from seqlab.families.closed_form.local import LEAST_RANGE, Prediction
 from seqlab.families.gbdt import GBDT
@@ -79,27 +79,13 @@ class AccompaniedGBDT(Along, GBDT):
         """As GBDT, on windows with their covariates. Raises UserError when too few windows fit into either split."""
         assert isinstance(train, Accompanied)
         assert isinstance(valid, Accompanied)
-        self.carry(train)
-        lengths, _ = usable(valid, self.period, self.steps, self.windows)
-        self._read_last(lengths[-1])
         self.beside, self.places = joined(train.beside, valid.beside), np.empty((0, 3), np.int64)
-        known, held_out = self._placed(train, 0), self._placed(valid, len(train))
-        held_out = held_out.thinned(max(self.rows // self.steps, 1))
-        if not len(known.windows):
-            raise UserError(f"training split: no sequence has {self.window} steps, the window, and one after it")
-        shape, future = held_out.read(self.window, self.period)
-        tried, fitted = [], []
-        for way in self.ways:
-            self._take(way, self._boosted(way, known, held_out))
-            residual = future - self.predict(0, shape, held_out.channel)
-            loss = held_out.loss(residual, self.window, self.period)
-            tried.append({"way": way, "trees": self.booster.num_trees(), "valid_loss": loss})
-            fitted.append((self.booster, residual))
-        best = min(range(len(tried)), key=lambda i: tried[i]["valid_loss"])
-        self._take(self.ways[best], fitted[best][0])
-        self.calibrate([(fitted[best][1], held_out.known)], self._covariance(known))
+        report = super().fit(train, valid, prior)
         self.beside = None
-        return {"window": self.window, "windows": len(known.windows), "candidates": tried, "chosen": tried[best]}
+        return report
+
+    def _learned(self, train: Sequences, valid: Sequences, held_out: Pairs) -> tuple[Pairs, Pairs]:
+        return self._placed(train, 0), self._placed(valid, len(train))
 
     def _placed(self, sequences: Sequences, first: int) -> Pairs:
         """Windows that change, and what follows. first: the number of the first sequence among the covariates."""
@@ -111,10 +97,8 @@ class AccompaniedGBDT(Along, GBDT):
             number = len(self.places) + sum(map(len, places)) + np.arange(moving.sum())
             found.append(Pairs(part.windows[moving], part.futures[moving], part.known[moving], number))
             places.append(place[moving] + np.array([first, 0, 0]))
-        if not found:
-            return Pairs(*np.empty((4, 0)))
         self.places = np.concatenate([self.places, *places])
-        return Pairs(*(np.concatenate(part) for part in zip(*found, strict=True)))
+        return Pairs.of(found)
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
         self.at_hand()
