@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from seqlab.artifacts import read_json, read_tensors, write_json, write_tensors
+from seqlab.artifacts import read_json, read_parts, write_json, write_tensors
 from seqlab.data.prepared import TARGET, Prepared
 from seqlab.data.sequences import OPTIONAL, POSITIONAL, Sequences
 from seqlab.errors import UserError
@@ -128,12 +128,7 @@ class Beside:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Raises UserError when the file is missing or holds something else."""
-        tensors = read_tensors(path)
-        try:
-            return cls(**tensors)
-        except TypeError:
-            expected = ", ".join(cls.__dataclass_fields__)
-            raise UserError(f"{path}: found {', '.join(sorted(tensors))}; expected {expected}") from None
+        return read_parts(path, cls)
 
 
 @dataclass(frozen=True, kw_only=True)

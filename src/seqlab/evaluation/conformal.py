@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seqlab.artifacts import read_tensors, seed_of, write_tensors
+from seqlab.artifacts import read_parts, seed_of, write_tensors
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import judge, metrics
@@ -405,9 +405,4 @@ def write(found: Recalibration, path: Path) -> None:
 
 def read(path: Path) -> Recalibration:
     """Raises UserError when the file is missing or holds something else."""
-    tensors = read_tensors(path)
-    try:
-        return Recalibration(**tensors)
-    except TypeError:
-        expected = ", ".join(Recalibration.__dataclass_fields__)
-        raise UserError(f"{path}: found {', '.join(sorted(tensors))}; expected {expected}") from None
+    return read_parts(path, Recalibration)
