@@ -55,7 +55,8 @@ def walks(seed: int, count: int = 150, length: int = 80, first: int = 50, channe
 
 
 def forecasts(model: Walk | Recalibrated, series: Sequences, origins: int = 4) -> list[Forecast]:
-    return conformal.validation_forecasts(model, DOMAIN, series, SETTINGS, origins, "test")
+    make = conformal.made_by(model, DOMAIN, SETTINGS, "test")
+    return conformal.validation_forecasts(make, series, SETTINGS, origins)
 
 
 def values(made: list[Forecast]) -> dict[str, float]:
@@ -225,9 +226,8 @@ def test_few_series_share_a_map_over_channels() -> None:
 def test_logarithms_keep_values_above_minus_one() -> None:
     model = Walk(0.2)
     logs = replace(VALID, values=VALID.values / 5)
-    made = conformal.validation_forecasts(
-        model, SimpleNamespace(characters=False, transform="log1p"), logs, SETTINGS, 4, "test"
-    )
+    make = conformal.made_by(model, SimpleNamespace(characters=False, transform="log1p"), SETTINGS, "test")
+    made = conformal.validation_forecasts(make, logs, SETTINGS, 4)
     assert logs.first is not None
     found = fit(made, logs.first, HORIZONS, "log1p")
     for one in made[:20]:

@@ -70,8 +70,9 @@ def write(rows: Rows, path: Path) -> Path:
     return path
 
 
-def naive() -> list[metrics.Forecast]:
-    return judge.forecasts(controls.SeasonalNaive(4), DOMAIN, TEST, SETTINGS, "test")
+def naive(test: Sequences = TEST) -> list[metrics.Forecast]:
+    model = controls.SeasonalNaive(4)
+    return judge.forecasts(model, DOMAIN, test, SETTINGS, SETTINGS.horizons, SETTINGS.origins, seed=0)
 
 
 def same(found: metrics.Scores, expected: metrics.Scores) -> None:
@@ -95,7 +96,7 @@ def test_a_table_of_our_own_forecasts_has_our_own_scores(kind: str, tmp_path: Pa
 
 def test_several_channels(tmp_path: Path) -> None:
     test = panel(channels=2, count=3)
-    made = judge.forecasts(controls.SeasonalNaive(4), DOMAIN, test, SETTINGS, "test")
+    made = naive(test)
     path = write(predictions(made, "Naive", (20, 40, 60, 80, 95)), tmp_path / "mine.csv")
     (found,) = outside.forecasts(path, test, DOMAIN, SETTINGS)
     same(found.scores, metrics.forecast_scores(made, SETTINGS.horizons))

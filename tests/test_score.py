@@ -46,6 +46,10 @@ def labelled(seed: int) -> Sequences:
     )
 
 
+def forecasts(model: controls.SeasonalNaive, traits: Any, series: Sequences) -> list[metrics.Forecast]:
+    return judge.forecasts(model, traits, series, SETTINGS, SETTINGS.horizons, SETTINGS.origins, seed=0)
+
+
 class Workspace:
     """A prepared domain `power`, its controls' scores, and those of one cell; another cell was not evaluated."""
 
@@ -61,7 +65,7 @@ class Workspace:
         test = Sequences.load(self.prepared / "target/test")
         for name, model in (("scores/power/controls/last_value", controls.SeasonalNaive(1)),
                             (f"scores/{CELL.path}", controls.SeasonalNaive(4))):  # fmt: skip
-            made = judge.forecasts(model, self.traits, test, SETTINGS, "x")
+            made = forecasts(model, self.traits, test)
             scores.write(metrics.forecast_scores(made, SETTINGS.horizons), folder / name)
         whole = {"parameters": 3, "steps": 0, "flops": 0.0, "details": {}}
         write_json(folder / "models" / CELL.path / "report.json", {"forecast": whole})
@@ -125,10 +129,7 @@ def test_the_ensembles_of_the_cells_stand_beside_what_is_foreign(workspace: Work
     test, valid = (Sequences.load(workspace.prepared / "target" / split) for split in ("test", "valid"))
     for family, period in (("ets", 4), ("theta", 1)):
         own = replace(CELL, family=family).path
-        made, before = (
-            judge.forecasts(controls.SeasonalNaive(period), workspace.traits, split, SETTINGS, "x")
-            for split in (test, valid)
-        )
+        made, before = (forecasts(controls.SeasonalNaive(period), workspace.traits, split) for split in (test, valid))
         assert valid.first is not None
         scores.write(metrics.forecast_scores(made, SETTINGS.horizons), workspace.folder / "scores" / own)
         Kept(Forecasts(before, valid.first, made)).write(workspace.folder / "scores" / own / "forecast")

@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 
@@ -36,9 +37,15 @@ from seqlab.artifacts import read_parts, seed_of, write_tensors
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import judge, metrics
-from seqlab.evaluation.metrics import LEVELS, Forecast, Forecaster, OneStep, rolling_origin, sample_quantiles
+from seqlab.evaluation.metrics import LEVELS, Forecast, Forecaster, OneStep, sample_quantiles
 from seqlab.evaluation.scores import Scores
 from seqlab.families.base import Predictor
+
+# What a system forecasts: series, to these horizons, from so many origins. The random draws follow from the part, of
+# which "early" are the origins before the validation part.
+S = TypeVar("S", bound=Sequences)
+Part = Literal["test", "valid", "early"]
+Make = Callable[[S, Sequence[int], int, Part], list[Forecast]]
 
 # Of raw values to those that standardisation, and so the map, is linear in: the inverses of judge.INVERSE.
 FORWARD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -112,9 +119,7 @@ def spread(quantiles: np.ndarray) -> np.ndarray:
 # Fitting
 
 
-def validation_forecasts(
-    predictor: Forecaster, domain: judge.Traits, valid: Sequences, settings: judge.Settings, origins: int, name: str
-) -> list[Forecast]:
+def validation_forecasts(make: Make[S], valid: S, settings: judge.Settings, origins: int) -> list[Forecast]:
     """Forecasts of `origins` origins within the validation part, as far as it goes, and of an origin before it where
     it is shorter than the longest horizon of the settings. Series without a period before it are left out, having no
     scale.
@@ -127,18 +132,18 @@ def validation_forecasts(
             f"recalibration: no validation series has more than {settings.period} values, the period, before its first"
             " held-out step; lower `evaluate.period` or hold out less"
         )
-    held = valid.subset(some)
+    held = cast(S, valid.subset(some))
     assert held.first is not None
     longest, reach = max(settings.horizons), int((held.lengths - held.first).max())
     late = replace(held, first=_staggered(held.first, held.lengths, origins))
-    made = _forecasts(predictor, domain, late, settings, range(1, min(longest, reach) + 1), origins, f"{name} valid")
+    made = make(late, range(1, min(longest, reach) + 1), origins, "valid")
     found = [replace(one, series=int(some[one.series])) for one in made]
     if reach < longest:
         first = np.maximum(held.lengths - longest, settings.period + 1)
         early = replace(held, first=np.minimum(first, held.first))
         long = np.flatnonzero(early.lengths - early.first >= longest)
         if len(long):
-            made = _forecasts(predictor, domain, early.subset(long), settings, [longest], 1, f"{name} early")
+            made = make(cast(S, early.subset(long)), [longest], 1, "early")
             found += [replace(one, series=int(some[long[one.series]])) for one in made]
     return found
 
@@ -152,26 +157,14 @@ def _staggered(first: np.ndarray, lengths: np.ndarray, origins: int) -> np.ndarr
     return found
 
 
-def _forecasts(
-    predictor: Forecaster,
-    domain: judge.Traits,
-    series: Sequences,
-    settings: judge.Settings,
-    horizons: Sequence[int],
-    origins: int,
-    name: str,
-) -> list[Forecast]:
-    return rolling_origin(
-        predictor,
-        series,
-        origins=origins,
-        horizons=horizons,
-        season=settings.period,
-        samples=settings.samples,
-        tokens=judge.TOKENS * settings.samples // 8,
-        seed=seed_of("recalibrate", name),
-        inverse=judge.INVERSE[domain.transform],
-    )
+def made_by(predictor: Forecaster, domain: judge.Traits, settings: judge.Settings, name: str) -> Make[Sequences]:
+    """What a forecaster makes of series alone."""
+
+    def make(series: Sequences, horizons: Sequence[int], origins: int, part: Part) -> list[Forecast]:
+        seed = seed_of("judge", name) if part == "test" else seed_of("recalibrate", f"{name} {part}")
+        return judge.forecasts(predictor, domain, series, settings, horizons, origins, seed)
+
+    return make
 
 
 def fit(forecasts: Sequence[Forecast], first: np.ndarray, horizons: Sequence[int], transform: str) -> Recalibration:
@@ -204,21 +197,16 @@ def fit(forecasts: Sequence[Forecast], first: np.ndarray, horizons: Sequence[int
 
 
 def recalibrated(
-    predictor: Forecaster,
-    domain: judge.Traits,
-    valid: Sequences,
-    test: Sequences,
-    settings: judge.Settings,
-    name: str,
+    make: Make[S], domain: judge.Traits, valid: S, test: S, settings: judge.Settings
 ) -> tuple[list[Forecast], list[Forecast], list[Forecast], Recalibration]:
     """The shared step of every forecaster: its test forecasts as they were made, those and the validation's mapped,
     and the map. Validation is forecast about as often as the test: from more origins where it has fewer series.
     """
     origins = settings.origins * max(1, round(len(test) / len(valid)))
-    known = validation_forecasts(predictor, domain, valid, settings, origins, name)
+    known = validation_forecasts(make, valid, settings, origins)
     assert valid.first is not None  # which forecasting checks
     found = fit(known, valid.first, settings.horizons, domain.transform)
-    raw = judge.forecasts(predictor, domain, test, settings, name)
+    raw = make(test, settings.horizons, settings.origins, "test")
     mended, mended_valid = ([found.forecast(one, domain.transform) for one in part] for part in (raw, known))
     return raw, mended, mended_valid, found
 

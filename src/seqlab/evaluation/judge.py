@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -52,17 +52,25 @@ def one_step(predictor: Predictor, sequences: Sequences, name: str, positions: i
     return metrics.one_step(predictor, sequences, TOKENS, positions, DRAWS, seed_of("judge", name))
 
 
-def forecasts(predictor: Forecaster, domain: Traits, test: Sequences, settings: Settings, name: str) -> list[Forecast]:
-    """Rolling-origin forecasts of every test series."""
+def forecasts(
+    predictor: Forecaster,
+    domain: Traits,
+    series: Sequences,
+    settings: Settings,
+    horizons: Sequence[int],
+    origins: int,
+    seed: int,
+) -> list[Forecast]:
+    """Rolling-origin forecasts in the units that a domain is judged in."""
     return metrics.rolling_origin(
         predictor,
-        test,
-        origins=settings.origins,
-        horizons=settings.horizons,
+        series,
+        origins=origins,
+        horizons=horizons,
         season=settings.period,
         samples=settings.samples,
         tokens=TOKENS * settings.samples // 8,
-        seed=seed_of("judge", name),
+        seed=seed,
         inverse=INVERSE[domain.transform],
     )
 

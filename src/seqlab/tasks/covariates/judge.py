@@ -27,11 +27,8 @@ class Judge(JudgedTask):
         settings, traits = test.settings, test.prepared.meta
         valid, sequences = (of(test, split) for split in ("valid", "test"))
         assert valid.first is not None
-        origins = settings.origins * max(1, round(len(sequences) / len(valid)))
-        known = validation(model, valid, traits, settings, origins, f"{test.name} valid")
-        found = conformal.fit(known, valid.first, settings.horizons, traits.transform)
-        raw = along(model, sequences, traits, settings, settings.horizons, settings.origins, test.name)
-        made, known = ([found.forecast(one, traits.transform) for one in part] for part in (raw, known))
+        make = along(model, traits, settings, test.name)
+        raw, made, known, found = conformal.recalibrated(make, traits, valid, sequences, settings)
         horizons = settings.horizons
         return Judged(
             metrics.forecast_scores(made, horizons) | metrics.raw_scores(raw, horizons),
@@ -73,49 +70,20 @@ class Bound:
         return made
 
 
-def along(
-    model: Any, series: Accompanied, traits: judge.Traits, settings: judge.Settings, horizons: Sequence[int],
-    origins: int, name: str,
-) -> list[Forecast]:  # fmt: skip
-    """`metrics.rolling_origin` of each series, whose covariates are told with it."""
-    found: list[Forecast] = []
-    for i in range(len(series)):
-        only = series.subset(np.array([i]))
-        assert only.first is not None
-        own = [steps for steps in horizons if steps <= only.lengths[0] - only.first[0]]
-        if not own:
-            continue
-        made = metrics.rolling_origin(
-            Bound(model, only.beside),
-            only,
-            origins=origins,
-            horizons=own,
-            season=settings.period,
-            samples=settings.samples,
-            tokens=judge.TOKENS * settings.samples // 8,
-            seed=seed_of("covariates", name, i),
-            inverse=judge.INVERSE[traits.transform],
-        )
-        found += [replace(one, series=i) for one in made]
-    return found
+def along(model: Any, traits: judge.Traits, settings: judge.Settings, name: str) -> conformal.Make[Accompanied]:
+    """As `conformal.made_by`, of series one by one, whose covariates are told with each."""
 
+    def make(series: Accompanied, horizons: Sequence[int], origins: int, part: conformal.Part) -> list[Forecast]:
+        drawn = {"test": name, "valid": f"{name} valid", "early": f"{name} valid early"}[part]
+        found: list[Forecast] = []
+        for i in range(len(series)):
+            only = series.subset(np.array([i]))
+            assert only.first is not None
+            own = [steps for steps in horizons if steps <= only.lengths[0] - only.first[0]]
+            if own:
+                bound, seed = Bound(model, only.beside), seed_of("covariates", drawn, i)
+                made = judge.forecasts(bound, traits, only, settings, own, origins, seed)
+                found += [replace(one, series=i) for one in made]
+        return found
 
-def validation(
-    model: Any, valid: Accompanied, traits: judge.Traits, settings: judge.Settings, origins: int, name: str
-) -> list[Forecast]:
-    """As `conformal.validation_forecasts`: origins that differ from series to series and, where the validation part is
-    shorter than the longest horizon, one before it that reaches as far."""
-    assert valid.first is not None
-    longest, reach = max(settings.horizons), int((valid.lengths - valid.first).max())
-    apart = np.maximum((valid.lengths - valid.first) // origins, 1)
-    late = replace(valid, first=valid.first + np.arange(len(valid)) % apart)
-    horizons = range(1, min(longest, reach) + 1)
-    found = along(model, late, traits, settings, horizons, origins, name)
-    if reach < longest:
-        early = np.maximum(valid.lengths - longest, settings.period + 1)
-        long = np.flatnonzero(valid.lengths - np.minimum(early, valid.first) >= longest)
-        if len(long):
-            part = replace(valid, first=np.minimum(early, valid.first)).subset(long)
-            made = along(model, part, traits, settings, [longest], 1, f"{name} early")
-            found += [replace(one, series=int(long[one.series])) for one in made]
-    return found
+    return make

@@ -20,6 +20,7 @@ def controls(test: Test) -> Mapping[str, Scores]:
     valid, values = (replace(test.sequences(TARGET, part), centre=None, scale=None) for part in ("valid", "test"))
     found, horizons = {}, settings.horizons
     for name, forecaster in made.forecasters(settings.period, returns=meta.transform == "log_return").items():
-        raw, mended, *_ = conformal.recalibrated(forecaster, meta, valid, values, settings, name)
+        make = conformal.made_by(forecaster, meta, settings, name)
+        raw, mended, *_ = conformal.recalibrated(make, meta, valid, values, settings)
         found[name] = metrics.forecast_scores(mended, horizons) | metrics.raw_scores(raw, horizons)
     return found

@@ -26,9 +26,8 @@ class Judge(JudgedTask):
             return Judged(Scores())
         prepared, sequences = test.prepared, test.sequences(TARGET)
         valid = test.sequences(TARGET, "valid")
-        raw, made, known, found = conformal.recalibrated(
-            model, prepared.meta, valid, sequences, test.settings, test.name
-        )
+        make = conformal.made_by(model, prepared.meta, test.settings, test.name)
+        raw, made, known, found = conformal.recalibrated(make, prepared.meta, valid, sequences, test.settings)
         arrays = longest(made, sequences, prepared.meta.transform)
         if prepared.meta.frame:
             arrays |= films(model, prepared, sequences, test.seed)
