@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,6 +92,18 @@ def test_a_table_of_our_own_forecasts_has_our_own_scores(kind: str, tmp_path: Pa
     assert (found.name, found.notes) == ("Naive", [])
     expected = metrics.forecast_scores(made, SETTINGS.horizons)
     assert set(found.scores.ratios) == set(expected.ratios)
+    same(found.scores, expected)
+
+
+def test_steps_that_were_not_recorded_are_asked_for_and_not_scored(tmp_path: Path) -> None:
+    """Whose values stand in for them is in the table of the history."""
+    filled = TEST.scored & (np.random.default_rng(0).random(len(TEST.values)) < 0.3)
+    gappy = replace(TEST, filled=filled)
+    path = write(predictions(naive(), "Naive", (20, 40, 60, 80, 95)), tmp_path / "mine.csv")
+    (found,) = outside.forecasts(path, gappy, DOMAIN, SETTINGS)
+    assert outside.cutoffs(gappy, SETTINGS) == outside.cutoffs(TEST, SETTINGS)
+    expected = metrics.forecast_scores(naive(gappy), SETTINGS.horizons)
+    assert expected.ratios[FORECAST, "coverage80@6"].denominator.sum() < 16 * 2 * 6
     same(found.scores, expected)
 
 
