@@ -184,9 +184,10 @@ def test_truths_that_were_filled_in_say_nothing() -> None:
     assert valid.first is not None
     filled = (np.random.default_rng(0).random(len(valid.values)) < 0.3) & valid.scored
     spoilt = np.where(filled[:, None], np.float32(1e6), valid.values)
+    gaps = replace(valid, filled=filled)
     made = forecasts(Walk(0.5), valid)  # of the same pasts: what stands in for a value is seen like any other
     gappy = [
-        replace(one, truth=np.where(replace(valid, filled=filled).recorded(one.series, at)[:, None], truth, np.nan))
+        replace(one, truth=np.where(metrics.recorded(gaps, one.series, at)[:, None], truth, np.nan))
         for one in made
         for at in [slice(one.origin, one.origin + len(one.truth))]
         for truth in [replace(valid, values=spoilt)[one.series][at].astype(np.float64)]

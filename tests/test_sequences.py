@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from seqlab.data.sequences import FULL_ENOUGH, OPTIONAL, POSITIONAL, WASTE, Sequences, buckets
 from seqlab.data.writing import SequenceWriter
 from seqlab.errors import UserError
+from seqlab.evaluation.metrics import recorded
 
 
 def made(lengths: list[int], channels: int | None, seed: int, extras: bool = True) -> Sequences:
@@ -58,7 +59,7 @@ def test_a_batch_equals_padding_by_hand(
         assert batch.mask[row].tolist() == [t < n for t in range(width)]
         first = 0 if sequences.first is None else sequences.first[i]
         filled = np.zeros(n, bool) if sequences.filled is None else sequences.filled[sequences.offsets[i] :][:n]
-        np.testing.assert_array_equal(sequences.recorded(i, slice(0, n)), ~filled)
+        np.testing.assert_array_equal(recorded(sequences, i, slice(0, n)), ~filled)
         assert batch.scored[row].tolist() == [first <= t < n and not filled[t] for t in range(width)]
         values = sequences[i]
         if sequences.centre is not None and sequences.scale is not None:

@@ -7,16 +7,13 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
 from seqlab.errors import UserError
 from seqlab.scratch import replacing
-
-T = TypeVar("T")
 
 LONGEST_TEXT = 1 << 28
 """Bytes of a file that is read as a whole: the largest, a lexicon, has a hundredth of them."""
@@ -83,17 +80,6 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     except (AttributeError, KeyError, MemoryError, TypeError, ValueError) as error:  # a type that NumPy lacks; its size
         reason = str(error) or type(error).__name__
         raise UserError(f"{path}: not a safetensors file of this program: {reason}") from None
-
-
-def read_parts(path: Path, kind: type[T]) -> T:
-    """A dataclass of arrays whose fields `write_tensors` wrote. Raises UserError when the file is missing or holds
-    something else."""
-    tensors = read_tensors(path)
-    try:
-        return kind(**tensors)
-    except TypeError:
-        expected = ", ".join(field.name for field in fields(cast(Any, kind)))
-        raise UserError(f"{path}: found {', '.join(sorted(tensors))}; expected {expected}") from None
 
 
 def read_array(path: Path, mapped: bool) -> np.ndarray:

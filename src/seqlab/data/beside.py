@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from seqlab.artifacts import read_json, read_parts, write_json, write_tensors
+from seqlab.artifacts import read_json, write_json, write_tensors
+from seqlab.data.arrays import read_parts
 from seqlab.data.prepared import TARGET, Prepared
 from seqlab.data.sequences import OPTIONAL, POSITIONAL, Sequences
 from seqlab.errors import UserError

@@ -40,10 +40,10 @@ class Space:
 class Batch:
     """A padded batch. x: (B, T) int64 symbols or (B, T, C) float32 vectors; padding is zero.
 
-    mask: (B, T) bool, true where a position exists. scored: (B, T) bool, true where it is also scored (positions
-    before a sequence's `first`, and those that were filled in, are context only). labels: (B,) int64, or None. source:
-    of pairs, (B, S) int64, what x is to be predicted from; its padding is zero and no symbol. marks: (B, T) int64 class
-    of each position, zero on padding, or None.
+    mask: (B, T) bool, true where a position exists. scored: (B, T) bool, true where it is also scored (what is before a
+    sequence's `first` or was filled in is context only). labels: (B,) int64, or None. source: of pairs, (B, S) int64,
+    what x is to be predicted from; its padding is zero and no symbol. marks: (B, T) int64 class of each position, zero
+    on padding, or None.
     """
 
     x: np.ndarray
@@ -62,8 +62,8 @@ class Sequences:
     what varies (batches are standardised first, and then float32). offsets: (S + 1,) int64; sequence i is
     values[offsets[i]:offsets[i + 1]]. labels: (S,) int64 class of each sequence. first: (S,) int64, the first scored
     position. centre, scale: (S, C) standardisation of each sequence, of the values' type, from positions before
-    `first` alone. marks: (N,) unsigned integers, the class of each position. filled: (N,) bool, the positions without
-    a value of their own, for which another stands in: context, and never scored.
+    `first` alone. marks: (N,) unsigned integers, the class of each position. filled: (N,) bool, where no value was
+    recorded and another stands in its place: context, and never scored.
     """
 
     values: np.ndarray
@@ -106,16 +106,9 @@ class Sequences:
     @property
     def scored(self) -> np.ndarray:
         """(N,) bool, the positions from each sequence's `first` on that were not filled in."""
-        own = np.ones(len(self.values), bool) if self.filled is None else ~self.filled
-        if self.first is None:
-            return own
-        return own & (np.arange(len(self.values)) >= np.repeat(self.offsets[:-1] + self.first, self.lengths))
-
-    def recorded(self, i: int, steps: slice) -> np.ndarray:
-        """(n,) bool of some steps of sequence i: those whose values are their own."""
-        if self.filled is None:
-            return np.ones(len(self[i][steps]), bool)
-        return ~self.filled[self.offsets[i] : self.offsets[i + 1]][steps]
+        begins = self.offsets[:-1] + (0 if self.first is None else self.first)
+        scored = np.arange(len(self.values)) >= np.repeat(begins, self.lengths)
+        return scored if self.filled is None else scored & ~self.filled
 
     def subset(self, indices: np.ndarray) -> Sequences:
         """The sequences at `indices`, in that order, copied."""

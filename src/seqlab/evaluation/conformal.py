@@ -33,7 +33,8 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 
-from seqlab.artifacts import read_parts, seed_of, write_tensors
+from seqlab.artifacts import seed_of, write_tensors
+from seqlab.data.arrays import read_parts
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.evaluation import judge, metrics

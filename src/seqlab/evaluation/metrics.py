@@ -589,10 +589,17 @@ def _forecast_batch(
     for row, (i, origin) in enumerate(chosen):
         ahead = slice(origin, origin + steps)
         past, truth = raw(known[row]), raw(series[i][ahead].astype(np.float64))
-        truth = np.where(series.recorded(i, ahead)[:, None], truth, np.nan)
+        truth = np.where(recorded(series, i, ahead)[:, None], truth, np.nan)
         # A monotone map takes quantiles to quantiles, so it is applied after them.
         forecasts.append(Forecast(i, origin, truth, raw(quantiles[:, row]), *naive_errors(past, season)))
     return forecasts
+
+
+def recorded(series: Sequences, i: int, steps: slice) -> np.ndarray:
+    """(n,) bool of some steps of sequence i: those whose values are their own."""
+    if series.filled is None:
+        return np.ones(len(series[i][steps]), bool)
+    return ~series.filled[series.offsets[i] : series.offsets[i + 1]][steps]
 
 
 def raw_scores(forecasts: Sequence[Forecast], horizons: Sequence[int]) -> Scores:

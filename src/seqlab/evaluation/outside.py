@@ -48,6 +48,7 @@ from seqlab.evaluation.metrics import (
     forecast_scores,
     naive_errors,
     origins_of,
+    recorded,
 )
 from seqlab.evaluation.scores import Predictions, Scores
 
@@ -151,7 +152,7 @@ def forecasts(path: Path, test: Sequences, domain: Traits, settings: Settings) -
         held = slice(origin, origin + ahead)
         if truths is not None:
             _same_truth(path, truths, found, whole[i][held])
-        truth = np.where(test.recorded(i, held)[:, None], whole[i][held], np.nan)
+        truth = np.where(recorded(test, i, held)[:, None], whole[i][held], np.nan)
         used += found.size
         jobs.append((i, origin, truth, found, naive_errors(whole[i][:origin], settings.period)))
     notes = [f"{len(rows) - used} rows of other series, cutoffs or steps not used"] if used < len(rows) else []

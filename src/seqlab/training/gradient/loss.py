@@ -46,5 +46,4 @@ class TaskLoss(ABC):
 
 def loss_of(task: str, objective: Objective | None = None) -> TaskLoss:
     """The loss of a task. objective: what pretraining predicts, of a task that depends on it."""
-    found = named(f"seqlab.tasks.{task}.loss.Loss")
-    return cast(TaskLoss, found(objective))
+    return cast(TaskLoss, named(f"seqlab.tasks.{task}.loss.Loss")(objective))

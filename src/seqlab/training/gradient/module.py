@@ -52,8 +52,7 @@ class Module(LightningModule):
 
     def mean(self, loss: Loss) -> Tensor:
         """Whose gradient, a mean over ranks in itself, is that of the whole batch's mean."""
-        ranks = self.trainer.world_size
-        if ranks == 1:
+        if (ranks := self.trainer.world_size) == 1:
             return loss.mean
         return loss._replace(number=self.trainer.strategy.reduce(loss.number.clone(), reduce_op="sum")).mean * ranks
 

@@ -110,7 +110,5 @@ class Validation(Callback):
         if self.best and trainer.is_global_zero:
             write_tensors(kept, {name: part.numpy() for name, part in self.best.items()})
         where = f"weights of step {self.best_step} (validation loss {self.best_loss:.4g}) are in {kept}"
-        raise UserError(
-            f"training diverged at step {step}: {what}; "
-            f"{where if self.best else 'nothing was trained'}; try a lower optimizer.learning_rate"
-        )
+        found = where if self.best else "nothing was trained"
+        raise UserError(f"training diverged at step {step}: {what}; {found}; try a lower optimizer.learning_rate")
