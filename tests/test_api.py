@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import seqlab
-from seqlab import config
+from seqlab import api, config
 from seqlab.artifacts import seed_of, write_json, write_tensors
 from seqlab.data import vocabulary
 from seqlab.data.domains.base import Scaler, write_meta
@@ -414,7 +415,7 @@ def test_a_prompt_may_end_within_a_word_or_after_one(systems: Any) -> None:
         ),
         (
             lambda m: m.forecast(pd.DataFrame({"s": [1, 1], "y": [1.0, 2.0], "z": [1.0, 2.0]}), 3, id="s"),
-            "sequence 1: 2 channels; expected 1",
+            "columns of values: found y, z, 2 channels; expected 1",
         ),
         (
             lambda m: m.forecast(pd.Series([1.0, 2, 3], pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-09"])), 1),
@@ -427,6 +428,68 @@ def test_a_prompt_may_end_within_a_word_or_after_one(systems: Any) -> None:
 def test_bad_input_is_named(systems: Any, question: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         question(seqlab.load(systems("markov", "series")))
+
+
+def test_times_that_are_text_are_read_as_times(systems: Any, caplog: pytest.LogCaptureFixture) -> None:
+    model = seqlab.load(systems("markov", "series"))
+    days = pd.date_range("2024-01-01", periods=40)
+    rows = pd.DataFrame({"shop": "a", "day": days, "sold": walks(1, 4)[0][:, 0], "place": "north"})
+    expected = model.forecast(rows.drop(columns="place"), 2, id="shop", time="day")
+    # By their text they would be sorted by the day of the month.
+    text = rows.assign(day=days.strftime("%d.%m.%Y")).sample(frac=1, random_state=0)
+    found = model.forecast(text, 2, id="shop", time="day", value="sold")
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert "columns that are not used: 1 (place)" in caplog.text
+    with pytest.raises(UserError, match="found sold, place, 2 channels; expected 1: name with value="):
+        model.forecast(text, 2, id="shop", time="day")
+    with pytest.raises(UserError, match=r"no row between 2024-01-10 .* and 2024-01-13 .* daily"):
+        model.forecast(text[~text["day"].isin(["11.01.2024", "12.01.2024"])], 2, id="shop", time="day", value="sold")
+    text.iloc[3, 1] = "soon"
+    with pytest.raises(UserError, match="row 4, column day: 'soon' is no time"):
+        model.forecast(text, 2, id="shop", time="day", value="sold")
+    utc = rows.assign(day=days.strftime("%Y-%m-%dT00:00:00Z"))
+    assert model.forecast(utc, 1, id="shop", time="day", value="sold")["time"][0] == pd.Timestamp(
+        "2024-02-10", tz="UTC"
+    )
+
+
+def test_columns_side_by_side_are_sequences_of_their_own(systems: Any) -> None:
+    model = seqlab.load(systems("markov", "series"))
+    first, second = (one[:, 0] for one in walks(1, 4, count=2))
+    rows = pd.DataFrame({"shop": "a", "x": first, "y": second})
+    found = model.forecast(rows, 2, id="shop", value=["x", "y"])
+    assert found["id"].tolist() == ["a/x"] * 2 + ["a/y"] * 2
+    np.testing.assert_allclose(found["mean"], model.forecast([first, second], 2)["mean"])
+
+
+def test_a_past_without_a_spread_is_refused(systems: Any) -> None:
+    model = seqlab.load(systems("markov", "series"))
+    for past, why in (([5.0], r"it has 1 step\(s\)"), ([5.0] * 30, "its 30 steps do not vary")):
+        with pytest.raises(UserError, match=f"sequence 'a': {why}.*1 of 2 sequences"):
+            model.forecast({"a": past, "b": walks(1, 4)[0][:, 0]}, 1)
+
+
+def test_blank_texts_have_no_answer(systems: Any, caplog: pytest.LogCaptureFixture) -> None:
+    model = seqlab.load(systems("markov", "texts"))
+    found = model.classify(["ab", " ", "ab ab", np.nan])
+    assert found.index.tolist() == [0, 2]
+    assert "blank texts, which have no answer: 2 of 4 (first 1)" in caplog.text
+    for texts, why in (([], "empty list"), ([" "], "every text is blank")):
+        with pytest.raises(UserError, match=why):
+            model.classify(texts)
+
+
+def test_what_defeats_a_family_is_said_once_of_all_series() -> None:
+    def batch(count: int, of: int) -> None:
+        warnings.warn(f"SomeModel: {count} of {of} pasts are shorter than 13 steps", stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        batch(1, 1)
+        batch(2, 5)
+    with pytest.warns(UserWarning, match="pasts") as said:
+        api._warn(caught, "gbdt", 6)
+    assert [str(one.message) for one in said] == ["gbdt: of 3 of 6 series pasts are shorter than 13 steps"]
 
 
 def test_a_value_without_a_transform_is_named(systems: Any) -> None:

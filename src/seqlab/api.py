@@ -8,9 +8,13 @@ Every answer is a pandas table (texts: a list). Sequences come as
 
 * a list or array of one sequence, or a list of many; of several channels each step is a list of numbers
 * a pandas Series, or a DataFrame whose index is the time: of one channel, each column is a sequence of its own
-* a DataFrame of rows, with `id=` and `time=` naming columns: every other column is a channel
+* a DataFrame of rows, with `id=` and `time=` naming columns, and `value=` those of the channels; without `value` every
+  other column is a channel, and with it the others are left out, which is said. Of one channel, each of several `value`
+  columns is a sequence of its own. Times may be text, as of a CSV file, in any notation that `seqlab predict` reads
 * a dictionary of any of these one-sequence forms by name
-* texts, as a list, a Series, or a DataFrame with a column `text`
+* texts, as a list, a Series, or a DataFrame with a column `text`; blank ones have no answer, and are counted
+
+A frame to forecast holds the past of each sequence, one row a step without a gap; nothing else of it is known here.
 
 A system that forecasts with covariates wants them in a DataFrame of rows, in columns of their own names; those known
 ahead in rows after the last value, whose values are empty, one a step (data.along).
@@ -19,8 +23,10 @@ ahead in rows after the last value, whose values are empty, one a step (data.alo
 from __future__ import annotations
 
 import logging
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +34,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.artifacts import seed_of
-from seqlab.data import along
+from seqlab.data import along, stamps
+from seqlab.data import time as times_of
 from seqlab.data.beside import Beside, Names, Own
 from seqlab.data.prepared import Prepared
+from seqlab.data.readers import MISSING, as_text
+from seqlab.data.scale import varies
 from seqlab.data.sequences import Sequences, buckets
+from seqlab.data.units import OWN
 from seqlab.errors import UserError
 from seqlab.evaluation.metrics import EXPLODED
 from seqlab.families import bundle, loading
@@ -47,6 +57,8 @@ log = logging.getLogger(__name__)
 TOKENS = 16384  # positions in a batch, sampled ones included
 LEVELS = (0.1, 0.5, 0.9)
 END = b"\n"  # of a text
+# What closed-form families warn of, batch by batch: how many pasts defeat them, of how many, and why.
+DEFEATED = re.compile(r"(\w+): (\d+) of (\d+) pasts (.*)", re.DOTALL)
 REGISTRY = "models:/"
 # For each question, the tasks whose model answers it, the first that is there.
 ANSWERED_BY = {
@@ -90,11 +102,39 @@ def of_workspace(folder: Path) -> Bundle:
 
 @dataclass(frozen=True)
 class One:
-    """One sequence. values: (T, channels) float64. index: a pandas index of its times, or None."""
+    """One sequence. values: (T, channels) float64. index: a pandas index of its times, or None. calendar: that of times
+    which were text.
+    """
 
     name: Any
     values: np.ndarray
     index: pd.Index | None = None
+    calendar: Calendar | None = None
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Times of a table that were text. places: of each as pandas has it, its index in `times`. counts: (N,) on the
+    calendar on which all series are most even. offset: whether they are written with one from UTC.
+    """
+
+    times: times_of.Times
+    places: dict[Any, int]
+    counts: dict[int, int]
+    spacing: times_of.CalendarStep
+    offset: bool
+
+    def following(self, index: Any, steps: int, called: str) -> pd.Index:
+        """The `steps` times after an index. Raises UserError where it has a gap, naming the times around it."""
+        at = [self.places[stamp] for stamp in index]
+        strides = np.diff([self.counts[place] for place in at])
+        if len(bad := np.flatnonzero(strides != self.spacing.step)):
+            before, after = index[bad[0]], index[bad[0] + 1]
+            raise UserError(
+                f"{called}: no row between {before} and {after}, where times go on {self.spacing.words}; fill the "
+                "gaps, or give the values without times"
+            )
+        return stamps.following(self.times, at[-1], self.spacing, steps, self.offset)
 
 
 class Model:
@@ -127,8 +167,13 @@ class Model:
         seed: int = 0,
         id: str | None = None,
         time: str | None = None,
+        value: str | Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """What comes next: id, time (or step), channel where there are several, mean, and a column for each quantile.
+
+        data: the past of each sequence, in any of the forms that this module lists; of a DataFrame of rows, `id`,
+        `time` and `value` name its columns, beside which only covariates of their own names are read. A past has to
+        vary, since its spread is the unit of the forecast.
 
         samples: paths that mean and quantiles are taken over; None: as many as in the domain's evaluation. Of a domain
         of returns, data and answers are prices.
@@ -144,21 +189,33 @@ class Model:
         _at_least(count, 1, "samples")
         names = self.covariates
         beside = None
+        data, calendar = self._framed(data, id, time, value, names)
         if names is not None:
             data, beside = along.parted(data, names, self.units.channels, steps, id, time)
-        data = self._vectors(data, id, time)
+        data = self._vectors(data, id, time, calendar)
         past = [self.units.standardise(self._seen(one), _called(one)) for one in data]
+        self._check_spread(data)
         if beside is not None:
             # From the first step that the model sees.
             beside = [own.tail(len(one.x) + steps) for own, one in zip(beside, past, strict=True)]
-        paths = self._paths(model, [one.x for one in past], steps, count, seed, beside)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            paths = self._paths(model, [one.x for one in past], steps, count, seed, beside)
+        _warn(caught, type(model).__module__.rpartition(".")[2], len(past))
         return _forecasts(data, [self.units.restore(*pair) for pair in zip(paths, past, strict=True)], steps, levels)
 
-    def classify(self, data: Any, *, id: str | None = None, time: str | None = None) -> pd.DataFrame:
+    def classify(
+        self,
+        data: Any,
+        *,
+        id: str | None = None,
+        time: str | None = None,
+        value: str | Sequence[str] | None = None,
+    ) -> pd.DataFrame:
         """The likeliest class of each sequence, `label`, and the probability of every class, by id."""
         import pandas as pd
 
-        names, arrays = self._positions("classify", data, id, time)
+        names, arrays = self._positions("classify", data, id, time, value)
         model = self._model("classify")
         found = np.zeros((len(arrays), len(self.units.classes)))
         for rows, x, mask in _batches(arrays):
@@ -167,7 +224,14 @@ class Model:
         table.insert(0, "label", [self.units.classes[best] for best in found.argmax(1)])
         return table
 
-    def score(self, data: Any, *, id: str | None = None, time: str | None = None) -> pd.DataFrame:
+    def score(
+        self,
+        data: Any,
+        *,
+        id: str | None = None,
+        time: str | None = None,
+        value: str | Sequence[str] | None = None,
+    ) -> pd.DataFrame:
         """How likely each step was after those before it: id, time (or step, or byte), log_prob in nats.
 
         The lower, the more surprising. Of vectors it is a density in the data's own units (of frames, of their
@@ -175,13 +239,15 @@ class Model:
         """
         model = self._model("score")
         if self.units.kind == "symbols":
-            texts = self._texts(data)
+            texts = _answerable(self._texts(data))
             pieces = [self._pieces(text) for text in texts.values()]
             found = self._log_prob(model, [piece for row in pieces for piece in row])
             scores = [np.concatenate([next(found) for _ in row]) for row in pieces]
             return _stepwise([One(name, np.empty(0)) for name in texts], scores, "byte")
-        sequences = self._vectors(data, id, time)
+        data, calendar = self._framed(data, id, time, value)
+        sequences = self._vectors(data, id, time, calendar)
         seen = [self.units.standardise(one.values, _called(one)) for one in sequences]
+        self._check_spread(sequences)
         found = self._log_prob(model, [one.x for one in seen])
         scores = [
             self.units.log_density(one.values, log_prob, past)
@@ -189,7 +255,14 @@ class Model:
         ]
         return _stepwise(sequences, scores, "step")
 
-    def label(self, data: Any, *, id: str | None = None, time: str | None = None) -> pd.DataFrame:
+    def label(
+        self,
+        data: Any,
+        *,
+        id: str | None = None,
+        time: str | None = None,
+        value: str | Sequence[str] | None = None,
+    ) -> pd.DataFrame:
         """The class of each position: id, step, label, and the probability of every class.
 
         What is likeliest together, which is the label, need not be likeliest one by one. Of a text with an alphabet, a
@@ -197,7 +270,7 @@ class Model:
         """
         import pandas as pd
 
-        names, arrays = self._positions("label", data, id, time)
+        names, arrays = self._positions("label", data, id, time, value)
         model = self._model("label")
         found: dict[int, np.ndarray] = {}
         chosen: dict[int, np.ndarray] = {}
@@ -215,21 +288,24 @@ class Model:
     def generate(self, prompts: Any, length: int, *, seed: int = 0) -> list[str]:
         """How each text goes on, without the text itself: at most `length` bytes, up to the end that the model writes.
 
-        Bytes that make no character, such as one cut in two by `length`, are left out.
+        Bytes that make no character, such as one cut in two by `length`, are left out. A blank one goes on by nothing.
         """
         model = self._model("generate")
         _at_least(length, 1, "length")
-        begun = []
-        for name, text in self._texts(prompts).items():
-            start = " ".join(text.split()) + (" " if text[-1:].isspace() else "")
-            if not start.strip():
-                raise UserError(f"text {name}: empty; expected a beginning")
-            begun.append(np.frombuffer(start.encode(), np.uint8))
-        paths = self._paths(model, begun, length, 1, seed)
-        return [bytes(path[0].astype(np.uint8)).split(END)[0].decode("utf-8", "ignore") for path in paths]
+        texts = self._texts(prompts)
+        begun = {
+            name: np.frombuffer((" ".join(text.split()) + (" " if text[-1:].isspace() else "")).encode(), np.uint8)
+            for name, text in _answerable(texts).items()
+        }
+        paths = self._paths(model, list(begun.values()), length, 1, seed)
+        made = {
+            name: bytes(path[0].astype(np.uint8)).split(END)[0].decode("utf-8", "ignore")
+            for name, path in zip(begun, paths, strict=True)
+        }
+        return [made.get(name, "") for name in texts]
 
     def translate(self, texts: Any) -> list[str]:
-        """One translation for each text."""
+        """One translation for each text, of a blank one none: ""."""
         return list(self._model("translate").translate(list(self._texts(texts).values())))
 
     @property
@@ -288,12 +364,12 @@ class Model:
         return one.values[-(self.units.context + (self.units.transform == "log_return")) :]
 
     def _positions(
-        self, question: str, data: Any, id: str | None, time: str | None
+        self, question: str, data: Any, id: str | None, time: str | None, value: str | Sequence[str] | None
     ) -> tuple[list[Any], list[np.ndarray]]:
         """Names, and what the model sees of each sequence or text."""
         self._model(question)
         if self.units.kind == "symbols":
-            texts = self._texts(data)
+            texts = _answerable(self._texts(data))
             pieces = [self._pieces(text) for text in texts.values()]
             if cut := sum(len(row) > 1 for row in pieces):
                 log.warning(
@@ -301,7 +377,8 @@ class Model:
                     question, cut, len(pieces), self.units.longest, "characters" if self.units.alphabet else "bytes",
                 )  # fmt: skip
             return list(texts), [row[0] for row in pieces]
-        sequences = self._vectors(data, id, time)
+        data, calendar = self._framed(data, id, time, value)
+        sequences = self._vectors(data, id, time, calendar)
         return [one.name for one in sequences], [
             self.units.standardise(one.values, _called(one)).x for one in sequences
         ]
@@ -328,16 +405,87 @@ class Model:
         if isinstance(data, str):
             data = [data]
         found = dict(data.items()) if isinstance(data, (Mapping, pd.Series)) else dict(enumerate(data))
+        if not found:
+            raise UserError("no text: found an empty list")
+        # A cell that is missing is blank, as in a file.
+        found = {name: "" if pd.api.types.is_scalar(text) and pd.isna(text) else text for name, text in found.items()}
         for name, text in found.items():
             if not isinstance(text, str):
                 raise UserError(f"text {name}: found {type(text).__name__} {text!r}; expected a string")
         return found
 
-    def _vectors(self, data: Any, id: str | None, time: str | None) -> list[One]:
+    def unfit(self, values: np.ndarray) -> str | None:
+        """Why a past of (T, channels) values can be neither forecast nor scored: it has no spread, by which a model of
+        this domain measures; None where it can.
+        """
+        if self.units.by != OWN:
+            return None
+        seen = self._seen(One(0, values))
+        needed = 3 if self.units.transform == "log_return" else 2
+        if len(seen) < needed:
+            return f"it has {len(seen)} step(s); give {needed} at least, and better as many as training saw"
+        changes = np.diff(np.log(seen), axis=0) if self.units.transform == "log_return" and (seen > 0).all() else seen
+        if not varies(changes).any():
+            return f"its {len(seen)} steps do not vary, so how sure a forecast is cannot be told; give more of its past"
+        return None
+
+    @property
+    def shortest(self) -> int:
+        """Steps below which a forecast is the last value carried on, by the family; 0 where it has no such bound."""
+        model = self._model("forecast")
+        needed = getattr(model, "needed", None)
+        return int(min(needed)) if isinstance(needed, list) and needed else int(getattr(model, "shortest", 0))
+
+    def _check_spread(self, data: list[One]) -> None:
+        """Raises UserError naming the first sequence that has none, and how many have none."""
+        found = {one.name: why for one in data if (why := self.unfit(one.values))}
+        for name, why in found.items():
+            more = f" ({len(found)} of {len(data)} sequences)" if len(data) > 1 else ""
+            raise UserError(f"sequence {name!r}: {why}{more}")
+
+    def _framed(
+        self,
+        data: Any,
+        id: str | None,
+        time: str | None,
+        value: str | Sequence[str] | None,
+        names: Names | None = None,
+    ) -> tuple[Any, Calendar | None]:
+        """A frame with the columns that are asked for alone, its times as pandas has them; anything else as it is."""
+        import pandas as pd
+
+        if not isinstance(data, pd.DataFrame) or (id, time, value) == (None, None, None):
+            if value is not None:
+                raise UserError(f"value names columns of a DataFrame; found {type(data).__name__}")
+            return data, None
+        values = [value] if isinstance(value, str) else value
+        _check_columns(data, [column for column in (id, time, *(values or ())) if column is not None])
+        beside = [] if names is None else names.all
+        if values is not None:
+            kept = [column for column in (id, time, *values, *beside) if column in data.columns]
+            if left := [str(column) for column in data.columns if column not in kept]:
+                log.warning("columns that are not used: %d (%s)", len(left), ", ".join(left))
+            data = data[list(dict.fromkeys(kept))]
+        others = [column for column in data.columns if column not in (id, time, *beside)]
+        if values is not None and self.units.channels == 1 and len(others) > 1:
+            data = _melted(data, others, id)
+        elif len(others) != self.units.channels:
+            raise UserError(
+                f"columns of values: found {', '.join(map(str, others)) or 'none'}, {len(others)} channels; expected "
+                f"{self.units.channels}: name with value= what to read, and the rest is left out"
+            )
+        if id is not None and len(empty := np.flatnonzero(data[id].isna())):
+            raise UserError(f"row {empty[0] + 1}, column {id}: empty in {len(empty)} row(s), where others name theirs")
+        return (data, None) if time is None else _timed(data, id, time)
+
+    def _vectors(self, data: Any, id: str | None, time: str | None, calendar: Calendar | None = None) -> list[One]:
         """Sequences of the domain's channels. Raises UserError naming the sequence, and the row, at fault."""
         if self.units.kind != "vectors":
             raise UserError("expected texts, found sequences of numbers")
         found = sequences(data, self.units.channels, id, time)
+        found = found if calendar is None else [replace(one, calendar=calendar) for one in found]
+        if (first := next((one for one in found if one.index is not None and _is_text(one.index)), None)) is not None:
+            log.warning("%s: its index is text and is read as no times; rows are steps, as they come", _called(first))
         for one in found:
             if one.values.shape[1] != self.units.channels:
                 raise UserError(f"{_called(one)}: {one.values.shape[1]} channels; expected {self.units.channels}")
@@ -389,9 +537,6 @@ def _of_rows(frame: pd.DataFrame, id: str | None, time: str | None) -> list[One]
     """One sequence for each value of the column `id`, in order of the column `time`."""
     import pandas as pd
 
-    for column in (id, time):
-        if column is not None and column not in frame.columns:
-            raise UserError(f"no column {column!r}; found {', '.join(map(str, frame.columns))}")
     columns = [column for column in frame.columns if column not in (id, time)]
     groups = [(0, frame)] if id is None else list(frame.groupby(id, sort=False))
     found = []
@@ -404,6 +549,90 @@ def _of_rows(frame: pd.DataFrame, id: str | None, time: str | None) -> list[One]
         index = None if time is None else pd.Index(ordered.index.array)
         found.append(One(name, _numbers(ordered[columns], name, len(columns)), index))
     return found
+
+
+def _check_columns(frame: pd.DataFrame, named: Sequence[str]) -> None:
+    for column in named:
+        if column not in frame.columns:
+            raise UserError(f"no column {column!r}; found {', '.join(map(str, frame.columns))}")
+
+
+def _melted(frame: pd.DataFrame, values: list[str], id: str | None) -> pd.DataFrame:
+    """Each column of values as a sequence of its own, called by its id and the column."""
+    import pandas as pd
+
+    if id is None:
+        raise UserError(
+            f"value: {', '.join(values)}: several series side by side; make the time the index, without time="
+        )
+    parts = [
+        frame.drop(columns=[other for other in values if other != column])
+        .rename(columns={column: values[0]})
+        .assign(**{id: [f"{name}/{column}" for name in frame[id]]})
+        for column in values
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _timed(frame: pd.DataFrame, id: str | None, time: str) -> tuple[pd.DataFrame, Calendar | None]:
+    """Times that are text as pandas has times, on the calendar of all; others as they are. Raises UserError naming the
+    row whose cell is no time.
+    """
+    import pandas as pd
+
+    column = frame[time]
+    if not (pd.api.types.is_string_dtype(column.dtype) or column.dtype == object):
+        return frame, None
+    texts = ["" if cell is None or cell is pd.NaT else as_text(cell).strip() for cell in column]
+    first: dict[str, int] = {}
+    for row, text in enumerate(texts, 1):
+        if text in MISSING:
+            raise UserError(f"row {row}, column {time}: an empty cell; expected a time")
+        first.setdefault(text, row)
+    distinct = list(first)
+    try:
+        times = times_of.read(distinct)
+    except times_of.NotATime as error:
+        raise UserError(f"row {first[distinct[error.index]]}, column {time}: {error.reason}") from None
+    offset = stamps.zoned(distinct)
+    codes = {text: i for i, text in enumerate(distinct)}
+    at = np.array([codes[text] for text in texts], np.int64)
+    made = stamps.recorded(times, np.arange(len(distinct)), offset)
+    rows = [np.arange(len(at))] if id is None else [np.asarray(own) for own in frame.groupby(id).indices.values()]
+    series = []
+    for own in rows:
+        _, once = np.unique(times.instant[at[own]], return_index=True)
+        series.append(at[own][once])
+    counts, spacing = times_of.spaced(times, series)
+    counted = {
+        int(p): int(c) for own, count in zip(series, counts, strict=True) for p, c in zip(own, count, strict=True)
+    }
+    # Two notations of one moment are one time.
+    same = {int(instant): int(place) for own in series for place, instant in zip(own, times.instant[own], strict=True)}
+    places = {stamp: same.get(int(times.instant[i]), i) for i, stamp in enumerate(made)}
+    return frame.assign(**{time: [made[i] for i in at]}), Calendar(times, places, counted, spacing, offset)
+
+
+def _answerable(texts: dict[Any, str]) -> dict[Any, str]:
+    """Those that are not blank, which no model has anything to say of; said with their count."""
+    blank = [name for name, text in texts.items() if not text.strip()]
+    if len(blank) == len(texts):
+        raise UserError("every text is blank; expected one text at least")
+    if blank:
+        log.warning("blank texts, which have no answer: %d of %d (first %r)", len(blank), len(texts), blank[0])
+    return {name: text for name, text in texts.items() if text.strip()}
+
+
+def _warn(caught: Sequence[warnings.WarningMessage], family: str, count: int) -> None:
+    """Say once of all series what a family said of the pasts of each batch, and all else as it came."""
+    defeated: dict[str, int] = {}
+    for one in caught:
+        if one.category is UserWarning and (match := DEFEATED.fullmatch(str(one.message))):
+            defeated[match[4]] = defeated.get(match[4], 0) + int(match[2])
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    for why, number in defeated.items():
+        warnings.warn(f"{family}: of {min(number, count)} of {count} series pasts {why}", stacklevel=3)
 
 
 def _of_columns(frame: pd.DataFrame, channels: int) -> list[One]:
@@ -476,6 +705,10 @@ def _future(one: One, steps: int) -> dict[str, Any]:
     import pandas as pd
 
     index: Any = one.index
+    if one.calendar is not None:
+        return {"time": one.calendar.following(index, steps, _called(one))}
+    if isinstance(index, pd.DatetimeIndex) and not index.is_monotonic_increasing:
+        raise UserError(f"{_called(one)}: its times do not rise; sort it by them first")
     if isinstance(index, pd.PeriodIndex):
         return {"time": pd.period_range(index[-1] + 1, periods=steps, freq=index.freq)}
     if isinstance(index, pd.DatetimeIndex):
@@ -493,6 +726,12 @@ def _future(one: One, steps: int) -> dict[str, Any]:
             raise UserError(f"{_called(one)}: its times have no one step between them, but {strides[:3].tolist()}")
         return {"time": index[-1] + strides[0] * np.arange(1, steps + 1)}
     return {"step": np.arange(1, steps + 1)}
+
+
+def _is_text(index: Any) -> bool:
+    import pandas as pd
+
+    return len(index) > 0 and all(isinstance(cell, str) for cell in index[:1]) and not isinstance(index, pd.PeriodIndex)
 
 
 def _told(index: Any) -> bool:
