@@ -327,7 +327,7 @@ def test_what_is_wrong_with_new_rows_is_one_line(lab: Lab, name: str) -> None:
 def test_a_hole_in_the_past_begins_the_series_anew(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     found = answered(changed(sales=(5, np.nan)), lab)
     assert found["time"].tolist() == answered(future(10), lab)["time"].tolist()
-    assert "steps before a gap that is too long to carry values over, left out: 5\n" in capsys.readouterr().err
+    assert "steps before a gap that is too long to carry values over, left out: 5 (s0: 5)\n" in capsys.readouterr().err
 
 
 def test_a_covariate_that_the_model_does_not_use_may_be_lacking(lab: Lab) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import wave
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +13,8 @@ import pandas as pd
 import pytest
 from pandas.tseries.offsets import BMonthEnd
 
-from seqlab.cli.new_data import read_sequences, read_texts
-from seqlab.cli.predict import Asked, answer, checked, write
+from seqlab.cli.new_data import Wanted, read_sequences, read_texts
+from seqlab.cli.predict import Asked, answer, checked, fitting, foremost, keyed, write
 from seqlab.data.beside import Names
 from seqlab.errors import UserError
 
@@ -25,7 +27,7 @@ COLUMNS = {"text": "review", "label": "label"}
 def test_texts_to_predict_on_are_those_of_the_domains_own_column(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     path.write_text('id,review\n1,very good\n2,"bad, very"\n')
-    assert read_texts(path, {"target_columns": COLUMNS}) == ["very good", "bad, very"]
+    assert read_texts(path, {"target_columns": COLUMNS}) == {0: "very good", 1: "bad, very"}
     corpora = {"own": {"format": "table", "columns": ["review", "korean"]}}
     assert read_texts(path, {"corpora": corpora})[0] == "very good"
     with pytest.raises(UserError, match=r"new\.csv.*comment"):
@@ -46,7 +48,7 @@ def test_answers_to_texts_keep_their_places_around_blank_ones(
     )
     asked = Asked("own", path, None, None, 1, (0.5,), None)
     assert answer(model, "translate", asked, {}, tmp_path, []) == ["VERY GOOD", "", "BAD, VERY"]
-    assert "blank texts, which have no answer: 1 (row 2)" in capsys.readouterr().err
+    assert "blank texts, which have no answer: 1 of 3 (row 2, whose id is 1)" in capsys.readouterr().err
     assert answer(model, "score", asked, {}, tmp_path, []) == [0, 2]
     path.write_text(" \n\n")
     with pytest.raises(UserError, match="every text is blank"):
@@ -121,10 +123,11 @@ def test_steps_are_those_of_the_domains_own_calendar(calendar: str, rows: int, t
     found = read(new, own, tmp_path)
     following = moments(calendar)[LENGTH : LENGTH + 3]
     for number, name in enumerate("ab"):
-        expected = np.arange(LENGTH * (number + 1) - rows, LENGTH * (number + 1))
+        # The rows of the domain's own file before the new ones are their past.
+        expected = np.arange(LENGTH * number, LENGTH * (number + 1))
         np.testing.assert_array_equal(found[name].values[:, 0], expected)
         assert list(found[name].ahead) == list(following)
-        assert list(found[name].stamps) == list(moments(calendar)[LENGTH - rows : LENGTH])
+        assert list(found[name].stamps) == list(moments(calendar)[:LENGTH])
 
 
 @pytest.mark.parametrize("calendar", CALENDARS)
@@ -139,7 +142,7 @@ def test_missing_steps_are_carried_as_in_the_data_that_models_know(
     expected[[20, 21, 97]] = [19, 19, 96]
     np.testing.assert_array_equal(np.concatenate([one.values[:, 0] for one in found.values()]), expected)
     assert list(found["a"].stamps) == list(moments(calendar)[:LENGTH])
-    assert "missing steps for which the last value before stands: 3\n" in capsys.readouterr().err
+    assert "missing steps for which the last value before stands: 3 (a: 2; b: 1)\n" in capsys.readouterr().err
 
 
 def test_a_series_begins_after_a_gap_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,8 +153,8 @@ def test_a_series_begins_after_a_gap_that_is_too_long(tmp_path: Path, capsys: py
     np.testing.assert_array_equal(found["b"].values[:, 0], [*range(61, 100), 99, *range(101, 119)])
     assert list(found["b"].ahead) == list(moments("hours")[LENGTH - 1 : LENGTH + 2])
     said = capsys.readouterr().err
-    assert "steps before a gap that is too long to carry values over, left out: 20\n" in said
-    assert "rows without a value at the end, left out: 1\n" in said
+    assert "steps before a gap that is too long to carry values over, left out: 20 (a: 20)\n" in said
+    assert "rows without a value at the end, left out: 1 (b: 1)\n" in said
 
 
 def test_a_file_of_another_step_has_gaps(tmp_path: Path) -> None:
@@ -223,10 +226,10 @@ def test_several_columns_of_values_have_the_covariates_of_their_key(tmp_path: Pa
     for name, one in found.items():
         assert one.covariates is not None
         assert one.covariates["region"].unique().tolist() == [f"in {name[0]}"]
-        assert one.covariates["price"].tolist() == [5.0] * 11 + [7.0 if name[0] == "b" else 5.0]
+        assert one.covariates["price"].tolist() == [5.0] * (LENGTH - 1) + [7.0 if name[0] == "b" else 5.0]
         past = one.covariates["value 1"].to_numpy()
-        np.testing.assert_array_equal(past[:9], one.values[:, 0])
-        assert np.isnan(past[9:]).all()
+        np.testing.assert_array_equal(past[: LENGTH - 3], one.values[:, 0])
+        assert np.isnan(past[LENGTH - 3 :]).all()
         assert list(one.ahead or ()) == list(moments("months")[LENGTH - 3 : LENGTH])
     np.testing.assert_array_equal(found["b/w"].values, -found["b/v"].values)
 
@@ -249,10 +252,123 @@ def test_sequences_of_a_domain_of_classes_need_no_label(tmp_path: Path, capsys: 
     assert "steps without a value: 1" in capsys.readouterr().err
 
 
+def test_the_domains_own_past_has_to_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = panel("months")
+    new = own.groupby("shop").tail(4)
+    found = read(new, own[own["v"] != 119], tmp_path)
+    assert len(found["a"].values) == LENGTH
+    assert "rows of own.csv before those of new.csv, joined as their past: 112 of 2 series" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"new\.csv, row 3, column v: 7 of the series 'a', and 57 in the domain's own"):
+        read(new.replace({"v": {57.0: 7.0}}), own, tmp_path)
+    # What is scored is the new rows alone.
+    assert len(read(new, own, tmp_path, ahead=0)["a"].values) == 4
+    read(own[own["v"] < 50], own, tmp_path)
+    assert "rows of own.csv later than the last value here, not used: 10 (a: 10)" in capsys.readouterr().err
+    # Between the known past and the new rows there may be a gap like any other.
+    assert len(read(own.groupby("shop").tail(5), own[own["v"] % LENGTH < 40], tmp_path)["a"].values) == 5
+
+
+def test_what_a_gap_leaves_too_little_of_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = panel("hours")
+    own[~own["v"].isin([54, 55, 56])].to_csv(tmp_path / "new.csv", index=False)
+    found = read_sequences(tmp_path / "new.csv", prepare(), tmp_path, 3, wanted=Wanted(least=12))
+    assert list(found) == ["b"]
+    said = capsys.readouterr().err
+    assert "series that have no answer: 1 of 2 ('a': a gap ends before 2024-03-03 14:00" in said
+    assert "has 3 steps of 12 that are needed" in said
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Seoul"])
+@pytest.mark.parametrize("step", ["h", "D"])
+def test_an_offset_is_kept(zone: str, step: str, tmp_path: Path) -> None:
+    at = pd.date_range("2024-03-01", periods=40, freq=step, tz=zone)
+    own = pd.DataFrame({"at": [one.isoformat() for one in at], "shop": "a", "v": np.arange(40.0)})
+    found = read(own, own, tmp_path)["a"]
+    for one in (*found.stamps, *found.ahead):
+        assert one.utcoffset() == at[0].utcoffset()
+    assert found.ahead[0] == at[-1] + (at[1] - at[0])
+    assert list(found.stamps) == list(at)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("%Y-%m-%d %H:%M+09:00", "are with an offset .* are without an offset"),
+        ("%Y-%m", "are written as a month .* a moment"),
+    ],
+)
+def test_times_of_another_kind_are_told_from_the_domains_own(form: str, message: str, tmp_path: Path) -> None:
+    own = panel("months").assign(at=np.tile(moments("months")[:LENGTH].strftime("%Y-%m-%d"), 2))
+    new = own.assign(at=pd.to_datetime(own["at"]).dt.strftime(form))
+    with pytest.raises(UserError, match=rf"new\.csv, column at: its times {message}"):
+        read(new, own, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"encoding": "utf-16"}, "read as utf-16"),
+        ({"sep": ";", "decimal": ","}, r"parted by ';'.*numbers are not written as.*'0,5' is 0\.5"),
+        ({"sep": "\t"}, r"parted by '\\t'"),
+    ],
+)
+def test_a_table_may_be_written_in_another_way(
+    how: dict[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = panel("hours").assign(v=np.arange(2.0 * LENGTH) + 0.5)
+    (tmp_path / "raw").mkdir()
+    own.to_csv(tmp_path / "raw/own.csv", index=False)
+    own.to_csv(tmp_path / "new.csv", index=False, **how)
+    found = read_sequences(tmp_path / "new.csv", prepare(), tmp_path / "raw", 3)
+    np.testing.assert_array_equal(found["b"].values[:, 0], np.arange(LENGTH, 2 * LENGTH) + 0.5)
+    assert re.search(said, capsys.readouterr().err, re.DOTALL)
+
+
+def test_recordings_are_named_by_their_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, length in (("high/0.wav", 1600), ("low/0.wav", 1600), ("low/1.wav", 100), ("list.txt", 0)):
+        path = tmp_path / "tones" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("x")
+            continue
+        with wave.open(str(path), "wb") as opened:
+            opened.setparams((1, 2, 16000, 0, "NONE", ""))
+            opened.writeframes(np.random.default_rng(0).integers(-9, 9, length).astype("<i2").tobytes())
+    data = {"format": "wav", "labels": "folder", "rate": 16000, "frame": 410, "shift": 160, "order": 12}
+    assert list(read_sequences(tmp_path / "tones", {"data": data}, tmp_path, 0)) == ["high/0.wav", "low/0.wav"]
+    said = capsys.readouterr().err
+    assert "shorter than two frames, left out: 1 (low/1.wav)" in said
+    assert "do not end in .wav, left out: 1 (list.txt)" in said
+    assert list(read_sequences(tmp_path / "tones/low/0.wav", {"data": data}, tmp_path, 0)) == ["0.wav"]
+    with pytest.raises(UserError, match="a folder; expected a table"):
+        read_sequences(tmp_path / "tones", {"data": {"format": "table"}}, tmp_path, 0)
+
+
+def test_texts_of_a_folder_are_named_by_their_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("a/1.txt", "very\ngood"), ("b/1.txt", "bad"), ("b/2.txt", "")):
+        (tmp_path / "new" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new" / name).write_text(text)
+    found = read_texts(tmp_path / "new", {"target_columns": {"files": "folder"}})
+    assert found == {"a/1.txt": "very\ngood", "b/1.txt": "bad", "b/2.txt": ""}
+    assert "blank texts, which have no answer: 1 of 3 (b/2.txt)" in capsys.readouterr().err
+    for own in ({"target_columns": ["text"]}, {"target_columns": COLUMNS}, {"corpora": {"own": {"format": "lines"}}}):
+        with pytest.raises(UserError, match="new: a folder; the domain's own texts are lines or cells"):
+            read_texts(tmp_path / "new", own)
+
+
+def test_several_columns_that_name_a_series_come_back(tmp_path: Path) -> None:
+    frame = panel("months").assign(item="x/y")
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    own = prepare(target={"file": "own.csv", "key": ["item", "shop"], "time": "at", "value": "v"})
+    answers = pd.DataFrame({"id": ["x/y/a", "x/y/b"], "mean": [0.0, 1.0]})
+    found = keyed(answers, tmp_path / "new.csv", own)
+    assert found.to_dict("list") == {"item": ["x/y"] * 2, "shop": ["a", "b"], "mean": [0.0, 1.0]}
+
+
 WRONG: dict[str, tuple[Any, str]] = {
     "no time": (lambda frame: frame.assign(at=frame["at"].where(frame["v"] != 3, "soon")), r"row 5, column at: 'soon'"),
     "no row": (lambda frame: frame.head(0), "no row below the header"),
-    "no value": (lambda frame: frame.assign(v=np.nan), "no series has a value"),
+    "no value": (lambda frame: frame.assign(v=np.nan), "no series can be answered: 'a': it has no value"),
     "no number": (lambda frame: frame.assign(v="many"), r"row 2, column v: 'many' is not a number"),
     "no name": (
         lambda frame: frame.assign(shop=frame["shop"].where(frame["v"] != 3)),
@@ -276,7 +392,9 @@ def test_what_is_wrong_is_one_line(name: str, tmp_path: Path) -> None:
 
 
 def model_of(**answers: Any) -> Any:
-    return SimpleNamespace(units=SimpleNamespace(kind="vectors"), covariates=None, **answers)
+    return SimpleNamespace(
+        units=SimpleNamespace(kind="vectors"), covariates=None, shortest=0, unfit=lambda values: None, **answers
+    )
 
 
 def test_answers_have_the_times_of_their_steps(tmp_path: Path) -> None:
@@ -286,7 +404,10 @@ def test_answers_have_the_times_of_their_steps(tmp_path: Path) -> None:
     own.groupby("shop").tail(2).to_csv(tmp_path / "new.csv", index=False)
 
     def forecast(values: dict[str, np.ndarray], steps: int, *, levels: tuple[float, ...]) -> pd.DataFrame:
-        assert {name: one.tolist() for name, one in values.items()} == {"a": [[58.0], [59.0]], "b": [[118.0], [119.0]]}
+        assert {name: one[-2:].tolist() for name, one in values.items()} == {
+            "a": [[58.0], [59.0]],
+            "b": [[118.0], [119.0]],
+        }
         return pd.DataFrame(
             {"id": np.repeat(list(values), steps), "step": np.tile(range(1, steps + 1), 2), "mean": 0.0}
         )
@@ -304,6 +425,30 @@ def test_what_can_be_known_to_be_wrong_is_said_before_anything_is_loaded(tmp_pat
         ({"out": tmp_path}, "a folder"),
         ({"steps": 10**6}, "--steps 1000000: expected 10000 at most"),
         ({"levels": (0.1, 0.1)}, "expected each level once"),
+        ({"levels": (0.0,)}, "found 0, expected numbers between 0 and 1"),
+        ({"file": tmp_path / "none.csv"}, "there is no such file"),
     ):
         with pytest.raises(UserError, match=message):
             checked(Asked(**{**asked, "steps": 1, "levels": (0.5,), "out": None, **words}))  # type: ignore[arg-type]
+
+
+def test_the_question_is_what_a_model_is_made_for() -> None:
+    headline = {"next_step": "nll", "forecast": "mase@16", "classify": "accuracy"}
+    assert foremost(headline, {}) == "forecast"
+    assert foremost(headline, {"data": {"format": "wav"}, "classes": ["a", "b"]}) == "classify"
+    assert foremost(headline, {}, ["classify"]) == "classify"
+
+
+@pytest.mark.parametrize(
+    ("words", "question", "message"),
+    [
+        ({"steps": 3}, "classify", "--steps 3: classify looks at no steps ahead"),
+        ({"levels": (0.5,)}, "score", "--levels: score answers no quantiles"),
+        ({"out": Path("o.xlsx")}, "forecast", r"o\.xlsx: expected a name that ends in \.parquet or \.csv"),
+        ({"out": Path("o.xlsx")}, "translate", r"o\.xlsx: expected a name that ends in \.txt"),
+    ],
+)
+def test_an_option_that_a_question_has_no_use_for_is_refused(words: Any, question: str, message: str) -> None:
+    asked = {"domain": "own", "file": Path("x"), "question": None, "model": None, "steps": None, "levels": None}
+    with pytest.raises(UserError, match=message):
+        fitting(Asked(**{**asked, "out": None, **words}), question)

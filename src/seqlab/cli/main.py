@@ -194,12 +194,21 @@ def parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="answer new data with the winner of a domain", epilog=PREDICT)
     predict.add_argument("domain")
-    predict.add_argument("file", help="new data, with the columns of the domain's own file; texts: one a line")
-    predict.add_argument("--question", choices=QUESTIONS, help="default: the domain's foremost")
+    predict.add_argument(
+        "file",
+        help="new data, as the domain's own: a table with its columns; texts, one a line; or a folder. To forecast it "
+        "holds the newest rows of each series: those that the domain's own file has before them are joined",
+    )
+    predict.add_argument("--question", choices=QUESTIONS, help="default: what the model, or the winner, is made for")
     predict.add_argument("--model", help="a folder of models, in place of the winner's")
-    predict.add_argument("--steps", type=positive, default=12, help="steps ahead, or bytes of a text")
-    predict.add_argument("--levels", default="0.1,0.5,0.9", help="of the quantiles of a forecast")
-    predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output")
+    predict.add_argument(
+        "--steps",
+        type=positive,
+        help="steps ahead, or bytes of a text (default: 12; with "
+        "covariates that are known ahead, at most as many as the file has rows of them)",
+    )
+    predict.add_argument("--levels", help="of the quantiles of a forecast (default: 0.1,0.5,0.9)")
+    predict.add_argument("-o", "--out", help="a .parquet or .csv file; default: standard output, as CSV")
 
     score = commands.add_parser("score", help="compare a model from elsewhere by its predictions", epilog=SCORE)
     score.add_argument("predictions", nargs="?", help="a .csv or .parquet table; docs/outside.md says of what")
@@ -415,7 +424,7 @@ def _predict(given: argparse.Namespace) -> None:
     from seqlab.cli.predict import Asked, levels_of, predict
 
     model, out = (None if path is None else Path(path).resolve() for path in (given.model, given.out))
-    file, levels = Path(given.file).resolve(), levels_of(given.levels)
+    file, levels = Path(given.file).resolve(), None if given.levels is None else levels_of(given.levels)
     predict(Asked(given.domain, file, given.question, model, given.steps, levels, out))
 
 

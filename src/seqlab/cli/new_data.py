@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.data.beside import Names
-    from seqlab.data.panels import Layout, Panel, Run
-    from seqlab.data.time import CalendarStep, Times
+    from seqlab.data.panels import Layout, Panel, Run, Track
+    from seqlab.data.readers import Dialect
+    from seqlab.data.time import CalendarStep
 
 MENDED = {"rows given twice": "rows that say the same of the same time, taken once"}  # in words for who asks
 
@@ -31,39 +33,150 @@ MENDED = {"rows given twice": "rows that say the same of the same time, taken on
 # Texts
 
 
-def read_texts(path: Path, prepare: dict[str, Any]) -> list[str]:
-    """One a line, or, of a table, the cells of the column in which the domain's own file has its texts; blank ones too.
+def read_texts(path: Path, prepare: dict[str, Any]) -> dict[int | str, str]:
+    """Texts by id, blank ones too: by number from 0, a line each, or, of a table, the cells of the column in which the
+    domain's own file has its texts; of a folder, where every file is one text, by the file's place in it.
 
-    Raises UserError where the domain's own file is one of lines and this is none, and where there is no text.
+    Raises UserError where the new file is none of these, and where there is no text.
     """
-    from seqlab.data.readers import Dialect, plain_suffix, read_lines, read_table
-    from seqlab.intake import sniff
-
-    if plain_suffix(path) not in sniff.TABLES:
-        found = list(read_lines(path))
-    else:
-        columns = prepare.get("target_columns")  # a list of a file without a header
-        named = [columns["text"]] if isinstance(columns, dict) else []
-        named += [
-            c.get("columns", ["english"])[0] for c in (prepare.get("corpora") or {}).values() if c["format"] == "table"
-        ]
-        if not named:
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file")
+    columns = prepare.get("target_columns")  # a list of a file without a header
+    of_files = isinstance(columns, dict) and "files" in columns
+    found: dict[int | str, tuple[str, str]]
+    if path.is_dir():
+        if not of_files:
             raise UserError(
-                f"{path}: a table, but the domain's own file has one text a line; give such a file, as .txt"
+                f"{path}: a folder; the domain's own texts are lines or cells of a table: give one such file"
             )
-        rows = read_table(path, named[:1], [], Dialect.of(path, prepare.get("dialect")))
-        found = [(row, text) for row, (text,) in rows]
-    blank = [row for row, text in found if not text.strip()]
+        found = {name: (name, text) for name, text in _texts_of_files(path, columns)}
+    else:
+        if of_files:
+            say(f"{path.name}: a line is a text here; of a folder, every file is one")
+        found = {number: (str(row), text) for number, (row, text) in enumerate(_texts_of(path, prepare))}
+    blank = {name: row for name, (row, text) in found.items() if not text.strip()}
     if len(blank) == len(found):
         raise UserError(f"{path}: {'every text is blank' if found else 'no row'}; expected one text at least")
     if blank:
-        say(f"blank texts, which have no answer: {len(blank)} ({listed(blank)})")
-    return [text for _, text in found]
+        named = [name if path.is_dir() else f"row {row}, whose id is {name}" for name, row in blank.items()]
+        say(f"blank texts, which have no answer: {len(blank)} of {len(found)} ({some(named)})")
+    return {name: text for name, (_, text) in found.items()}
 
 
-def listed(rows: Sequence[int], most: int = 5) -> str:
-    named = ", ".join(map(str, rows[:most]))
-    return f"row{'s' if len(rows) > 1 else ''} {named}{', …' if len(rows) > most else ''}"
+def _texts_of_files(path: Path, columns: Any) -> Iterator[tuple[str, str]]:
+    """Every file of a folder, but for the domain's table of labels, by its place."""
+    from seqlab.data.readers import read_lines
+    from seqlab.intake.sniff import files_below
+
+    table = columns["files"]["file"] if isinstance(columns["files"], dict) else None
+    files = [file for file in files_below(path) if file.name != table]
+    if not files:
+        raise UserError(f"{path}: no file in it; expected one a text")
+    for file in files:
+        # An empty file is a blank text, which `read_lines` refuses.
+        lines = read_lines(file, _encoding(file, "utf-8")) if file.stat().st_size else ()
+        yield file.relative_to(path).as_posix(), "\n".join(line for _, line in lines)
+
+
+def _texts_of(path: Path, prepare: dict[str, Any]) -> list[tuple[int, str]]:
+    """Numbered lines of a file, or cells of the texts' column of a table."""
+    from seqlab.data.readers import Dialect, plain_suffix, read_lines, read_table
+    from seqlab.intake import sniff
+
+    columns, own = prepare.get("target_columns"), prepare.get("dialect")
+    if plain_suffix(path) not in sniff.TABLES:
+        return list(read_lines(path, _encoding(path, Dialect.of(path, own).encoding)))
+    named = [columns["text"]] if isinstance(columns, dict) and "text" in columns else []
+    for corpus in (prepare.get("corpora") or {}).values():
+        if corpus["format"] == "table":
+            named += [corpus.get("columns", ["english"])[0]]
+            own = own or corpus.get("dialect")
+    # Two columns without a header are numbered.
+    if not named or not isinstance(named[0], str):
+        raise UserError(f"{path}: a table, but the domain's own file has one text a line; give such a file, as .txt")
+    return [(row, text) for row, (text,) in read_table(path, named[:1], [], written(path, own, named[:1], []))]
+
+
+def _encoding(path: Path, own: str) -> str:
+    """How a file of text is encoded; said where it is not as the domain's own."""
+    from seqlab.intake import sniff
+
+    found, why = sniff.encoding(path)
+    if found != own:
+        say(f"{path.name}: read as {found} ({why}); the domain's own file is {own}")
+    return found
+
+
+def some(named: Iterable[str], most: int = 3) -> str:
+    """The first of them, and a mark where there are more."""
+    listed = list(named)
+    return "; ".join(listed[:most]) + ("; …" if len(listed) > most else "")
+
+
+# How a table is written
+
+
+def written(path: Path, own: dict[str, Any] | None, wanted: Sequence[str], numbers: Sequence[str]) -> Dialect:
+    """How a new table is written, where that is not as the domain's own: its encoding, what parts its cells so that
+    the columns `wanted` are there, and the marks by which the most cells of the columns `numbers` are numbers. What
+    differs is said.
+    """
+    from seqlab.data.readers import Dialect, plain_suffix, read_table
+    from seqlab.intake import sniff
+
+    same = Dialect.of(path, own)
+    if plain_suffix(path) in (".parquet", ".jsonl", ".ndjson"):
+        return same
+    found = replace(same, encoding=_encoding(path, same.encoding))
+    if not _has(path, found, wanted):
+        parted = sniff.delimiter_of(path, found.encoding)
+        if parted is not None and _has(path, other := replace(found, delimiter=parted), wanted):
+            found = other
+            say(
+                f"{path.name}: its cells are parted by {parted!r}; those of the domain's own file by {same.delimiter!r}"
+            )
+    rows = islice(read_table(path, [], numbers, found), sniff.LOOKED_AT)
+    cells = [cell for _, row in rows for cell in row]
+    if (bad := _unread(cells, found)) is None:
+        odd = next((cell for cell in cells if found.thousands and found.thousands in cell), None)
+        if odd is not None and found.delimiter != same.delimiter:
+            value = found.number(odd, path, 0, "")
+            say(f"{path.name}: numbers are read as the domain's own: {odd.strip()!r} is {value:.15g}")
+        return found
+    decimal, thousands = sniff.number_marks(cells, found.delimiter)
+    marked = replace(found, decimal=decimal, thousands=thousands)
+    if (still := _unread(cells, marked)) is not None and still <= bad:
+        return found  # of which reading names the cell
+    odd = cells[bad]
+    say(f"{path.name}: numbers are not written as in the domain's own file: {odd!r} is {_value(odd, marked)}")
+    return marked
+
+
+def _has(path: Path, dialect: Dialect, wanted: Sequence[str]) -> bool:
+    """Whether the header, its cells parted so, has all columns."""
+    import csv
+    import unicodedata
+
+    from seqlab.data.readers import read_lines
+
+    first = next((line for _, line in read_lines(path, dialect.encoding)), "")
+    try:
+        header = next(csv.reader([f"{line}\n" for line in [first]], delimiter=dialect.delimiter), [])
+    except csv.Error:
+        return True  # which reading names
+    names = {unicodedata.normalize("NFC", name) for name in header}
+    return all(unicodedata.normalize("NFC", name) in names for name in wanted)
+
+
+def _unread(cells: Sequence[str], dialect: Dialect) -> int | None:
+    """The place of the first cell that is no number."""
+    return next((i for i, cell in enumerate(cells) if _value(cell, dialect) is None), None)
+
+
+def _value(cell: str, dialect: Dialect) -> float | None:
+    with suppress(UserError):
+        return dialect.number(cell, Path(), 0, "")
+    return None
 
 
 # Sequences of numbers
@@ -82,26 +195,46 @@ class NewSequence:
     covariates: pd.DataFrame | None = None
 
 
-def read_sequences(
-    path: Path, prepare: dict[str, Any], raw: Path, steps: int, names: Names | None = None, unused: Sequence[str] = ()
-) -> dict[str, NewSequence]:
-    """Every sequence by the name that the domain's own file would give it.
+@dataclass(frozen=True)
+class Wanted:
+    """What a model needs of a past. least: steps that have to be left of one of which a gap takes some. unfit: why
+    (T, C) values cannot be answered, or None. exact: steps to forecast are as many as asked for; or else fewer, where
+    covariates are known of fewer.
+    """
 
-    prepare: the domain's section. raw: the folder with the domain's own files, from whose times the calendar is known.
-    steps: to forecast. names: covariates to be read beside the values, of which a model does not need the `unused`.
+    least: int = 0
+    unfit: Callable[[np.ndarray], str | None] = lambda values: None
+    exact: bool = True
+
+
+def read_sequences(
+    path: Path,
+    prepare: dict[str, Any],
+    raw: Path,
+    steps: int,
+    names: Names | None = None,
+    unused: Sequence[str] = (),
+    wanted: Wanted | None = None,
+) -> dict[str, NewSequence]:
+    """Every sequence by the name that the domain's own file would give it; of recordings and films, by their place.
+
+    prepare: the domain's section. raw: the folder with the domain's own files, from whose times the calendar is known,
+    and whose rows before the new ones are the past that a forecast goes on from. steps: to forecast. names: covariates
+    to be read beside the values, of which a model does not need the `unused`.
 
     Raises UserError naming file, row and column.
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such file")
+    wanted = wanted or Wanted()
     if "data" in prepare:
-        return _labelled(path, prepare["data"])
+        return _labelled(path, prepare["data"], wanted)
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected a table")
     layout, by, carried = layout_of(prepare)
     if layout is None:
         raise UserError(f"{path}: the domain's yaml names no columns of values, so a table cannot be read; use Python")
-    return _Reader(path, layout, by, carried, raw, steps, names, unused).read()
+    return _Reader(path, layout, by, carried, raw, steps, names, unused, wanted).read()
 
 
 def layout_of(prepare: dict[str, Any]) -> tuple[Layout | None, str, int]:
@@ -122,90 +255,285 @@ def layout_of(prepare: dict[str, Any]) -> tuple[Layout | None, str, int]:
     return Layout.of(plain, "domain"), prepare["steps"], int(prepare["carried"])
 
 
-def _labelled(path: Path, data: dict[str, Any]) -> dict[str, NewSequence]:
+def keys_of(path: Path, prepare: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """Where several columns of a table together name a series: these, and their cells by the name that it has."""
+    from seqlab.data.readers import read_table
+
+    layout, _, _ = layout_of(prepare)
+    if layout is None or len(layout.key) < 2 or (len(layout.columns) > 1 and not layout.together):
+        return [], {}
+    dialect = written_as(path, layout)
+    rows = read_table(path, layout.key, (), dialect)
+    return layout.key, {"/".join(cells): cells for _, cells in rows}
+
+
+def written_as(path: Path, layout: Layout, said: bool = False) -> Dialect:
+    """How a new table of a layout is written."""
+    from contextlib import redirect_stderr
+    from io import StringIO
+
+    wanted = [*([] if layout.time is None else [layout.time]), *layout.key, *layout.columns]
+    if said:
+        return written(path, layout.dialect, wanted, layout.columns)
+    with redirect_stderr(StringIO()):  # it was said when the values were read
+        return written(path, layout.dialect, wanted, layout.columns)
+
+
+def _labelled(path: Path, data: dict[str, Any], wanted: Wanted) -> dict[str, NewSequence]:
     """Of a domain of whole sequences; a class is not asked for, but to be told."""
     from seqlab.data.domains import labelled
 
     removed: Counter[str] = Counter()
-    if data["format"] == "table":
-        data = data | {"file": path.name, "label": None}
-    elif data["format"] == "ts":
-        data = data | {"train": path.name, "test": None}
+    if data["format"] in ("wav", "video"):
+        made = dict(_recorded(path, data))
     else:
-        data = data | {"labels": None}
-    found = {
-        one.name.removeprefix(f"{path.name}, sequence "): NewSequence(one.values)
-        for one in labelled.read(data, {"data": path}, removed)
-        if len(one.values)
-    }
+        if path.is_dir():
+            form = "a table" if data["format"] == "table" else "a .ts file"
+            raise UserError(f"{path}: a folder; expected {form}, as the domain's own file is")
+        if data["format"] == "table":
+            dialect = written(path, data.get("dialect"), [*data["id"], *data["channels"]], data["channels"])
+            data = data | {"file": path.name, "label": None, "dialect": asdict(dialect)}
+        else:
+            data = data | {"train": path.name, "test": None}
+        made = {
+            one.name.removeprefix(f"{path.name}, sequence "): one.values
+            for one in labelled.read(data, {"data": path}, removed)
+        }
     for what, count in (+removed).items():
         say(f"{MENDED.get(what, what)}: {count}")
-    if not found:
-        raise UserError(f"{path}: no sequence with a value")
-    return found
+    left = {name: wanted.unfit(values) if len(values) else "it has no value" for name, values in made.items()}
+    _tell_left({name: why for name, why in left.items() if why}, path, len(made))
+    return {name: NewSequence(values) for name, values in made.items() if not left[name]}
+
+
+def _recorded(path: Path, data: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """One file, or all below a folder, by their places in it: two folders may have files of one name."""
+    from seqlab.data.domains.labelled import FILMS
+    from seqlab.data.domains.speech import lpc_cepstra, read_wav
+    from seqlab.data.domains.video import read_clip
+    from seqlab.intake.sniff import files_below
+
+    suffixes = (".wav",) if data["format"] == "wav" else FILMS
+    root, every = (path, files_below(path)) if path.is_dir() else (path.parent, [path])
+    files = [file for file in every if file.suffix.lower() in suffixes]
+    if not files:
+        raise UserError(
+            f"{path}: {'no file' if path.is_dir() else 'it is no file'} that ends in {' or '.join(suffixes)}"
+        )
+    if others := [file.relative_to(root).as_posix() for file in every if file not in set(files)]:
+        say(f"files that do not end in {' or '.join(suffixes)}, left out: {len(others)} ({some(others)})")
+    short = []
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        try:
+            if data["format"] == "video":
+                yield name, read_clip(file, data["size"]).astype(np.float64)
+                continue
+            signal = read_wav(file, data["rate"])
+        except UserError as error:
+            raise UserError(str(error).replace(file.name, name, 1)) from None
+        if len(signal) < data["frame"] + data["shift"]:
+            short.append(name)
+        else:
+            yield name, lpc_cepstra(signal, frame=data["frame"], shift=data["shift"], order=data["order"])
+    if short:
+        say(f"recordings shorter than two frames, left out: {len(short)} ({some(short)})")
+
+
+def _tell_left(left: dict[str, str], path: Path, total: int) -> None:
+    """Say which series have no answer. Raises UserError where none has one."""
+    named = some(f"{name!r}: {why}" for name, why in left.items())
+    if len(left) == total:
+        raise UserError(f"{path.name}: no series can be answered{': ' if named else ''}{named}")
+    if left:
+        say(f"series that have no answer: {len(left)} of {total} ({named})")
 
 
 @dataclass
 class _Reader:
     path: Path
-    layout: Layout
+    own_layout: Layout
     by: str
     carried: int
     raw: Path
     steps: int
     names: Names | None
     unused: Sequence[str]
-    said: Counter[str] = field(default_factory=Counter)
+    wanted: Wanted
+    said: dict[str, dict[str, int]] = field(default_factory=dict)  # counts by series
+    left: dict[str, str] = field(default_factory=dict)  # series without an answer, and why
 
     def read(self) -> dict[str, NewSequence]:
-        from seqlab.data import panels, time
+        from seqlab.data import stamps, time
         from seqlab.intake.identity import check_series
 
         own, width = self._own(), len(self.layout.columns)
-        panel = panels.read(self.path, self._wide(), lambda value: None, () if own is None else own.texts)
+        panel = self._panel(own)
         if not panel.tracks:
             raise UserError(f"{self.path}: no row below the header")
         check_series(self.path, self.layout, panel.tracks)
-        self.said.update({MENDED.get(what, what): count for what, count in panel.mended.items()})
+        for what, count in (+panel.mended).items():
+            say(f"{MENDED.get(what, what)}: {count}")
+        before = {} if own is None else _placed(own, panel)
+        if self.steps and self.layout.time is not None:
+            self._join(panel, before)
         tracks = list(panel.tracks.values())
         if self.by == "rows" or self.layout.time is None:
             counts, spacing, step = [np.arange(len(track.at)) for track in tracks], None, 1
         else:
             # On the calendar on which the domain's own times are even, though these alone may look even on another.
-            places = {text: i for i, text in enumerate(panel.texts)}
-            there = np.array([places[text] for text in ([] if own is None else own.texts)], np.int64)
-            known = [there[track.at] for track in (own.tracks.values() if own is not None else ())]
+            known = [track.at for track in before.values()]
             found, spacing = time.spaced(panel.times, [*(track.at for track in tracks), *known])
             counts, step = found[: len(tracks)], spacing.step
+        offset = self.layout.time is not None and stamps.zoned(panel.texts, self.layout.form)
+        runs = self._runs(panel, counts, step)
+        if self.names is not None and not self.wanted.exact:
+            self._fewer(runs, step, width)
         static = self._static() if self.names is not None else {}
         made = {}
+        for name, (base, track, own_counts, run) in runs.items():
+            last = int(run.places[-1])
+            missing = int((~run.recorded).sum())
+            self._count("missing steps for which the last value before stands", name, missing)
+            one = NewSequence(run.values)
+            if self.layout.time is not None:
+                one = replace(one, stamps=_stamps(panel, track.at, run, spacing, offset))
+            if spacing is not None:
+                ahead = stamps.following(panel.times, int(track.at[last]), spacing, self.steps, offset)
+                one = replace(one, ahead=list(ahead))
+            if self.names is None:
+                self._count("rows without a value at the end, left out", name, len(track.at) - 1 - last)
+            else:
+                own_static = static.get(base, {})
+                table = self._covariates(name, one, run, track.values[:, width:], own_counts, step, own_static)
+                one = replace(one, covariates=table)
+            made[name] = one
+        for what, number in self.said.items():
+            say(f"{what}: {sum(number.values())} ({some(f'{name}: {count}' for name, count in number.items())})")
+        _tell_left(self.left, self.path, len(self.left) + len(made))
+        return made
+
+    def _runs(self, panel: Panel, counts: list[np.ndarray], step: int) -> dict[str, tuple[str, Track, np.ndarray, Run]]:
+        """What is left of each series after its last gap, with its key, rows and their counts."""
+        from seqlab.data import panels
+
+        runs: dict[str, tuple[str, Track, np.ndarray, Run]] = {}
         for (base, track), count in zip(panel.tracks.items(), counts, strict=True):
             for name, columns in self._series(base):
                 run = panels.latest_run(count, track.values[:, columns], step, self.carried)
-                if not len(run.values):
-                    self.said["series without a value, which have no answer"] += 1
-                    continue
-                last = int(run.places[-1])
-                self.said["steps before a gap that is too long to carry values over, left out"] += run.outside
-                self.said["missing steps for which the last value before stands"] += int((~run.recorded).sum())
-                one = NewSequence(run.values)
-                if self.layout.time is not None:
-                    one = replace(one, stamps=_stamps(panel.times, track.at, run, spacing))
-                if spacing is not None:
-                    ahead = time.following(panel.times, int(track.at[last]), spacing, self.steps)
-                    one = replace(one, ahead=list(ahead))
-                if self.names is None:
-                    self.said["rows without a value at the end, left out"] += len(track.at) - 1 - last
+                if why := self._unfit(run, track, panel):
+                    self.left[name] = why
                 else:
-                    own_static = static.get(base, {})
-                    table = self._covariates(name, one, run, track.values[:, width:], count, step, own_static)
-                    one = replace(one, covariates=table)
-                made[name] = one
-        for what, number in (+self.said).items():
-            say(f"{what}: {number}")
-        if not made:
-            raise UserError(f"{self.path}: no series has a value")
-        return made
+                    runs[name] = base, track, count, run
+                if len(run.values):
+                    self._count("steps before a gap that is too long to carry values over, left out", name, run.outside)
+        return runs
+
+    def _count(self, what: str, name: str, count: int) -> None:
+        if count:
+            self.said.setdefault(what, {})[name] = count
+
+    def _unfit(self, run: Run, track: Track, panel: Panel) -> str | None:
+        """Why a series has no answer."""
+        if not len(run.values):
+            return "it has no value"
+        if run.outside and len(run.values) < self.wanted.least:
+            begin = panel.texts[track.at[run.places[0]]]
+            return (
+                f"a gap ends before {begin}, and from there on it has {len(run.values)} steps of {self.wanted.least} "
+                "that are needed; give what is missing"
+            )
+        return self.wanted.unfit(run.values)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """That of the domain's own table, written as the new one is."""
+        return replace(self.own_layout, dialect=asdict(written_as(self.path, self.own_layout, said=True)))
+
+    def _panel(self, own: Panel | None) -> Panel:
+        """The new table, its times read together with the domain's own. Raises UserError."""
+        from seqlab.data import panels, stamps
+
+        layout = self._wide(self.layout)
+        try:
+            return panels.read(self.path, layout, lambda value: None, () if own is None else own.texts)
+        except UserError:
+            if own is None:
+                raise
+        alone = panels.read(self.path, layout, lambda value: None)  # which tells what is wrong with it by itself
+        found = stamps.unlike(alone.texts, own.texts, layout.form)
+        mine, theirs = found or ("of one kind", "of another")
+        raise UserError(
+            f"{self.path.name}, column {layout.time}: its times are {mine} ({alone.texts[0]!r}), those of the domain's "
+            f"own {self.own_layout.file} are {theirs} ({own.texts[0]!r}); write them alike"
+        )
+
+    def _join(self, panel: Panel, before: dict[str, Track]) -> None:
+        """Put the rows of the domain's own table that are before those of a series of the same name in front of them.
+
+        Raises UserError naming the row that differs from the domain's own of the same time.
+        """
+        from seqlab.data.readers import place
+
+        instants = panel.times.instant
+        joined: dict[str, int] = {}
+        for name, track in panel.tracks.items():
+            if (known := before.get(name)) is None:
+                continue
+            mine, theirs = instants[track.at], instants[known.at]
+            _, i, j = np.intersect1d(mine, theirs, return_indices=True)
+            new, old = track.values[i], known.values[j]
+            # Of a step to forecast, covariates may be tried that were not those of its time.
+            new = np.where(np.isnan(new[:, : len(self.layout.columns)]).any(1)[:, None], np.nan, new)
+            wrong = np.argwhere(~(np.isclose(new, old, rtol=1e-6, atol=0) | np.isnan(new) | np.isnan(old)))
+            if len(wrong):
+                at, channel = wrong[0]
+                columns = self._wide(self.layout).columns
+                column = columns[channel] if new.shape[1] == len(columns) else name
+                raise UserError(
+                    f"{place(self.path, int(track.rows[i[at]]), column)}: {new[at, channel]:.15g} of the series "
+                    f"{name!r}, and {old[at, channel]:.15g} in the domain's own {self.own_layout.file} at the same "
+                    f"time, {panel.texts[track.at[i[at]]]}; mend one of them, or give the series another name"
+                )
+            if earlier := int((theirs < mine[0]).sum()):
+                joined[name] = earlier
+                panel.tracks[name] = type(track)(
+                    np.concatenate([known.at[:earlier], track.at]),
+                    np.concatenate([known.values[:earlier], track.values]),
+                    np.concatenate([known.rows[:earlier], track.rows]),
+                )
+            valued = mine[~np.isnan(track.values[:, : len(self.layout.columns)]).any(1)]
+            self._count(
+                f"rows of {self.own_layout.file} later than the last value here, not used",
+                name,
+                int((theirs > valued[-1]).sum()) if len(valued) else 0,
+            )
+        if joined:
+            say(
+                f"rows of {self.own_layout.file} before those of {self.path.name}, joined as their past: "
+                f"{sum(joined.values())} of {len(joined)} series"
+            )
+
+    def _fewer(self, runs: dict[str, tuple[str, Track, np.ndarray, Run]], step: int, width: int) -> None:
+        """As many steps to forecast as every series has its known covariates of, where that is fewer."""
+        assert self.names is not None
+        there = [column for column in self.names.stepwise if column not in self.absent]
+        needed = [i for i, name in enumerate(there) if name in self.names.known and name not in self.unused]
+        if not needed:
+            return
+        least: tuple[int, str] | None = None
+        for name, (_, track, count, run) in runs.items():
+            ahead = count[run.places[-1]] + step * np.arange(1, self.steps + 1)
+            row = np.minimum(np.searchsorted(count, ahead), len(count) - 1)
+            beside = track.values[row, width:][:, needed]
+            lacking = np.flatnonzero((count[row] != ahead) | np.isnan(beside).any(1))
+            own = int(lacking[0]) if len(lacking) else self.steps
+            if least is None or own < least[0]:
+                least = own, name
+        if least is not None and 0 < least[0] < self.steps:
+            listed = ", ".join(there[i] for i in needed)
+            say(f"steps ahead: {least[0]} and not {self.steps}; {listed} of {least[1]!r} is known no further")
+            self.steps = least[0]
 
     def _series(self, base: str) -> list[tuple[str, slice]]:
         """Of what was read as one, the names of its series and their columns: with covariates, all of a key are one."""
@@ -221,21 +549,21 @@ class _Reader:
         from seqlab.data import panels
         from seqlab.data.domains.base import find
 
-        if self.layout.time is None or (self.by == "rows" and self.layout.form is not None):
+        layout = self.own_layout
+        if layout.time is None:
             return None
         with suppress(UserError):
-            return panels.read(find(self.raw, self.layout.file), self.layout, lambda value: None)
-        say(f"{self.layout.file} is not in {self.raw} any more: what a step is, is taken from {self.path.name} alone")
+            return panels.read(find(self.raw, layout.file), self._wide(layout), lambda value: None)
+        say(f"{layout.file} is not in {self.raw} any more: pasts and steps are those of {self.path.name} alone")
         return None
 
-    def _wide(self) -> Layout:
+    def _wide(self, own: Layout) -> Layout:
         """The columns of values, and then of covariates by step, as channels of one series a key."""
         from seqlab.data.panels import Layout
 
         if self.names is None:
-            return self.layout
-        columns = [*self.layout.columns, *(name for name in self.names.stepwise if name not in self.absent)]
-        own = self.layout
+            return own
+        columns = [*own.columns, *(name for name in self.names.stepwise if name not in self.absent)]
         return Layout(own.file, own.time, own.key, columns, True, own.form, own.dialect)
 
     @cached_property
@@ -257,7 +585,7 @@ class _Reader:
         dialect = Dialect.of(self.path, self.layout.dialect)
         keys = len(self.layout.key)
         for row, cells in read_table(self.path, [*self.layout.key, *columns], (), dialect) if columns else ():
-            [name] = self._wide().names(cells[:keys])
+            [name] = self._wide(self.layout).names(cells[:keys])
             own = found.setdefault(name, {})
             for column, cell in zip(columns, cells[keys:], strict=True):
                 if (text := cell.strip()) and own.setdefault(column, text) != text:
@@ -307,24 +635,26 @@ class _Reader:
         return pd.DataFrame(columns | {column: np.full(len(wanted), np.nan) for column in self.absent})
 
 
-def _stamps(times: Times, at: np.ndarray, run: Run, spacing: CalendarStep | None) -> list[Any]:
+def _placed(own: Panel, panel: Panel) -> dict[str, Track]:
+    """The series of the domain's own table, at the times of another panel, which has them all."""
+    places = {text: i for i, text in enumerate(panel.texts)}
+    there = np.array([places[text] for text in own.texts], np.int64)
+    return {name: replace(track, at=there[track.at]) for name, track in own.tracks.items()}
+
+
+def _stamps(panel: Panel, at: np.ndarray, run: Run, spacing: CalendarStep | None, offset: bool) -> list[Any]:
     """The time of each step of a run, of those that no row has too."""
-    import pandas as pd
+    from seqlab.data import stamps
 
-    from seqlab.data import time
-
-    if times.local is None:
-        read: Any = pd.Index(times.instant / times.scale if times.scale > 1 else times.instant)
-    else:
-        read = pd.to_datetime(times.local, unit="us")
+    read = stamps.recorded(panel.times, at, offset)
     found: list[Any] = []
     missing = 0
     for place, recorded in zip(run.places.tolist(), run.recorded.tolist(), strict=True):
         missing = 0 if recorded else missing + 1
         if recorded or spacing is None:
-            found.append(read[at[place]])
+            found.append(read[place])
         else:
-            found.append(time.following(times, int(at[place]), spacing, missing)[-1])
+            found.append(stamps.following(panel.times, int(at[place]), spacing, missing, offset)[-1])
     return found
 
 

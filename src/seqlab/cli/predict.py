@@ -4,7 +4,8 @@
     seqlab predict reviews new.txt --question classify
 
 The model is the winner of the domain's leaderboard for that question, or the folder that --model names. New data are
-read as the domain's own were: the same columns, the same way of writing times.
+read as the domain's own were: the same columns, the same way of writing times. A forecast goes on from the past of each
+series: its rows in the new file and, before them, those of the domain's own file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import config, schema
 from seqlab.cli.compose import PARAMS
-from seqlab.cli.new_data import read_sequences, read_texts, say
+from seqlab.cli.new_data import NewSequence, Wanted, keys_of, read_sequences, read_texts, say, some
 from seqlab.cli.places import PIPELINE, ROOT, SUITES, Workspace
 from seqlab.cli.results import LEADERBOARD, leaderboard
 from seqlab.config import read_params
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.config import Experiment
+    from seqlab.data.beside import Names
 
 MOST_STEPS = 10_000
+STEPS, LEVELS = 12, (0.1, 0.5, 0.9)  # where none were asked for
+STEPPED = ("forecast", "generate")  # questions that take --steps
 # For each question, the table whose best system answers it.
 TABLES = {
     "forecast": ("forecast",),
@@ -43,14 +47,16 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What `seqlab predict` was asked. question: None: the domain's foremost. model: a folder; None: the winner's."""
+    """What `seqlab predict` was asked. question: None: the foremost of the model, or of the domain. model: a folder;
+    None: the winner's. steps, levels: None: the usual ones.
+    """
 
     domain: str
     file: Path
     question: str | None
     model: Path | None
-    steps: int
-    levels: tuple[float, ...]
+    steps: int | None
+    levels: tuple[float, ...] | None
     out: Path | None
 
 
@@ -63,20 +69,73 @@ def predict(asked: Asked) -> None:
     params = read_params(workspace.home / PARAMS)
     tree = params["domains"][asked.domain]
     headline: dict[str, str] = tree["evaluate"]["headline"]
-    question = asked.question or foremost(headline)
+    model = None if asked.model is None else seqlab.load(asked.model)
+    question = asked.question or foremost(headline, tree["prepare"], None if model is None else model.answers)
+    fitting(asked, question)
     folder = asked.model or winner(workspace, asked.domain, question, headline)
-    model = seqlab.load(folder)
+    model = model or seqlab.load(folder)
     if question not in model.answers:
         raise UserError(f"{folder}: it answers {', '.join(model.answers)}, not {question}")
-    say(f"{question} by {shown(folder)}")
+    if asked.model is not None:
+        of_another_domain(model, folder, workspace, asked.domain)
     unused = unused_of(config.experiment(params), asked.domain, folder)
     raw = workspace.home / PIPELINE.raw(asked.domain)
-    write(answer(model, question, asked, tree["prepare"], raw, unused), asked.out)
+    answers = answer(model, question, asked, tree["prepare"], raw, unused, int(tree["evaluate"].get("period") or 1))
+    say(f"{question} by {shown(folder)}")
+    write(answers, asked.out)
 
 
-def foremost(headline: dict[str, str]) -> str:
-    """The question that a domain is mostly asked: forecasts where it has them, then classes and labels."""
-    return next(question for question, tables in TABLES.items() if any(table in headline for table in tables))
+def foremost(headline: dict[str, str], prepare: dict[str, Any], answers: Sequence[str] | None = None) -> str:
+    """The question that a domain is mostly asked: of whole sequences with classes these, then forecasts where it has
+    them, then classes and labels. answers: of a model, to which the question is put.
+    """
+    order = dict.fromkeys(["classify", *TABLES] if prepare.get("data") and prepare.get("classes") else TABLES)
+    asked = [question for question in order if any(table in headline for table in TABLES[question])]
+    if answers is None:
+        return asked[0]
+    return next((question for question in (*asked, *order) if question in answers), asked[0])
+
+
+def of_another_domain(model: Any, folder: Path, workspace: Workspace, domain: str) -> None:
+    """Say that a model is one of another domain. Raises UserError where it takes data of another kind."""
+    from seqlab.data.prepared import Prepared
+    from seqlab.data.units import Units
+    from seqlab.families import bundle
+
+    home = folder.resolve().parents[2].name if bundle.in_workspace(folder) else None
+    prepared = workspace.home / PIPELINE.prepared(domain)
+    if home == domain or not prepared.is_dir():  # of a domain that is not prepared any more, nothing is known
+        return
+    own, found = Units.of(Prepared.open(prepared)), model.units
+    named = "this model" if home is None else f"a model of the domain {home}"
+    for word, mine, its in (
+        ("sequences", own.kind, found.kind),
+        ("numbers a step", own.channels, found.channels),
+        ("transform", own.transform, found.transform),
+        ("characters", own.alphabet, found.alphabet),
+    ):
+        if mine != its:
+            raise UserError(f"{folder}: {named}, for {word} {its!r}; those of {domain} are {mine!r}")
+    if home is not None:
+        classes = f"; its classes are {', '.join(found.classes)}" if found.classes != own.classes else ""
+        say(f"{shown(folder)}: {named}, which takes data of the same kind{classes}")
+
+
+def fitting(asked: Asked, question: str) -> None:
+    """Raises UserError for an option that the question has no use for, and for a name that its answers cannot have."""
+    from seqlab.intake.sniff import TABLES as FORMS
+    from seqlab.intake.sniff import UNREADABLE
+
+    if asked.steps is not None and question not in STEPPED:
+        raise UserError(f"--steps {asked.steps}: {question} looks at no steps ahead; leave it out")
+    if asked.levels is not None and question != "forecast":
+        raise UserError(f"--levels: {question} answers no quantiles; leave it out")
+    if asked.out is None or asked.out.suffix in (".csv", ".parquet"):
+        return
+    if question not in ("generate", "translate"):
+        raise UserError(f"{asked.out}: expected a name that ends in .parquet or .csv")
+    if asked.out.suffix in (*FORMS, *UNREADABLE):
+        raise UserError(f"{asked.out}: expected a name that ends in .txt, .parquet or .csv")
 
 
 def workspace_of(domain: str) -> Workspace:
@@ -110,38 +169,75 @@ def winner(workspace: Workspace, domain: str, question: str, headline: dict[str,
     raise UserError(f"{path}: no system of {domain} answers {question}; its tables are {', '.join(headline)}")
 
 
-def answer(model: Any, question: str, asked: Asked, prepare: dict[str, Any], raw: Path, unused: Sequence[str]) -> Any:
+def answer(
+    model: Any, question: str, asked: Asked, prepare: dict[str, Any], raw: Path, unused: Sequence[str], period: int = 1
+) -> Any:
     """What the model says of the file: a table, or of texts that it writes a list, a line of the file each.
 
-    prepare: the domain's section. raw: its own files. unused: covariates that the model does not need.
+    prepare: the domain's section. raw: its own files. unused: covariates that the model does not need. period: the
+    domain's season, in steps.
     """
-    if question in ("generate", "translate") or model.units.kind == "symbols":
-        lines = read_texts(asked.file, prepare)
-        texts = {i: text for i, text in enumerate(lines) if text.strip()}
+    steps = STEPS if asked.steps is None else asked.steps
+    if question in ("generate", "translate") or model.units.kind in ("symbols", "pairs"):
+        every = read_texts(asked.file, prepare)
+        texts = {name: text for name, text in every.items() if text.strip()}
         if question in ("generate", "translate"):
-            written = model.generate(texts, asked.steps) if question == "generate" else model.translate(texts)
-            answers = dict(zip(texts, written, strict=True))
-            return [answers.get(i, "") for i in range(len(lines))]
+            given = model.generate(texts, steps) if question == "generate" else model.translate(texts)
+            answers = dict(zip(texts, given, strict=True))
+            return [answers.get(name, "") for name in every]
         return getattr(model, question)(texts)
     names = model.covariates if question == "forecast" else None
     if names is None and (beside := covariates_of(prepare)):
         say(f"covariates are not used by this model for {question}: {', '.join(beside)}")
-    ahead = asked.steps if question == "forecast" else 0
-    found = read_sequences(asked.file, prepare, raw, ahead, names, unused)
+    if question == "forecast":
+        wanted = Wanted(max(period, model.shortest), model.unfit, asked.steps is not None)
+    else:
+        steps, wanted = 0, Wanted(unfit=model.unfit)
+    found = read_sequences(asked.file, prepare, raw, steps, names, unused, wanted)
+    return keyed(_told(model, question, asked, prepare, names, found), asked.file, prepare)
+
+
+def _told(
+    model: Any, question: str, asked: Asked, prepare: dict[str, Any], names: Names | None,
+    found: dict[str, NewSequence],
+) -> pd.DataFrame:  # fmt: skip
+    """What the model says of sequences, at their times."""
     values = {name: one.values for name, one in found.items()}
     if question != "forecast":
         answers = getattr(model, question)(values)
         return timed(answers, {name: one.stamps for name, one in found.items()})
+    least = int(prepare.get("min_length") or 0)
+    if short := [f"{name!r}: {len(own)}" for name, own in values.items() if len(own) < least]:
+        say(
+            f"pasts shorter than the {least} steps that every series had in training: {len(short)} of {len(values)} "
+            f"series ({some(short)}); what is forecast from so little is less sure than it looks"
+        )
+    steps, levels = STEPS if asked.steps is None else asked.steps, asked.levels or LEVELS
     if names is None:
-        answers = model.forecast(values, asked.steps, levels=asked.levels)
+        answers = model.forecast(values, steps, levels=levels)
     else:
         import pandas as pd
 
-        frame = pd.concat([one.covariates for one in found.values()], ignore_index=True)
-        answers = model.forecast(frame, asked.steps, levels=asked.levels, id="id")
+        frames = [one.covariates for one in found.values() if one.covariates is not None]
+        # Fewer than were asked for, where covariates are known of fewer.
+        steps = len(frames[0]) - len(next(iter(values.values())))
+        answers = model.forecast(pd.concat(frames, ignore_index=True), steps, levels=levels, id="id")
     if any(one.ahead is None for one in found.values()):
         say("a step is from one row to the next: the answer counts steps")
     return timed(answers, {name: one.ahead for name, one in found.items()})
+
+
+def keyed(answers: pd.DataFrame, file: Path, prepare: dict[str, Any]) -> pd.DataFrame:
+    """The columns that together name a series in place of `id`, where they are several."""
+    columns, cells = keys_of(file, prepare) if "id" in answers else ([], {})
+    if not columns or not set(answers["id"]) <= set(cells):
+        return answers
+    place = answers.columns.get_loc("id")
+    found = answers.drop(columns="id")
+    for i, column in enumerate(columns):
+        name = column if column not in found else f"id {column}"
+        found.insert(place + i, name, [cells[one][i] for one in answers["id"]])
+    return found
 
 
 def timed(answers: pd.DataFrame, stamps: Mapping[str, Sequence[Any] | None]) -> pd.DataFrame:
@@ -180,10 +276,15 @@ def checked(asked: Asked) -> None:
         raise UserError(f"{asked.out}: there is no folder {asked.out.parent}")
     if asked.out is not None and asked.out.is_dir():
         raise UserError(f"{asked.out}: a folder; expected the name of a file")
-    if asked.steps > MOST_STEPS:
+    if asked.steps is not None and asked.steps > MOST_STEPS:
         raise UserError(f"--steps {asked.steps}: expected {MOST_STEPS} at most")
-    if len(set(asked.levels)) < len(asked.levels):
-        raise UserError(f"--levels {','.join(map(str, asked.levels))}: expected each level once")
+    levels = asked.levels or ()
+    if outside := [level for level in levels if not 0 < level < 1]:
+        raise UserError(f"--levels: found {outside[0]:g}, expected numbers between 0 and 1")
+    if len(set(levels)) < len(levels):
+        raise UserError(f"--levels {','.join(map(str, levels))}: expected each level once")
+    if not asked.file.exists():
+        raise UserError(f"{asked.file}: there is no such file")
 
 
 def write(answers: Any, out: Path | None) -> None:
@@ -215,7 +316,7 @@ def shown(folder: Path) -> str:
 
 
 def levels_of(text: str) -> tuple[float, ...]:
-    """Raises UserError where a level is no number between 0 and 1."""
+    """Raises UserError where a level is no number."""
     found: Sequence[str] = text.split(",")
     try:
         return tuple(float(part) for part in found)
