@@ -232,6 +232,17 @@ def test_several_columns_of_values_have_the_covariates_of_their_key(tmp_path: Pa
         assert np.isnan(past[LENGTH - 3 :]).all()
         assert list(one.ahead or ()) == list(moments("months")[LENGTH - 3 : LENGTH])
     np.testing.assert_array_equal(found["b/w"].values, -found["b/v"].values)
+    # Where no number of steps was asked for, those are forecast of which covariates are known.
+    found = read_sequences(
+        tmp_path / "new.csv", prepare(target=target), tmp_path / "raw", 9, names, wanted=Wanted(exact=False)
+    )
+    assert {len(one.ahead or ()) for one in found.values()} == {3}
+    new.loc[new.index[-2], "price"] = np.nan
+    new.to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(UserError, match="'b/v': price is missing in step 2 to forecast"):
+        read_sequences(
+            tmp_path / "new.csv", prepare(target=target), tmp_path / "raw", 9, names, wanted=Wanted(exact=False)
+        )
 
 
 def test_sequences_of_a_domain_of_classes_need_no_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def read_texts(path: Path, prepare: dict[str, Any]) -> dict[int | str, str]:
     if len(blank) == len(found):
         raise UserError(f"{path}: {'every text is blank' if found else 'no row'}; expected one text at least")
     if blank:
-        named = [name if path.is_dir() else f"row {row}, whose id is {name}" for name, row in blank.items()]
+        named = [str(name) if path.is_dir() else f"row {row}, whose id is {name}" for name, row in blank.items()]
         say(f"blank texts, which have no answer: {len(blank)} of {len(found)} ({some(named)})")
     return {name: text for name, (_, text) in found.items()}
 
@@ -388,7 +388,7 @@ class _Reader:
         offset = self.layout.time is not None and stamps.zoned(panel.texts, self.layout.form)
         runs = self._runs(panel, counts, step)
         if self.names is not None and not self.wanted.exact:
-            self._fewer(runs, step, width)
+            self._fewer(runs, step)
         static = self._static() if self.names is not None else {}
         made = {}
         for name, (base, track, own_counts, run) in runs.items():
@@ -514,25 +514,25 @@ class _Reader:
                 f"{sum(joined.values())} of {len(joined)} series"
             )
 
-    def _fewer(self, runs: dict[str, tuple[str, Track, np.ndarray, Run]], step: int, width: int) -> None:
+    def _fewer(self, runs: dict[str, tuple[str, Track, np.ndarray, Run]], step: int) -> None:
         """As many steps to forecast as every series has its known covariates of, where that is fewer."""
         assert self.names is not None
-        there = [column for column in self.names.stepwise if column not in self.absent]
-        needed = [i for i, name in enumerate(there) if name in self.names.known and name not in self.unused]
+        needed = [name for name in self.names.known if name not in self.unused]
         if not needed:
             return
         least: tuple[int, str] | None = None
-        for name, (_, track, count, run) in runs.items():
+        for name, (_, _, count, run) in runs.items():
             ahead = count[run.places[-1]] + step * np.arange(1, self.steps + 1)
             row = np.minimum(np.searchsorted(count, ahead), len(count) - 1)
-            beside = track.values[row, width:][:, needed]
-            lacking = np.flatnonzero((count[row] != ahead) | np.isnan(beside).any(1))
+            # A row whose cell is empty is an error, which reading it says.
+            lacking = np.flatnonzero(count[row] != ahead)
             own = int(lacking[0]) if len(lacking) else self.steps
             if least is None or own < least[0]:
                 least = own, name
         if least is not None and 0 < least[0] < self.steps:
-            listed = ", ".join(there[i] for i in needed)
-            say(f"steps ahead: {least[0]} and not {self.steps}; {listed} of {least[1]!r} is known no further")
+            say(
+                f"steps ahead: {least[0]} and not {self.steps}; {', '.join(needed)} of {least[1]!r} is known no further"
+            )
             self.steps = least[0]
 
     def _series(self, base: str) -> list[tuple[str, slice]]:
