@@ -393,6 +393,64 @@ def test_times_are_found_whatever_they_are_called(tmp_path: Path, name: str) -> 
     assert steps is None or found.card.facts["steps"] == steps
 
 
+def test_what_numbers_the_rows_is_left_out_which_the_card_says_and_is_taken_where_it_is_named(tmp_path: Path) -> None:
+    pd.DataFrame({"index": range(240), "y": Y}).to_csv(tmp_path / "own.csv", index=False)
+    found, named = look(tmp_path / "own.csv"), look(tmp_path / "own.csv", Hints(time="index"))
+    said = "columns that number the rows, left out"
+    assert (chosen(found, "prepare.target.time"), found.card.facts[said]) == (None, ["index"])
+    assert (chosen(named, "prepare.target.time"), chosen(named, "prepare.target.value")) == ("index", "y")
+    assert said not in named.card.facts
+    one, other = (prepared(own, tmp_path / str(own is named)).split("target", "train") for own in (found, named))
+    assert one.lengths.tolist() == other.lengths.tolist()
+
+
+# Which season they have
+
+STEPS = np.arange(300)
+
+
+def repeated(*series: np.ndarray, known: list[np.ndarray] | None = None, words: str = "by number") -> int:
+    return panels._period([one[:, None] for one in series], known, words, len(series[0]), Hints())[0]
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 7, 12, 23, 31])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_the_period_of_a_wave_is_found_and_neither_a_neighbour_nor_a_multiple(period: int, noise: float) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        wave_ = np.sin(2 * np.pi * STEPS / period + 0.3) + 0.02 * STEPS
+        assert abs(repeated(wave_ + noise * rng.standard_normal(300)) - period) <= (period > 20 and noise > 0)
+        # Alike for several series, each with noise of its own.
+        assert repeated(*(wave_ + noise * rng.standard_normal((4, 300)))) == period
+
+
+def test_what_repeats_after_one_step_of_many_is_found() -> None:
+    pulse = np.where(STEPS % 9 == 4, 5.0, 0.0) + 0.3 * np.random.default_rng(0).standard_normal(300)
+    assert repeated(pulse) == 9
+    both = np.sin(2 * np.pi * STEPS / 12) + 0.6 * np.sin(2 * np.pi * STEPS / 6)
+    assert repeated(both) == 12
+
+
+def test_what_has_no_season_is_given_none() -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed).standard_normal(320)
+        slow = np.convolve(noise, 0.9 ** np.arange(20), "valid")[:300]
+        noise = noise[:300]
+        for one in (noise, noise.cumsum(), slow, slow.cumsum(), 0.01 * STEPS**1.5 + 0.1 * noise):
+            assert repeated(one) == 1
+
+
+def test_a_season_behind_a_covariate_is_found() -> None:
+    rng = np.random.default_rng(0)
+    months = np.arange(120)
+    known = [rng.integers(0, 2, (120, 1)).astype(float) for _ in range(4)]
+    swing = 0.3 * np.sin(2 * np.pi * months / 12)
+    sales = [100 * (1 + swing + 0.6 * own[:, 0] + rng.normal(0, 0.03, 120)) for own in known]
+    assert repeated(*sales, words="monthly") == 1
+    known[0][3] = np.nan  # a cell that is empty
+    assert repeated(*sales, known=known, words="monthly") == 12
+
+
 def test_a_price_index_is_a_value(tmp_path: Path) -> None:
     pd.DataFrame({"at": AT, "index": np.random.default_rng(5).integers(90, 110, 240)}).to_csv(
         tmp_path / "own.csv", index=False

@@ -78,8 +78,15 @@ def _table(path: Path, name: str, hints: Hints) -> Proposal:
     bare = plain_suffix(path) in (".tsv", ".tab") and hints.kind in (None, "pairs") and hints.text is None
     if bare and (order := _bare_pairs(path, encoding)):
         return texts.bare_pairs(path, order, name, hints)
-    found = sniff.sample(path)
-    played = roles(path, found, hints)
+    sample = sniff.sample(path)
+    found = sample.using(hints.columns)
+    proposal = _of_roles(path, found, roles(path, found, hints), name, hints)
+    if left_out := [column for column in sample.numbering if column not in found.columns]:
+        proposal.card.facts["columns that number the rows, left out"] = left_out
+    return proposal
+
+
+def _of_roles(path: Path, found: sniff.Sample, played: Roles, name: str, hints: Hints) -> Proposal:
     if played.pair is not None:
         return texts.table_of_pairs(path, found, played, name, hints)
     if played.text is not None:

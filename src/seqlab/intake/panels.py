@@ -50,6 +50,7 @@ NEARLY = 0.8  # of the typical length, of which as much can be held out
 WINDOWS: dict[str, tuple[tuple[int, ...], bool]] = {"nlinear": ((8,), True), "gbdt": ((13, 25, 49), False)}
 SEASONAL = 0.1  # least correlation of changes with those a period before
 LOOKED_AT = 200  # series from which the period is judged
+MULTIPLES = 4  # of a period that the series suggest, which must bear it out
 
 
 def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> Proposal:
@@ -63,13 +64,15 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
     layout = panels.Layout.of(spec, "series")
     panel = _read(path, layout)
     names = roles.names
-    if names.all:
-        names = accompanied.Covariates.read(path, layout, names).names  # which names what is wrong with them
+    beside = accompanied.Covariates.read(path, layout, names) if names.all else None
+    if beside is not None:
+        names = beside.names  # which names what is wrong with them
         spec |= {role: own for role in ROLES if (own := getattr(names, role))}
     counts, spacing = panel.counts()
     even = _even(panel, counts, spacing)
     steps, carried, runs = even.steps, even.carried, even.runs
-    long_enough = [y for y in runs if len(y) >= SHORTEST]
+    long = [i for i, y in enumerate(runs) if len(y) >= SHORTEST]
+    long_enough = [runs[i] for i in long]
     if not long_enough:
         longest = max((len(y) for y in runs), default=0)
         raise UserError(
@@ -77,12 +80,17 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
             f"at least {SHORTEST} are needed"
         )
     # What does not vary, or repeats another, is no series of the domain.
-    distinct = list({y.tobytes(): y for y in long_enough if varies(y).any()}.values()) or long_enough
+    taken = list({runs[i].tobytes(): i for i in long if varies(runs[i]).any()}.values()) or long
+    distinct = [runs[i] for i in taken]
     lengths = np.array([len(y) for y in distinct])
     words = spacing.words if steps == "time" else "from row to row"
     transform, why_transform = _transform(path, roles, long_enough)
     split = _split(lengths, words, len(roles.values))
-    period, why_period = _period(distinct, words, split["train"], hints)
+    known = None
+    if beside is not None and names.known:
+        own, tracks = beside.of_runs(steps, carried), list(panel.tracks)
+        known = [own[tracks[i]].known for i in taken]
+    period, why_period = _period(distinct, known, words, split["train"], hints)
     horizons = sorted({1, max(1, split["horizon"] // 4), split["horizon"]})
     kept = LONGEST if lengths.max() > LONGEST else None
     horizon = split["horizon"]
@@ -278,34 +286,87 @@ def _unfit(runs: list[np.ndarray], prepare: dict[str, Any], horizon: int, period
     return unfit
 
 
-def _period(runs: list[np.ndarray], words: str, train: int, hints: Hints) -> tuple[int, str]:
-    """The seasonal period with which changes repeat, of those that the calendar or else the series suggest."""
+def _period(
+    runs: list[np.ndarray], known: list[np.ndarray] | None, words: str, train: int, hints: Hints
+) -> tuple[int, str]:
+    """The seasonal period with which changes repeat, of those that the calendar or else the series suggest.
+
+    known: by series, (T, K) covariates that are known ahead, whose own part in the changes is no season's.
+    """
     if hints.period is not None:
         if hints.period + 2 > train:
             raise UserError(f"period: found {hints.period}, but {train} steps are left for training; expected fewer")
         return hints.period, "named"
-    past = [y[:train, 0] for y in runs[:LOOKED_AT] if varies(y[:train]).all()]
+    past = [
+        _changes(y[:train, 0], None if known is None else known[i][:train])
+        for i, y in enumerate(runs)
+        if varies(y[:train]).all()
+    ][:LOOKED_AT]
     correlations = _correlations(past, train)
-    lags = range(2, len(correlations) - 1)
-    peaks = [k for k in lags if correlations[k] >= max(correlations[k - 1], correlations[k + 1])]
-    suggested = CALENDAR[words][0] if words in CALENDAR else peaks
-    candidates = [m for m in suggested if 1 < m < len(correlations)]
+    counted = max(1, sum(map(len, past)))
     # Of noise alone, a correlation is beyond three of its deviations about once in a thousand times.
-    least = max(SEASONAL, 3 / math.sqrt(max(1, sum(map(len, past)))))
+    least = max(SEASONAL, 3 / math.sqrt(counted))
+    also = "" if known is None else ", what known covariates tell of them apart"
+    if words not in CALENDAR:
+        found = _repeating(correlations, counted)
+        if found is None:
+            return 1, f"no period with which changes repeat{also}"
+        return found, f"changes correlate {correlations[found]:.2f} with those {found} steps before{also}"
+    candidates = [m for m in CALENDAR[words][0] if 1 < m < len(correlations)]
     if not candidates:
         return 1, "no season that the steps would suggest and the lengths allow"
     best = max(candidates, key=lambda m: correlations[m])
     # The longer of two periods repeats the shorter one.
     best = next(m for m in candidates if correlations[m] >= correlations[best] - SEASONAL)
-    said = f"changes correlate {correlations[best]:.2f} with those {best} steps before"
+    said = f"changes correlate {correlations[best]:.2f} with those {best} steps before{also}"
     return (best, said) if correlations[best] >= least else (1, f"{said}: no season")
 
 
+def _changes(y: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    """(T,) → (T - 1,), around zero: changes know no trend. What those of known covariates explain is taken out."""
+    change = np.diff(y)
+    if known is not None:
+        beside = np.nan_to_num(np.diff(known, axis=0))
+        beside = np.column_stack([np.ones(len(change)), beside])
+        change = change - beside @ np.linalg.lstsq(beside, change, rcond=None)[0]
+    centred: np.ndarray = change - change.mean()
+    return centred
+
+
+def _repeating(correlations: np.ndarray, counted: int) -> int | None:
+    """The period of all that is borne out best by itself and its multiples; None where none is.
+
+    Changes must repeat after it, and not half of it before: after twice the period they do both, and so they do a few
+    steps apart where they go on slowly. counted: the changes behind the correlations.
+    """
+    # So many periods are looked at: of noise alone any of them is beyond it once in a hundred times at most. And
+    # changes that go on slowly are worth fewer (Bartlett 1946).
+    slowly = correlations[1 : int((correlations <= 0).argmax()) or len(correlations)]
+    worth = counted / (1 + 2 * float((slowly**2).sum()))
+    least = max(SEASONAL, math.sqrt(2 * math.log(100 * len(correlations)) / worth))
+    repeats = np.full(len(correlations), -1.0)
+    found = []
+    for m in range(2, (len(correlations) + 1) // 2):
+        same = np.arange(m, len(correlations), m)[:MULTIPLES]
+        half = same - m // 2
+        # Noise of single steps turns the next change back: a correlation one step before says nothing of seasons.
+        opposite = float(correlations[half[half > 1]].mean())
+        repeats[m] = correlations[same].mean()
+        if min(repeats[m], repeats[m] - opposite) >= least:
+            found.append(m)
+    if not found:
+        return None
+    # The longer of two periods repeats the shorter one; of neighbours the best is meant.
+    best = next(m for m in found if repeats[m] >= repeats[found].max() - SEASONAL)
+    while (near := best - 1 + int(repeats[best - 1 : best + 2].argmax())) != best:
+        best = near
+    return best
+
+
 def _correlations(past: list[np.ndarray], train: int) -> np.ndarray:
-    """(L,) mean autocorrelations of the changes of series, up to half of their length; changes know no trend."""
+    """(L,) mean autocorrelations of series of changes, up to half of their length."""
     total = np.zeros(max(1, train // 2))
-    for y in past:
-        change = np.diff(y) - np.diff(y).mean()
+    for change in past:
         spectrum = np.abs(np.fft.rfft(change, 2 * len(change))) ** 2
         correlation = np.fft.irfft(spectrum)[: len(change)]
         counted = min(len(total), len(correlation))

@@ -41,6 +41,12 @@ class Hints:
     def covariates(self) -> tuple[str, ...]:
         return (*self.known, *self.past, *self.static)
 
+    @property
+    def columns(self) -> set[str]:
+        """All that may be names of columns."""
+        single = (self.time, self.label, self.text, self.target)
+        return {name for name in (*single, *self.value, *self.id, *self.covariates) if name is not None}
+
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in KINDS:
             raise UserError(f"kind: found {self.kind!r}, expected one of {', '.join(KINDS)}")

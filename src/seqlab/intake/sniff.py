@@ -8,8 +8,8 @@ import gzip
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import BinaryIO, NoReturn, cast
@@ -62,7 +62,8 @@ class Column:
 class Sample:
     """The first rows of a table, and how it is written (None: Parquet and JSON say so themselves).
 
-    numbers: of the rows, as reading counts them. whole: whether that is all of it.
+    numbers: of the rows, as reading counts them. whole: whether that is all of it. numbering: columns that number the
+    rows and no more, which are none of `columns`.
     """
 
     columns: dict[str, Column]
@@ -70,10 +71,15 @@ class Sample:
     numbers: Sequence[int]
     whole: bool
     note: str = ""  # how the encoding was found
+    numbering: dict[str, Column] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         return len(self.numbers)
+
+    def using(self, names: Collection[str]) -> Sample:
+        """With the columns of row numbers that a person named among the others."""
+        return replace(self, columns={n: c for n, c in self.numbering.items() if n in names} | self.columns)
 
     def is_number(self, cell: str) -> bool:
         return _is_number(cell, self.spelling)
@@ -152,14 +158,15 @@ INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0|index|", re.IGNORECASE)
 
 
 def sample(path: Path) -> Sample:
-    """The first rows of a table, without a column that numbers them and no more.
+    """The first rows of a table, those columns apart that number them and no more.
 
     Raises UserError: no table, no header, the same name twice, no row.
     """
     reader = {".parquet": _parquet_sample, ".jsonl": _json_sample, ".ndjson": _json_sample}.get(plain_suffix(path))
     found = _delimited_sample(path) if reader is None else reader(path)
-    kept = {name: column for name, column in found.columns.items() if not _numbers_rows(column)}
-    return replace(found, columns=kept)
+    numbering = {name: column for name, column in found.columns.items() if _numbers_rows(column)}
+    kept = {name: column for name, column in found.columns.items() if name not in numbering}
+    return replace(found, columns=kept, numbering=numbering)
 
 
 def _numbers_rows(column: Column) -> bool:
