@@ -34,7 +34,7 @@ from seqlab.training.gradient.carry import lag_one
 from seqlab.training.gradient.fit import FitReport, fit
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.optim import build_optimizer, build_schedule, learning_rate_factor
-from seqlab.training.gradient.progress import amount, clock
+from seqlab.training.gradient.progress import amount, clock, quiet_lightning
 from seqlab.training.job import Job
 from seqlab.training.resume import Checkpoint
 
@@ -566,3 +566,20 @@ def test_muon_turns_the_bodys_matrices_and_adam_the_rest():
             reference.step()
     for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_lightning_does_not_advise_srun_wherever_slurm_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    (tmp_path / "srun").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("SLURM_NTASKS", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    SLURMEnvironment.detect()
+    assert [str(one.message)[:18] for one in recwarn] == ["The `srun` command"]
+    recwarn.clear()
+    with quiet_lightning():
+        SLURMEnvironment.detect()
+    assert not recwarn.list

@@ -84,7 +84,7 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advertisements and notices to itself, but not its warnings, save two."""
+    """Keep Lightning's advertisements and notices to itself, but not its warnings, save three."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -92,6 +92,8 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Batches are gathered from memory: a worker process would only add its transport.
             warnings.filterwarnings("ignore", ".*does not have many workers.*", category=PossibleUserWarning)
+            # Wherever Slurm is installed, whatever is meant: processes are started as trainer.devices says.
+            warnings.filterwarnings("ignore", ".*`srun` command is available.*", category=PossibleUserWarning)
             # Lightning's own use of a name that torch deprecates.
             warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated.*", category=FutureWarning)
             yield
