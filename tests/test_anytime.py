@@ -125,7 +125,8 @@ def told(shipped: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     calls: list[int] = []
     monkeypatch.setattr(local, "in_child", lambda function: function())
     monkeypatch.setattr(anytime, "compare", lambda _, cells: calls.append(len(cells)))
-    monkeypatch.setattr(anytime, "verdict", lambda: "Best is markov.")
+    monkeypatch.setattr(anytime, "verdict", lambda: ("Best is markov.", ["Not applicable: tfidf (no texts)."]))
+    monkeypatch.setattr(anytime, "write_page", lambda *_: tmp_path / "reports/index.html")
     monkeypatch.setattr(anytime, "COMPARING", ())
     made.calls = calls  # type: ignore[attr-defined]
     return made
@@ -148,11 +149,37 @@ def test_a_table_is_made_whenever_cells_have_joined(
     assert told.calls == [3, 5]
     said = capsys.readouterr().out
     assert f"5 of {len(cells)} cells after 0 s" in said
-    assert "Best is markov." in said
+    assert said.count("Best is markov.") == 2
+    assert "Not applicable" not in said
     told.end()
     said = capsys.readouterr().out
+    assert "reports/index.html shows what there is" in said
+    assert said.endswith("\n\nNot applicable: tfidf (no texts).\n\nBest is markov.\n")
     assert f"not reached: {cells[5].family} · {cells[5].arm}" in said
     assert "The same command goes on from here." in said
+
+
+def test_what_a_domain_is_not_for_is_said_once_and_the_verdict_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").mkdir()
+    also = "Not applicable: tfidf (the family models symbols, the domain has vectors)."
+    tables = f"## own\n\n**next step.** Best is ar. {also}\n\n**forecast.** Best is ets. {also}"
+    (tmp_path / "reports/leaderboard.md").write_text(f"One seed.\n\n{tables}\n\n### own next step\n\n| a |\n")
+    anytime.print_verdict()
+    decided = "One seed.\n\n## own\n\n**next step.** Best is ar.\n\n**forecast.** Best is ets."
+    assert capsys.readouterr().out == f"\n{also}\n\n{decided}\n"
+
+
+def test_at_the_end_a_verdict_is_not_said_twice(
+    told: Any, shipped: Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(anytime, "finished", lambda *_: (shipped.cells()[:3], []))
+    told.end_at = time.monotonic() - 1
+    told.table()
+    told.end()
+    assert capsys.readouterr().out.count("Best is markov.") == 1
 
 
 def test_a_limit_that_reaches_no_cell_is_a_line_and_no_success(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from seqlab.cells import Cell
+from seqlab.cli.behind import write_page
 from seqlab.cli.compose import composed
 from seqlab.cli.places import Workspace
 from seqlab.cli.repro import Options, StagesFailed, current, in_words, repro, run, warmable, workspace_of
@@ -60,8 +61,10 @@ def whole(options: Options) -> None:
             told = Told(workspace, current(workspace), time.monotonic(), math.inf)
             told.failures = error.failed
             told.table()
+            if told.shown:
+                print_verdict()
         raise
-    print(verdict())
+    print_verdict()
 
 
 def anytime(options: Options, seconds: float) -> None:
@@ -189,10 +192,13 @@ class Told:
         self.took = time.monotonic() - began
         cells = len(self.experiment.cells())
         print(f"\nseqlab: {len(reached)} of {cells} cells after {time.monotonic() - self.began:.0f} s", flush=True)
-        print(verdict(), flush=True)
+        if not self.over and math.isfinite(self.end_at):  # else the end says it
+            print(verdict()[0], flush=True)
 
     def end(self) -> None:
-        """Raises StagesFailed, or UserError where no cell is finished."""
+        """The last words are the verdict. Raises StagesFailed, or UserError where no cell is finished."""
+        from seqlab.executors.local import in_child
+
         left = [cell for cell in self.experiment.cells() if cell not in self.shown and cell not in self.lost]
         if not self.shown and not self.failures:
             raise UserError(
@@ -201,6 +207,11 @@ class Told:
             )
         if left:
             print(f"seqlab: the time is up; not reached: {arms(left)}. The same command goes on from here.", flush=True)
+        if self.shown:
+            if left or self.failures:  # so that the stage that writes the page did not run
+                where = in_child(lambda: write_page(self.workspace, self.experiment))
+                print(f"seqlab: {os.path.relpath(where)} shows what there is", flush=True)
+            print_verdict()
         if self.failures:
             every = len(self.lost) == len(self.experiment.cells())
             without = f"; without scores: {'every cell' if every else arms(self.lost)}" if self.lost else ""
@@ -239,6 +250,15 @@ def compare(workspace: Workspace, cells: Sequence[Cell]) -> None:
     compared(work, cells)
 
 
-def verdict() -> str:
-    """What the newest leaderboard of the current workspace decides."""
-    return Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0]
+NOT_APPLICABLE = re.compile(r" (Not applicable: .*\.)$", re.MULTILINE)  # the end of what is said of a table
+
+
+def verdict() -> tuple[str, list[str]]:
+    """What the newest leaderboard of the current workspace decides; and what it is not of, each line once."""
+    text = Path("reports/leaderboard.md").read_text(encoding="utf-8").partition("\n### ")[0]
+    return NOT_APPLICABLE.sub("", text), list(dict.fromkeys(NOT_APPLICABLE.findall(text)))
+
+
+def print_verdict() -> None:
+    decided, not_applicable = verdict()
+    print("\n".join(["", *not_applicable, "", decided.strip()]), flush=True)
