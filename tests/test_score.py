@@ -178,7 +178,14 @@ def test_behind_a_mixture_is_what_is_behind_its_members(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Workspace], Any], str]] = {
-    "nothing evaluated": (lambda w: (w.folder / "scores").rename(w.folder / "away"), "no scores to compare with"),
+    "nothing evaluated": (
+        lambda w: (w.folder / "scores").rename(w.folder / "away"),
+        "no scores to compare with; `seqlab repro --only domain=power` makes them",
+    ),
+    "the controls alone": (
+        lambda w: (w.folder / "scores/power/controls").rename(w.folder / "away"),
+        "controls: missing, .*; `seqlab repro --only stage=controls domain=power` makes them",
+    ),
     "no forecasts": (
         lambda w: w.comparison.domains.update(power=SequenceEvaluation({}, [], 0, 0, 1)),  # type: ignore[attr-defined]
         "it asks for no forecasts",

@@ -8,11 +8,12 @@ The examples are those on which the workspace judged its own cells; docs/outside
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from seqlab import config, schema
-from seqlab.cli.places import PIPELINE, Workspace
+from seqlab.cli.places import PIPELINE, ROOT, Workspace
 from seqlab.cli.predict import workspace_of
 from seqlab.config import read_params
 from seqlab.errors import UserError
@@ -74,6 +75,7 @@ def score(asked: Question) -> None:
         task=asked.task,
         comparison=whole,
         examples=examples,
+        command=command_of(workspace, experiment.suite.name, asked.domain),
     )
     metric = asked.metric or headline[asked.task]
     print(leaderboard.markdown(found.rows, {asked.domain: {asked.task: metric}}))
@@ -86,6 +88,13 @@ def score(asked: Question) -> None:
         print(f"- Not evaluated yet, and left out: {', '.join(found.lacking)}.")
     if asked.out is not None:
         leaderboard.write_csv(found.rows, asked.out)
+
+
+def command_of(workspace: Workspace, suite: str, domain: str) -> Callable[[str], str]:
+    """In words, what runs stages of a workspace by their attributes: of a user's own domain, all of them."""
+    if workspace.home == ROOT:
+        return "seqlab repro --only {}".format
+    return f"seqlab repro suite={suite} --only {{}}".format if suite != domain else lambda _: f"seqlab compare {domain}"
 
 
 def compared(domain: str) -> Workspace:

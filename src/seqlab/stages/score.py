@@ -66,15 +66,19 @@ def score(
     task: str,
     comparison: Comparison,
     examples: int | None,
+    command: Callable[[str], str] = "seqlab repro --only {}".format,
 ) -> Judgement:
     """Compare the systems of a table with every cell of the domain that has scores, and with the cells' ensembles.
 
-    Raises UserError naming file and row of what is wrong with the table, and when nothing of the domain was evaluated.
+    command: in words, what runs the stages of these attributes. Raises UserError naming file and row of what is wrong
+    with the table, and what is missing of the scores and makes it.
     """
-    if not (scored / domain / "controls").is_dir():
-        raise UserError(
-            f"{scored / domain}: no scores to compare with; `seqlab repro --only domain={domain}` makes them"
-        )
+    controls = scored / domain / "controls"
+    if not controls.is_dir():
+        if any((scored / cell.path).is_dir() for cell in comparison.cells if cell.domain == domain):
+            only = command(f"stage=controls domain={domain}")
+            raise UserError(f"{controls}: missing, against which every system is held; `{only}` makes them")
+        raise UserError(f"{scored / domain}: no scores to compare with; `{command(f'domain={domain}')}` makes them")
     systems = _reading(task)(predictions, _test(prepared, domain, comparison, examples))
     kept = [name for name, one in comparison.strategies.items() if one.order == "kept"]
     own = [
