@@ -70,6 +70,24 @@ class Workspace:
         """Where an execution notes its run and measured cost, outside everything that is hashed."""
         return self.private / "records" / verb / f"{label}.json"
 
+    def at_work(self) -> str | None:
+        """Who composes or runs here at this moment, such as "process 12"; None where it is nobody else."""
+        import fcntl
+
+        path = self.home / ".seqlab/lock"
+        if os.environ.get(HOLDING) == str(self.home) or not path.exists():
+            return None
+        with open(path, encoding="utf-8") as file:
+            pid = file.read().strip()
+            # Of one that has ended the lock is not even looked at, which could keep it from another for a moment.
+            if not pid or not _runs(int(pid)):
+                return None
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return f"process {pid}"
+        return None
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only one who composes and runs here. Raises UserError naming who else does.

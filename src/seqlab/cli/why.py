@@ -177,6 +177,13 @@ def path_reasons(now: Now, paths: Iterable[str], kept: Iterable[Mapping[str, Any
 
 def differs(path: Path, kept: Mapping[str, Any]) -> str | None:
     """How a file or folder is seen to differ from what dvc.lock says of it; None where it is not."""
+    try:
+        return _differs(path, kept)
+    except FileNotFoundError:  # it was there a moment ago
+        return "is being written"
+
+
+def _differs(path: Path, kept: Mapping[str, Any]) -> str | None:
     if not path.exists():
         return "is missing"
     if path.is_file():

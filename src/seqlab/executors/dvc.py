@@ -16,6 +16,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -57,10 +58,15 @@ class Pipeline:
     def command(self, name: str) -> str:
         return str(self.stages[name].cmd)
 
-    def dirty(self, name: str) -> bool:
+    def outputs(self, name: str) -> list[str]:
+        """The paths of what a stage writes, below the workspace."""
+        return [os.path.relpath(out.fs_path, self.repo.root_dir) for out in self.stages[name].outs]
+
+    def dirty(self, name: str, patience: float | None = None) -> bool:
         """Whether DVC sees a change of a stage's command, values, inputs or outputs.
 
-        Raises SystemExit with DVC's words where it cannot tell.
+        Raises SystemExit with DVC's words where it cannot tell. patience: seconds after which Busy is raised where
+        another command's stage holds them; None: LEAVING, and SystemExit here too.
         """
         from dvc.exceptions import DvcException
 
@@ -71,7 +77,11 @@ class Pipeline:
                 return bool(stage.status())
 
         try:
-            return unhindered(changed)
+            return unhindered(changed) if patience is None else unhindered(changed, patience)
+        except Busy as error:
+            if patience is not None:
+                raise
+            sys.exit(str(error))
         except DvcException as error:
             sys.exit(str(error))
 
@@ -220,7 +230,7 @@ def reproduced(stage: Any, force: bool, pull: bool = False) -> dict[str, Any]:
 
     try:
         done = unhindered(run)
-    except DvcException as error:
+    except (DvcException, Busy) as error:
         sys.exit(str(error))
     except FileNotFoundError as error:  # which DVC lets through where it looks for an earlier result
         sys.exit(f"{error.filename}: missing; {stage.addressing} reads it")
@@ -228,20 +238,28 @@ def reproduced(stage: Any, force: bool, pull: bool = False) -> dict[str, Any]:
     return entry
 
 
-def unhindered(function: Callable[[], Found]) -> Found:
+class Busy(UserError):
+    """Another command's stage holds a file that is needed."""
+
+
+def unhindered(function: Callable[[], Found], patience: float = LEAVING) -> Found:
     """Its result, once no other command's stage holds a file that it needs: those of a killed one soon end.
 
     DVC refuses at once, before anything is done. It is asked anew without its lock, which such a stage needs to end.
+    Raises Busy naming who holds it after so many seconds.
     """
     from dvc.lock import LockError
 
-    deadline = time.monotonic() + LEAVING
+    deadline = time.monotonic() + patience
     while True:
         try:
             return function()
-        except LockError:
+        except LockError as error:
             if time.monotonic() > deadline:
-                raise
+                # DVC would have its file of locks removed by hand, under the feet of whoever is at work.
+                pids = dict.fromkeys(re.findall(r"PID (\d+)", str(error)))
+                who = f"process {', '.join(pids)}" if pids else "another command of DVC"
+                raise Busy(f"{Path.cwd()}: {who} is at work here; wait for it, or end it") from None
         time.sleep(HELD)
 
 
