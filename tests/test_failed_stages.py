@@ -1,4 +1,5 @@
-"""What a person is told of a stage that failed: one line where that says why, once, and the end of its log else."""
+"""What a person is told at the end of a run: of a stage that failed in one line where that says why, once, and by the
+end of its log else; and where the results are of what ran."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.cli.places import Workspace
-from seqlab.cli.repro import Progress, reason_of, summary
+from seqlab.cli.places import ROOT, Workspace
+from seqlab.cli.repro import Progress, reason_of, results, summary
 from seqlab.executors.base import Submitted
 
 OWN = "Running stage 'x':\n> python x\nseqlab: rows are missing\nfailed to run: python x, exited with 2\n"
@@ -59,3 +60,16 @@ def test_the_end_of_a_log_is_shown_where_no_line_says_why(tmp_path: Path, capsys
     told = Progress(Workspace(tmp_path), 1, 1, 1, {"x"})
     told.failed(Submitted("x", time.monotonic()), log, set())
     assert capsys.readouterr().err == f"seqlab: stage x failed:\n{BUG}\n"
+
+
+def test_the_leaderboard_is_named_where_it_was_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    cell = ["models/series/rnn/full/0"], ["scores/series/rnn/full/0", "shown/series/rnn/full/0"]
+    ran = {"finetune@x": cell[0], "evaluate@x": cell[1], "evaluate@y": ["scores/series/rnn/scratch/0"]}
+    assert results({*ran, "compare"}, ran) == "reports/leaderboard.md has the results"
+    where = "models/series/rnn/full/0, scores/series/rnn and shown/series/rnn/full/0"
+    assert results(set(ran), ran) == f"results in {where}; `seqlab ui` shows the runs"
+    assert results({"probe@x"}, {"probe@x": ["reports/probe/x.json"]}).startswith("results in reports/probe/x.json; ")
+    assert results({"report"}, {"report": []}).startswith("results in MLflow alone; ")
+    monkeypatch.chdir(ROOT / "src")  # as a workspace below the checkout
+    assert results({"evaluate@x"}, {"evaluate@x": cell[1]}).startswith("results in src/scores/series/rnn/full/0 and ")

@@ -23,6 +23,7 @@ from seqlab.cli import freshness
 from seqlab.cli.compose import CELLS, PARAMS, composed, remembered
 from seqlab.cli.composing import compose
 from seqlab.cli.places import ROOT, SUITES, Workspace
+from seqlab.cli.results import LEADERBOARD
 from seqlab.config import Experiment, read_params
 from seqlab.errors import UserError
 from seqlab.execution import Execution, Resources, Where
@@ -163,6 +164,7 @@ def run(
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
         told.at_once = options.keep_going and failures is None
         told.failures = {} if failures is None else failures
+        told.results = results(candidates, {name: pipeline.outputs(name) for name in waiting})
         schedule = Schedule(graph, set(waiting), options.names)
         execution = execution_of(experiment, options)
         if execution.executor != "local" and not execution.shared_disk:
@@ -175,6 +177,21 @@ def run(
             raise StagesFailed(summary(failed, lost, told, options.keep_going), failed)
     told.end()
     return not options.partial
+
+
+def results(candidates: Collection[str], outputs: Mapping[str, Collection[str]]) -> str:
+    """In words where the results of a run are: the leaderboard where it brought that up to date.
+
+    candidates: the stages that are up to date when it ends. outputs: by stage that it runs, paths below the workspace.
+    """
+    if "compare" in candidates:
+        return f"{os.path.relpath(LEADERBOARD.with_suffix('.md').absolute(), ROOT)} has the results"
+    tops: dict[str, list[str]] = {}
+    for path in (path for paths in outputs.values() for path in paths):
+        tops.setdefault(Path(path).parts[0], []).append(path)
+    named = sorted(os.path.relpath(Path(os.path.commonpath(paths)).absolute(), ROOT) for paths in tops.values())
+    where = f"{' and '.join(filter(None, (', '.join(named[:-1]), *named[-1:])))}" if named else "MLflow alone"
+    return f"results in {where}; `seqlab ui` shows the runs"
 
 
 def said(function: Callable[[], None]) -> str | None:
@@ -365,6 +382,7 @@ class Progress:
         self.path = workspace.private / DURATIONS
         # Whether a failure is told when it happens and not at the end, and those that were so; and all with their logs.
         self.at_once, self.explained, self.failures = False, list[str](), dict[str, Path]()
+        self.results = ""  # where they are, in words
         self.known, like = durations(workspace), alike or {}
         first = {name: like.get(name) or like.get(SEED.sub("-s0", name)) for name in waiting}
         self.alike = {name: seconds for name, seconds in first.items() if seconds}
@@ -419,9 +437,8 @@ class Progress:
         return f"about {minutes:.1f} min left" + ("" if sure * 2 > len(self.left) else " (a guess)")
 
     def end(self) -> None:
-        where = Path("reports/leaderboard.md").absolute()
         minutes = (time.monotonic() - self.began) / 60
-        print(f"seqlab: {self.total} stages in {minutes:.1f} min; {os.path.relpath(where, ROOT)} has the results")
+        print(f"seqlab: {stages(self.total)} in {minutes:.1f} min; {self.results}")
 
 
 def current(workspace: Workspace) -> Experiment:
