@@ -169,7 +169,14 @@ def finetune(work: CellWork) -> float | None:
 
     reason = config.not_applicable(work.domain, work.family, work.strategy, work.objective, work.cell.fraction)
     if reason is not None:
-        raise UserError(f"strategy {work.cell.strategy} of family {work.family.name}: not applicable: {reason}")
+        plain = config.not_applicable(work.domain, work.family, works.SCRATCH, work.objective, work.cell.fraction)
+        instead = "; strategy=scratch is" if plain is None and "`scratch`" not in reason else ""
+        raise UserError(
+            f"strategy {work.cell.strategy} of family {work.family.name}: not applicable: {reason}{instead}"
+        )
+    own = work.start if work.strategy.init != "pretrained" else None
+    if own is not None and not own.exists():  # before data are prepared for it
+        raise UserError(missing(work, "pretrained", own))
     prepared, out = prepared_of(work), work.places.model(work.cell)
     inputs = {"prepared": prepared}
     follows = {"prepare": work.domain.name}
@@ -187,7 +194,7 @@ def finetune(work: CellWork) -> float | None:
         inputs["teacher"] = work.teacher
     for name, path in inputs.items():
         if not path.exists():
-            raise UserError(f"{path}: missing; expected what is the {name} of {work.label}")
+            raise UserError(missing(work, name, path))
     checkpoint, key = checkpoint_of(work, inputs)
     budgets = config.budgets(work.domain)
     with run_of(work, inputs, follows=follows, key=key) as run:
@@ -214,6 +221,20 @@ def finetune(work: CellWork) -> float | None:
     if work.by_hand:
         print(f"finetune {work.label}: {out}; scores: seqlab run evaluate {evaluation_words(work)} model={out}")
     return found
+
+
+def missing(work: CellWork, name: str, path: Path) -> str:
+    """What a training reads and is not there, and what makes it. name: of the input."""
+    cell, strategy = work.cell, work.strategy
+    if name == "pretrained" and strategy.init != "pretrained":
+        return f"strategy.init={strategy.init}: no such file; expected a file of tensors, pretrained, or scratch"
+    model = replace(cell, family=name.removeprefix("member "))
+    role, maker = {
+        "prepared": ("learns from", f"prepare {cell.domain}"),
+        "pretrained": ("begins with", f"pretrain {cell.domain}/{cell.family}/{cell.seed}"),
+        "teacher": ("is taught by", f"finetune {replace(cell, strategy=strategy.teacher or '').path}"),
+    }.get(name, ("mixes", f"finetune {model.path}"))
+    return f"{path}: missing, which {work.label} {role}; `seqlab run {maker}` makes it"
 
 
 def evaluation_words(work: CellWork) -> str:
