@@ -188,8 +188,9 @@ def test_a_control_is_a_row_too_and_what_is_no_row_says_what_there_is(book: Book
         book.row("report")
 
 
-def test_a_sample_is_drawn_by_its_seed(book: Book, tmp_path: Path) -> None:
+def test_a_sample_is_drawn_by_its_seed(book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path)
+    monkeypatch.setattr("seqlab.cli.verify.lacking", lambda *_: None)
     first = chosen(book, cache, Asked((), all=True, sample=1, seed=3))
     assert chosen(book, cache, Asked((), all=True, sample=1, seed=3)) == first
     assert {chosen(book, cache, Asked((), all=True, sample=1, seed=s))[0][0].name for s in range(9)} == {
@@ -198,6 +199,26 @@ def test_a_sample_is_drawn_by_its_seed(book: Book, tmp_path: Path) -> None:
     assert chosen(book, cache, Asked((), all=True, sample=5)) == (book.rows(), None)
     with pytest.raises(UserError, match="name a run"):
         verify(Asked(()))
+
+
+def test_of_all_rows_those_are_verified_whose_data_are_here(
+    book: Book, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    for stage in book.stages.values():
+        for entry in (*stage.get("deps", ()), *stage.get("outs", ())):
+            entry["md5"] = "3.dir"
+    own = tmp_path / "own.csv"
+    book.stages["controls@strings"] |= {"deps": [{"path": own.name, "md5": hashlib.md5(b"a").hexdigest()}]}
+    book.stages["controls@strings"]["outs"][0]["md5"] = "a file, whose content is not needed"
+    with pytest.raises(UserError, match=r"^0 of the .* 2 systems .* `dvc pull` may have them$"):
+        chosen(book, cache, Asked((), all=True))
+    own.write_text("a")
+    rows, seed = chosen(book, cache, Asked((), all=True, sample=1, seed=0))
+    assert ([row.name for row in rows], seed) == (["strings/next_step/unigram/control"], None)
+    said = capsys.readouterr().out
+    assert "1 of the leaderboard's 2 systems can be verified here" in said
+    assert "such as models/strings/rnn/full/0;" in said or "such as models/strings/rnn/pretrain/0;" in said
 
 
 def test_a_run_of_mlflow_is_known_by_what_it_wrote(book: Book, tmp_path: Path) -> None:
@@ -295,7 +316,14 @@ def test_a_run_is_proven_in_a_clean_place_and_a_planted_version_is_named(clean: 
     library = recorded["evaluate strings/markov/scratch/0"]["libraries"]["numpy"]
     recorded["evaluate strings/markov/scratch/0"]["libraries"]["numpy"] = "0.0.1"
     environment.write_stages(path, recorded)
-    said = clean.run("seqlab", "verify", LABEL)
+    record = clean.folder / ".seqlab/records/evaluate/strings/markov/scratch/0.json"
+    # What ran here is told by its record; of what was computed elsewhere there is none.
+    assert "the environments differ" not in clean.run("seqlab", "verify", LABEL)
+    record.rename(clean.folder / ".seqlab/kept.json")
+    try:
+        said = clean.run("seqlab", "verify", LABEL)
+    finally:
+        (clean.folder / ".seqlab/kept.json").rename(record)
     assert f"{STAGE}: same bits" in said
     assert f"the environments differ: library numpy: recorded 0.0.1, here {library}" in said
     entry = json.loads(clean.read("reports/verified.json"))[-1]

@@ -33,6 +33,7 @@ from seqlab.cli.differences import first_difference, largest_difference
 from seqlab.cli.git import git
 from seqlab.cli.places import REPORTS, ROOT, Workspace
 from seqlab.cli.repro import workspace_of
+from seqlab.cli.runs import environments_of
 from seqlab.cli.trees import at
 from seqlab.config import read_params
 from seqlab.errors import UserError
@@ -105,15 +106,49 @@ def verify(asked: Asked) -> None:
 
 
 def chosen(book: Book, cache: Cache, asked: Asked) -> tuple[list[Row], int | None]:
-    """The rows that are asked for, and the seed with which they were drawn."""
+    """The rows that are asked for, of all of them those whose data are here, and the seed with which they were drawn.
+
+    Raises UserError where the data of none are.
+    """
     if not asked.all:
         return [of_run(book, cache, name) if RUN.fullmatch(name) else book.row(name) for name in asked.names], None
-    rows = list({row.name: row for row in book.rows()}.values())  # whatever the number of metrics
+    every = list({row.name: row for row in book.rows()}.values())  # whatever the number of metrics
+    seen: dict[tuple[str, str, bool], bool] = {}
+    gone = {row.name: path for row in every if (path := lacking(book, cache, row, seen)) is not None}
+    rows = [row for row in every if row.name not in gone]
+    if gone:
+        example = next(iter(gone.values()))
+        can = f"{len(rows)} of the leaderboard's {len(every)} systems can be verified here"
+        without = f"{can}; the others' data are not in DVC's cache, such as {example}; `dvc pull` may have them"
+        if not rows:
+            raise UserError(without)
+        print(f"seqlab: {without}", flush=True)
     if asked.sample is None or asked.sample >= len(rows):
         return rows, None
     seed = time.time_ns() % 1_000_000 if asked.seed is None else asked.seed
     numbers = sorted(random.Random(seed).sample(range(len(rows)), asked.sample))
     return [rows[number] for number in numbers], seed
+
+
+def lacking(book: Book, cache: Cache, row: Row, seen: dict[tuple[str, str, bool], bool]) -> str | None:
+    """The first of a row's inputs, or lists of output files, that is not here; None: all are. seen: what rows share."""
+
+    def gone(entry: dict[str, Any], content: bool) -> bool:
+        own = book.home / entry["path"]
+        if cache.file(entry["md5"]).is_file():
+            return content and not all(cache.file(one).is_file() for one in cache.files(entry).values())
+        if entry["md5"].endswith(".dir"):
+            return True
+        return content and not (own.is_file() and md5(own) == entry["md5"])  # a user's own file is in no cache
+
+    for claim in row.claims:
+        for entry, content in (*((one, True) for one in claim.inputs), *((one, False) for one in claim.outputs)):
+            key = (entry["path"], entry["md5"], content)
+            if key not in seen:
+                seen[key] = gone(entry, content)
+            if seen[key]:
+                return str(entry["path"])
+    return None
 
 
 def of_run(book: Book, cache: Cache, run: str) -> Row:
@@ -146,7 +181,8 @@ class Verifier:
 
     def __init__(self, workspace: Workspace, cache: Cache, folder: Path):
         self.workspace, self.cache, self.folder = workspace, cache, folder
-        self.recorded = environment.of_stages(workspace.home / environment.MACHINES)
+        # Of what ran here that is told by its record: reports/machines.json waits for the next comparison.
+        self.recorded = environment.of_stages(workspace.home / environment.MACHINES) | environments_of(workspace)
         self.overrides = remembered(workspace.home / CELLS).get("overrides", [])
         self.clean: dict[str, Path] = {}
         self.found: dict[tuple[str, str], Finding] = {}
