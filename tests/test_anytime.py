@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +97,20 @@ def test_a_limit_that_was_not_heard_rings_again_and_disturbs_no_unwinding(monkey
     with pytest.raises(TimeUp), limited(time.monotonic() + 0.05):
         deaf_at_first()
     assert unwound
+
+
+def test_a_limit_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.3)\nWHOLE = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(anytime, "AGAIN", 0.05)
+
+    def work() -> None:
+        import_module("slow_to_import")
+        time.sleep(30)
+
+    with pytest.raises(TimeUp), limited(time.monotonic() + 0.05):
+        work()
+    assert import_module("slow_to_import").WHOLE
 
 
 @pytest.mark.parametrize("late", [0.0, 0.2], ids=["while it waits", "within the fork"])

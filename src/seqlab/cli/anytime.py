@@ -135,11 +135,14 @@ def needed(cell: Cell) -> set[str]:
 
 @contextmanager
 def limited(until: float) -> Iterator[None]:
-    """Raise TimeUp within the block at a moment of the monotonic clock; at once where that has passed."""
+    """Raise TimeUp within the block at a moment of the monotonic clock; at once where that has passed.
+
+    Within an import it waits for the end of that: half a package would stay behind, and the next use of it would fail.
+    """
 
     def ring(number: int, frame: FrameType | None) -> None:
         # What the first one unwinds, no further one disturbs.
-        if not isinstance(sys.exception(), TimeUp):
+        if not isinstance(sys.exception(), TimeUp) and not importing(frame):
             raise TimeUp
 
     before = signal.signal(signal.SIGALRM, ring)
@@ -149,6 +152,12 @@ def limited(until: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
+        frame = frame.f_back
+    return frame is not None
 
 
 class Told:
