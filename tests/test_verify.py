@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,10 @@ def test_of_two_environments_every_difference_is_a_line() -> None:
         "instructions that one of them lacks: avx512f",
     ]
     assert environment.differing(HERE, HERE) == []
+    other = HERE | {"libraries": HERE["libraries"] | {"dask": "2026.8.0"}}  # type: ignore[operator]
+    assert environment.differing(HERE, other) == environment.differing(other, HERE) == []
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert tuple(sorted(one.partition("==")[0] for one in extras["cluster"])) == environment.CARRYING
 
 
 def test_environments_are_written_once_each_and_found_by_stage(tmp_path: Path) -> None:

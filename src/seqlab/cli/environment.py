@@ -24,6 +24,7 @@ from seqlab.instructions import FIXED, OTHERS, cpuinfo
 MACHINES = Path("reports/machines.json")
 # Sets of instructions for which libraries have kernels of their own, as Linux names them.
 DISPATCHED = ("sse4_2", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile")
+CARRYING = ("dask", "distributed")  # stages to other machines: no bit of a result is theirs
 CAPS = (*FIXED, *OTHERS)  # by these a user, or trainer.portable, keeps a library from some of them
 
 
@@ -81,6 +82,8 @@ def libraries() -> dict[str, str]:
         if "extra == 'test'" in requirement.replace('"', "'"):
             continue
         name = re.split(r"[\s;<>=!~\[(]", requirement, maxsplit=1)[0]
+        if name in CARRYING:
+            continue
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # of an extra
@@ -111,7 +114,7 @@ def differing(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
     ]
     for key in ("caps", "dispatch", "libraries"):
         names = set(recorded[key]) & set(here[key]) if key == "dispatch" else set(recorded[key]) | set(here[key])
-        for name in sorted(names):
+        for name in sorted(names.difference(CARRYING)):  # which older records name
             before, now = recorded[key].get(name, "none"), here[key].get(name, "none")
             if before != now:
                 lines.append(f"{WORDS[key]} {name}: recorded {before}, here {now}")
