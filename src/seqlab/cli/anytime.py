@@ -23,7 +23,7 @@ from types import FrameType
 from seqlab.cells import Cell
 from seqlab.cli.behind import write_page
 from seqlab.cli.compose import composed
-from seqlab.cli.places import Workspace
+from seqlab.cli.places import ROOT, Workspace
 from seqlab.cli.repro import Options, StagesFailed, current, in_words, repro, run, warmable, workspace_of
 from seqlab.config import Experiment
 from seqlab.errors import UserError
@@ -219,7 +219,7 @@ class Told:
         if self.shown:
             if left or self.failures:  # so that the stage that writes the page did not run
                 where = in_child(lambda: write_page(self.workspace, self.experiment))
-                print(f"seqlab: {os.path.relpath(where)} shows what there is", flush=True)
+                print(f"seqlab: {os.path.relpath(where, ROOT)} shows what there is", flush=True)
             print_verdict()
         if self.failures:
             every = len(self.lost) == len(self.experiment.cells())

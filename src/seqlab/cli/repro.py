@@ -164,7 +164,8 @@ def run(
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
         told.at_once = options.keep_going and failures is None
         told.failures = {} if failures is None else failures
-        told.results = results(candidates, {name: pipeline.outputs(name) for name in waiting})
+        if not options.names:  # else the caller shows them
+            told.results = results(candidates, {name: pipeline.outputs(name) for name in waiting})
         schedule = Schedule(graph, set(waiting), options.names)
         execution = execution_of(experiment, options)
         if execution.executor != "local" and not execution.shared_disk:
@@ -438,7 +439,7 @@ class Progress:
 
     def end(self) -> None:
         minutes = (time.monotonic() - self.began) / 60
-        print(f"seqlab: {stages(self.total)} in {minutes:.1f} min; {self.results}")
+        print(f"seqlab: {stages(self.total)} in {minutes:.1f} min{'; ' if self.results else ''}{self.results}")
 
 
 def current(workspace: Workspace) -> Experiment:
