@@ -245,6 +245,8 @@ def test_a_translator_is_answered_as_by_itself(name: str, tmp_path: Path) -> Non
     assert len(found) == 3
     assert found[1] == ""
     assert found == model.translate(pd.DataFrame({"text": texts})) == model.translate(pd.Series(texts))
+    polite, plain = (model.translate(["Open the file."], register) for register in ("polite", "plain"))
+    assert (polite != plain) == (name == "rule_based"), "which alone has several"
     with pytest.raises(UserError, match="does not classify; it can translate"):
         model.classify(texts)
 

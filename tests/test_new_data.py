@@ -43,7 +43,7 @@ def test_answers_to_texts_keep_their_places_around_blank_ones(
     path.write_text("very good\n\nbad, very\n")
     model = SimpleNamespace(
         units=SimpleNamespace(kind="symbols"),
-        translate=lambda texts: [text.upper() for text in texts.values()],
+        translate=lambda texts, register=None: [text.upper() for text in texts.values()],
         score=list,
     )
     asked = Asked("own", path, None, None, 1, (0.5,), None)

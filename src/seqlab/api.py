@@ -47,7 +47,7 @@ from seqlab.evaluation.metrics import EXPLODED
 from seqlab.families import bundle, loading
 from seqlab.families.base import Use
 from seqlab.families.bundle import Bundle
-from seqlab.settings import Decoding, TrainerSettings, named
+from seqlab.settings import Decoding, Register, TrainerSettings, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -304,9 +304,13 @@ class Model:
         }
         return [made.get(name, "") for name in texts]
 
-    def translate(self, texts: Any) -> list[str]:
-        """One translation for each text, of a blank one none: ""."""
-        return list(self._model("translate").translate(list(self._texts(texts).values())))
+    def translate(self, texts: Any, register: Register | None = None) -> list[str]:
+        """One translation for each text, of a blank one none: "". register: that it speaks in, where the system has
+        several; None: its own."""
+        model = self._model("translate")
+        if register is not None:
+            model = model.in_register(register)
+        return list(model.translate(list(self._texts(texts).values())))
 
     @property
     def covariates(self) -> Names | None:

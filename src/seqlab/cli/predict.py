@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from seqlab.config import Experiment
     from seqlab.data.beside import Names
+    from seqlab.settings import Register
 
 MOST_STEPS = 10_000
 STEPS, LEVELS = 12, (0.1, 0.5, 0.9)  # where none were asked for
@@ -80,7 +81,11 @@ def predict(asked: Asked) -> None:
         of_another_domain(model, folder, workspace, asked.domain)
     unused = unused_of(config.experiment(params), asked.domain, folder)
     raw = workspace.home / PIPELINE.raw(asked.domain)
-    answers = answer(model, question, asked, tree["prepare"], raw, unused, int(tree["evaluate"].get("period") or 1))
+    judged = tree["evaluate"]
+    registers = judged.get("registers", {})
+    register = next((registers[table] for table in TABLES["translate"] if table in registers), None)
+    period = int(judged.get("period") or 1)
+    answers = answer(model, question, asked, tree["prepare"], raw, unused, period, register)
     say(f"{question} by {shown(folder)}")
     write(answers, asked.out)
 
@@ -170,19 +175,20 @@ def winner(workspace: Workspace, domain: str, question: str, headline: dict[str,
 
 
 def answer(
-    model: Any, question: str, asked: Asked, prepare: dict[str, Any], raw: Path, unused: Sequence[str], period: int = 1
-) -> Any:
+    model: Any, question: str, asked: Asked, prepare: dict[str, Any], raw: Path, unused: Sequence[str],
+    period: int = 1, register: Register | None = None,
+) -> Any:  # fmt: skip
     """What the model says of the file: a table, or of texts that it writes a list, a line of the file each.
 
     prepare: the domain's section. raw: its own files. unused: covariates that the model does not need. period: the
-    domain's season, in steps.
+    domain's season, in steps. register: that its translations are ordered in.
     """
     steps = STEPS if asked.steps is None else asked.steps
     if question in ("generate", "translate") or model.units.kind in ("symbols", "pairs"):
         every = read_texts(asked.file, prepare)
         texts = {name: text for name, text in every.items() if text.strip()}
         if question in ("generate", "translate"):
-            given = model.generate(texts, steps) if question == "generate" else model.translate(texts)
+            given = model.generate(texts, steps) if question == "generate" else model.translate(texts, register)
             answers = dict(zip(texts, given, strict=True))
             return [answers.get(name, "") for name in every]
         return getattr(model, question)(texts)
