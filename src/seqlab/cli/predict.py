@@ -65,8 +65,8 @@ def predict(asked: Asked) -> None:
     """Write the answers to `out`, or print them as CSV. Raises UserError for what is wrong with data or model."""
     import seqlab
 
-    checked(asked)
     workspace = workspace_of(asked.domain)
+    checked(asked)
     params = read_params(workspace.home / PARAMS)
     tree = params["domains"][asked.domain]
     headline: dict[str, str] = tree["evaluate"]["headline"]
