@@ -91,6 +91,11 @@ def matrices(model: nn.Module) -> int:
 # ---------------------------------------------------------------------------------------------------- default sizes
 
 
+def families_of(tiny: bool) -> tuple[str, ...]:
+    """One with layers of torch's own and one without say whether every line runs."""
+    return ("rnn", "transformer") if tiny else FAMILIES
+
+
 def family_of(name: str) -> Family:
     return checked(name, yaml.safe_load((CONF / f"{name}.yaml").read_text()))
 
@@ -153,7 +158,7 @@ def bare(name: str, settings: TrainerSettings, tokens: int, steps: int) -> float
 def default_sizes(settings: TrainerSettings, steps: int, tiny: bool) -> None:
     print("\n| family | positions a step | symbols/s | as written | bare loop | share | MB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    for name in FAMILIES:
+    for name in families_of(tiny):
         for tokens in (256,) if tiny else (4096, 65536):
             many = steps if tokens < 65536 else max(1, steps // 8)
             cell(name, settings, tokens, 2)  # wakes libraries
@@ -180,7 +185,7 @@ def side_by_side(settings: TrainerSettings, count: int, steps: int, tiny: bool) 
     for process in others:
         process.start()
     print(f"\n| family | one alone, s | {count} at once, s | times |\n|---|--:|--:|--:|")
-    for _ in FAMILIES:
+    for _ in families_of(tiny):
         seconds = [found.get() for _ in range(1 + count)]
         name, alone = seconds[0]
         last = max(rest for _, rest in seconds[1:])
@@ -193,7 +198,7 @@ def beside(number: int, barrier: Any, found: Any, settings: TrainerSettings, ste
     """One of the processes: of each family first the one called 0 alone, then all at once."""
     torch.set_num_threads(1)
     tokens = 256 if tiny else 4096
-    for name in FAMILIES:
+    for name in families_of(tiny):
         cell(name, settings, tokens, 2)
         barrier.wait()
         if number == 0:

@@ -77,7 +77,7 @@ class Pipeline:
                 return bool(stage.status())
 
         try:
-            return unhindered(changed) if patience is None else unhindered(changed, patience)
+            return unhindered(changed, patience)
         except Busy as error:
             if patience is not None:
                 raise
@@ -242,15 +242,15 @@ class Busy(UserError):
     """Another command's stage holds a file that is needed."""
 
 
-def unhindered(function: Callable[[], Found], patience: float = LEAVING) -> Found:
+def unhindered(function: Callable[[], Found], patience: float | None = None) -> Found:
     """Its result, once no other command's stage holds a file that it needs: those of a killed one soon end.
 
     DVC refuses at once, before anything is done. It is asked anew without its lock, which such a stage needs to end.
-    Raises Busy naming who holds it after so many seconds.
+    Raises Busy naming who holds it after so many seconds; None: LEAVING.
     """
     from dvc.lock import LockError
 
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + (LEAVING if patience is None else patience)
     while True:
         try:
             return function()
