@@ -372,7 +372,7 @@ def test_several_columns_that_name_a_series_come_back(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "new.csv", index=False)
     own = prepare(target={"file": "own.csv", "key": ["item", "shop"], "time": "at", "value": "v"})
     answers = pd.DataFrame({"id": ["x/y/a", "x/y/b"], "mean": [0.0, 1.0]})
-    found = keyed(answers, tmp_path / "new.csv", own)
+    found = keyed(answers, read_sequences(tmp_path / "new.csv", own, tmp_path, 1))
     assert found.to_dict("list") == {"item": ["x/y"] * 2, "shop": ["a", "b"], "mean": [0.0, 1.0]}
 
 

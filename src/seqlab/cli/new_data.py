@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -153,19 +153,13 @@ def written(path: Path, own: dict[str, Any] | None, wanted: Sequence[str], numbe
 
 
 def _has(path: Path, dialect: Dialect, wanted: Sequence[str]) -> bool:
-    """Whether the header, its cells parted so, has all columns."""
-    import csv
-    import unicodedata
+    """Whether a table, its cells parted so, has all columns."""
+    from seqlab.data.readers import read_table
 
-    from seqlab.data.readers import read_lines
-
-    first = next((line for _, line in read_lines(path, dialect.encoding)), "")
-    try:
-        header = next(csv.reader([f"{line}\n" for line in [first]], delimiter=dialect.delimiter), [])
-    except csv.Error:
-        return True  # which reading names
-    names = {unicodedata.normalize("NFC", name) for name in header}
-    return all(unicodedata.normalize("NFC", name) in names for name in wanted)
+    with suppress(UserError):
+        next(read_table(path, wanted, [], dialect), None)
+        return True
+    return False
 
 
 def _unread(cells: Sequence[str], dialect: Dialect) -> int | None:
@@ -186,13 +180,14 @@ def _value(cell: str, dialect: Dialect) -> float | None:
 class NewSequence:
     """values: (T, C) of its even steps up to the last that is known. stamps: (T,) their times, where there are any.
     ahead: the times that follow, as many as were asked for; None: steps are rows. covariates: a table of T rows and of
-    those ahead, where they were asked for.
+    those ahead, where they were asked for. key: its cell of each column, where several columns together name it.
     """
 
     values: np.ndarray
     stamps: Sequence[Any] | None = None
     ahead: Sequence[Any] | None = None
     covariates: pd.DataFrame | None = None
+    key: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -253,30 +248,6 @@ def layout_of(prepare: dict[str, Any]) -> tuple[Layout | None, str, int]:
         return None, "rows", 0
     plain, _ = parted(target)
     return Layout.of(plain, "domain"), prepare["steps"], int(prepare["carried"])
-
-
-def keys_of(path: Path, prepare: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
-    """Where several columns of a table together name a series: these, and their cells by the name that it has."""
-    from seqlab.data.readers import read_table
-
-    layout, _, _ = layout_of(prepare)
-    if layout is None or len(layout.key) < 2 or (len(layout.columns) > 1 and not layout.together):
-        return [], {}
-    dialect = written_as(path, layout)
-    rows = read_table(path, layout.key, (), dialect)
-    return layout.key, {"/".join(cells): cells for _, cells in rows}
-
-
-def written_as(path: Path, layout: Layout, said: bool = False) -> Dialect:
-    """How a new table of a layout is written."""
-    from contextlib import redirect_stderr
-    from io import StringIO
-
-    wanted = [*([] if layout.time is None else [layout.time]), *layout.key, *layout.columns]
-    if said:
-        return written(path, layout.dialect, wanted, layout.columns)
-    with redirect_stderr(StringIO()):  # it was said when the values were read
-        return written(path, layout.dialect, wanted, layout.columns)
 
 
 def _labelled(path: Path, data: dict[str, Any], wanted: Wanted) -> dict[str, NewSequence]:
@@ -390,12 +361,13 @@ class _Reader:
         if self.names is not None and not self.wanted.exact:
             self._fewer(runs, step)
         static = self._static() if self.names is not None else {}
+        keys = self._keys()
         made = {}
         for name, (base, track, own_counts, run) in runs.items():
             last = int(run.places[-1])
             missing = int((~run.recorded).sum())
             self._count("missing steps for which the last value before stands", name, missing)
-            one = NewSequence(run.values)
+            one = NewSequence(run.values, key=keys.get(base, {}))
             if self.layout.time is not None:
                 one = replace(one, stamps=_stamps(panel, track.at, run, spacing, offset))
             if spacing is not None:
@@ -448,7 +420,9 @@ class _Reader:
     @cached_property
     def layout(self) -> Layout:
         """That of the domain's own table, written as the new one is."""
-        return replace(self.own_layout, dialect=asdict(written_as(self.path, self.own_layout, said=True)))
+        own = self.own_layout
+        wanted = [*([] if own.time is None else [own.time]), *own.key, *own.columns]
+        return replace(own, dialect=asdict(written(self.path, own.dialect, wanted, own.columns)))
 
     def _panel(self, own: Panel | None) -> Panel:
         """The new table, its times read together with the domain's own. Raises UserError."""
@@ -574,6 +548,16 @@ class _Reader:
         dialect = Dialect.of(self.path, self.layout.dialect)
         first = ((name, next(read_table(self.path, [], [name], dialect), (0, []))) for name in self.unused)
         return [name for name, (_, cells) in first if not cells]
+
+    def _keys(self) -> dict[str, dict[str, str]]:
+        """The cells that together name each series, where they are of several columns."""
+        from seqlab.data.readers import Dialect, read_table
+
+        columns = self.layout.key
+        if len(columns) < 2 or (len(self.layout.columns) > 1 and not self.layout.together):
+            return {}
+        rows = read_table(self.path, columns, (), Dialect.of(self.path, self.layout.dialect))
+        return {"/".join(cells): dict(zip(columns, cells, strict=True)) for _, cells in rows}
 
     def _static(self) -> dict[str, dict[str, str]]:
         """The static covariates of each series as they are written. Raises UserError where there are two of one."""

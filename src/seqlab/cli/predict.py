@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import config, schema
 from seqlab.cli.compose import PARAMS
-from seqlab.cli.new_data import NewSequence, Wanted, keys_of, read_sequences, read_texts, say, some
+from seqlab.cli.new_data import NewSequence, Wanted, read_sequences, read_texts, say, some
 from seqlab.cli.places import PIPELINE, ROOT, SUITES, Workspace
 from seqlab.cli.results import LEADERBOARD, leaderboard
 from seqlab.config import read_params
@@ -200,7 +200,7 @@ def answer(
     else:
         steps, wanted = 0, Wanted(unfit=model.unfit)
     found = read_sequences(asked.file, prepare, raw, steps, names, unused, wanted)
-    return keyed(_told(model, question, asked, prepare, names, found), asked.file, prepare)
+    return keyed(_told(model, question, asked, prepare, names, found), found)
 
 
 def _told(
@@ -233,16 +233,16 @@ def _told(
     return timed(answers, {name: one.ahead for name, one in found.items()})
 
 
-def keyed(answers: pd.DataFrame, file: Path, prepare: dict[str, Any]) -> pd.DataFrame:
+def keyed(answers: pd.DataFrame, sequences: Mapping[str, NewSequence]) -> pd.DataFrame:
     """The columns that together name a series in place of `id`, where they are several."""
-    columns, cells = keys_of(file, prepare) if "id" in answers else ([], {})
-    if not columns or not set(answers["id"]) <= set(cells):
+    columns = list(next(iter(sequences.values())).key)
+    if not columns or "id" not in answers:
         return answers
     place = answers.columns.get_loc("id")
     found = answers.drop(columns="id")
     for i, column in enumerate(columns):
         name = column if column not in found else f"id {column}"
-        found.insert(place + i, name, [cells[one][i] for one in answers["id"]])
+        found.insert(place + i, name, [sequences[one].key[column] for one in answers["id"]])
     return found
 
 
