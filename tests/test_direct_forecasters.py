@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from seqlab.artifacts import read_tensors, write_tensors
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
+from seqlab.families.closed_form import direct
 from seqlab.families.closed_form.backtest import backtest
-from seqlab.families.closed_form.direct import DirectForecaster, normalised, pairs
+from seqlab.families.closed_form.direct import DirectForecaster, Pairs, gathered, normalised, pairs, reaching
 from seqlab.families.gbdt import GBDT
 from seqlab.families.nlinear import NLinear, Ridge
 
@@ -107,6 +109,56 @@ def test_pairs_are_all_windows_and_what_follows(whole: bool) -> None:
     assert found.keys() == expected.keys()
     for key, future in expected.items():
         np.testing.assert_array_equal(found[key], future)
+
+
+@pytest.mark.parametrize(
+    ("windows", "period", "expected"),
+    [([49, 13, 25, 25], 12, [13, 25, 49]), ([13, 25, 49], 24, [13, 25, 49]), ([13, 49], 25, [13, 49, 74, 99])],
+)
+def test_a_window_that_sees_the_season_is_a_candidate(windows: list[int], period: int, expected: list[int]) -> None:
+    assert reaching(windows, period) == expected
+
+
+@given(st.lists(st.integers(0, 7), max_size=20), st.integers(8, 200))
+def test_gathered_windows_are_all_or_evenly_spread(sizes: list[int], most: int) -> None:
+    numbers = iter(range(1000))
+    parts = []
+    for size in sizes:
+        own = np.array([next(numbers) for _ in range(size)], float).reshape(size, 1)
+        parts.append(Pairs(own, own + 0.5, np.ones((size, 1), bool), np.arange(size)))
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        patch.setattr(direct, "MOST_NUMBERS", most)
+        found = gathered(iter(parts))
+    total, every = sum(sizes), 1
+    while 2 * -(-total // every) > most:
+        every *= 2
+    np.testing.assert_array_equal(found.windows.ravel(), np.arange(0, total, every))
+    np.testing.assert_array_equal(found.futures.ravel(), np.arange(0, total, every) + 0.5)
+    assert [f"of {total} windows one in {every} is used" in str(one.message) for one in said] == [True] * (every > 1)
+
+
+def test_a_season_beyond_the_windows_is_learned_where_there_is_enough_of_it() -> None:
+    """Noise that repeats after 30 steps: a window of nine steps says nothing of what comes, one of 39 all."""
+    rng = np.random.default_rng(0)
+    seasons = [np.tile(rng.standard_normal((30, 1)), (8, 1)) for _ in range(20)]
+    arrays = [(season + 0.02 * rng.standard_normal((240, 1))).astype(np.float32) for season in seasons]
+    train = Sequences.from_arrays([x[:180] for x in arrays])
+    valid = Sequences.from_arrays([x[:210] for x in arrays], first=np.full(20, 180))
+    made: list[tuple[type[NLinear | GBDT], dict[str, Any]]] = [
+        (NLinear, {"windows": [5, 9], "penalties": [1e-4], "prior_weights": [0.0]}),
+        (GBDT, {"windows": [9], "ways": ["direct"], "trees": 30, "learning_rate": 0.1, "leaves": 8, "leaf_rows": 10,
+                "features": 1.0, "rows": 4000}),
+    ]  # fmt: skip
+    for family, own in made:
+        model = family(LINE, 30, HORIZONS, **own)
+        model.fit(train, valid)
+        past = np.stack([x[:200] for x in arrays])
+        ahead = model.point(past, np.ones(past.shape[:2], bool))
+        assert np.abs(ahead - np.stack([x[200 : 200 + STEPS] for x in arrays])).mean() < 0.1
+        short = family(LINE, 30, HORIZONS, **own)
+        short.fit(Sequences.from_arrays([arrays[0][:60]]), valid)
+        assert max(short.lengths) <= 9, "of 39 steps there are too few windows"
 
 
 # ------------------------------------------------------------------------------------------------------------ ridge

@@ -15,7 +15,16 @@ from annotated_types import Ge, Len
 
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.closed_form.direct import DirectForecaster, Pairs, normalised, pairs, usable
+from seqlab.families.closed_form.direct import (
+    DirectForecaster,
+    Pairs,
+    gathered,
+    learnable,
+    normalised,
+    pairs,
+    reaching,
+    usable,
+)
 from seqlab.settings import Count, Fraction, Positive
 
 if TYPE_CHECKING:
@@ -28,10 +37,11 @@ SEASONS = 3  # periods back at which the step that is forecast is looked up
 
 
 class GBDT(DirectForecaster):
-    """windows: lengths, of which the longest that the validation split has enough of is read. ways: candidates. trees:
-    the most; validation says how many are kept. leaves: of a tree, each of at least `leaf_rows` rows. features: share
-    of them that a tree may use. rows: the most (window, horizon) pairs that are trained and validated on, evenly spread
-    over all.
+    """windows: lengths, of which the longest that both splits have enough of is read; where none reads two periods,
+    longer ones are candidates too, for values periods ago, not for more lags. ways: candidates. trees: the most;
+    validation says how many are kept. leaves: of a tree, each of at least `leaf_rows` rows. features: share of them
+    that a tree may use. rows: the most (window, horizon) pairs that are trained and validated on, evenly spread over
+    all.
     """
 
     fitted_by = "closed_form"
@@ -56,9 +66,10 @@ class GBDT(DirectForecaster):
         rows: Count,
     ):
         super().__init__(space, period, horizons)
-        self.windows, self.ways, self.trees, self.rows = windows, ways, trees, rows
+        self.windows, self.ways, self.trees, self.rows = reaching(windows, period), ways, trees, rows
+        self.lags = max(windows)
         self.leaves, self.share = leaves, features
-        self._read_last(max(windows))
+        self._read_last(self.windows[-1])
         self.settings: dict[str, Any] = {
             "objective": "l1",  # whose forecast is the median, as the paths' is
             "learning_rate": learning_rate,
@@ -75,7 +86,8 @@ class GBDT(DirectForecaster):
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
         """Raises UserError when too few windows fit into either split."""
         self.carry(train)
-        lengths, held_out = usable(valid, self.period, self.steps, self.windows)
+        enough = learnable(train, self.period, self.steps, self.windows, whole=False) or self.windows[:1]
+        lengths, held_out = usable(valid, self.period, self.steps, enough)
         self._read_last(lengths[-1])
         known, held_out = self._learned(train, valid, held_out)
         held_out = held_out.thinned(max(self.rows // self.steps, 1))
@@ -97,7 +109,7 @@ class GBDT(DirectForecaster):
     def _learned(self, train: Sequences, valid: Sequences, held_out: Pairs) -> tuple[Pairs, Pairs]:
         """The windows that change of both splits. held_out: those of the second one."""
         known = pairs(train, self.window, self.steps, whole=False)
-        return Pairs.of([part.moving(self.period) for part in known]), held_out
+        return gathered(part.moving(self.period) for part in known), held_out
 
     def _read_last(self, window: int) -> None:
         self.window = window
@@ -141,7 +153,12 @@ class GBDT(DirectForecaster):
             for k in range(SEASONS)
             if season > 1 and (k + 1) * season <= shape.shape[1]
         ]
-        columns = [recent[:, 1:], np.diff(aligned, axis=1), aligned, *(part[:, None] for part in (*changes, *means))]
+        columns = [
+            recent[:, 1 : self.lags],
+            np.diff(aligned, axis=1),
+            aligned,
+            *(part[:, None] for part in (*changes, *means)),
+        ]
         return np.concatenate([*columns, horizon[:, None], channel[:, None]], axis=1), np.nan_to_num(aligned[:, 0])
 
     def flops(self, train: Sequences) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from annotated_types import Ge, Len
 
 from seqlab.data.sequences import Sequences, Space
-from seqlab.families.closed_form.direct import DirectForecaster, Pairs, pairs, usable
+from seqlab.families.closed_form.direct import DirectForecaster, Pairs, pairs, reaching, usable
 from seqlab.families.closed_form.family import check_source
 from seqlab.settings import PositiveList, ShareList
 
@@ -69,9 +69,10 @@ class Fit(NamedTuple):
 
 
 class NLinear(DirectForecaster):
-    """windows: candidate lengths L. penalties: of the ridge, shares of the regressors' mean variance. prior_weights:
-    the source's share in the evidence (0 ignores the source, 1 the target), as a power prior. Validation chooses each,
-    by the mean absolute error over all horizons in units of a window's own changes.
+    """windows: candidate lengths L, and longer ones where none reads two periods. penalties: of the ridge, shares of
+    the regressors' mean variance. prior_weights: the source's share in the evidence (0 ignores the source, 1 the
+    target), as a power prior. Validation chooses each, by the mean absolute error over all horizons in units of a
+    window's own changes.
 
     A past that is shorter than the chosen window is read through the longest of the others that it fills.
     """
@@ -93,7 +94,7 @@ class NLinear(DirectForecaster):
         prior_weights: ShareList,
     ):
         super().__init__(space, period, horizons)
-        self.windows, self.penalties, self.prior_weights = sorted(set(windows)), penalties, prior_weights
+        self.windows, self.penalties, self.prior_weights = reaching(windows, period), penalties, prior_weights
 
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
         """Raises UserError when no window length leaves anything to fit or to validate on."""

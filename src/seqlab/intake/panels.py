@@ -18,7 +18,7 @@ from seqlab.data.domains.series import LARGEST
 from seqlab.data.scale import standardisation, varies
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
-from seqlab.families.closed_form.direct import LEAST_PAIRS, pairs, usable
+from seqlab.families.closed_form.direct import LEAST_PAIRS, learnable, learned, reaching, usable
 from seqlab.intake.identity import check_names, check_series
 from seqlab.intake.proposal import Card, Choice, Hints, Proposal
 from seqlab.intake.roles import Roles
@@ -257,19 +257,12 @@ def _unfit(runs: list[np.ndarray], prepare: dict[str, Any], horizon: int, period
     first = np.array([len(y) - held for y in kept])
     valid = Sequences.from_arrays([y[: len(y) - prepare["test_steps"]] for y in kept], first=first, **size)
 
-    def learned(window: int, whole: bool, needed: int) -> int:
-        """Windows to learn from, counted as far as needed."""
-        count = 0
-        for part in pairs(train, window, horizon, whole=whole):
-            count += len(part.moving(period).windows)
-            if count >= needed:
-                break
-        return count
-
     unfit = {}
     for family, (windows, whole) in WINDOWS.items():
+        offered = reaching(list(windows), period)
+        enough = learnable(train, period, horizon, offered, whole=whole) or offered[:1]
         try:
-            lengths, _ = usable(valid, period, horizon, list(windows))
+            lengths, _ = usable(valid, period, horizon, enough)
         except UserError:
             unfit[family] = (
                 f"too few steps: validation needs {LEAST_PAIRS} values {horizon} steps after a window of {windows[0]} "
@@ -278,7 +271,7 @@ def _unfit(runs: list[np.ndarray], prepare: dict[str, Any], horizon: int, period
             continue
         window = lengths[-1]
         needed = window + 1 if whole else 1
-        if (count := learned(window, whole, needed)) < needed:
+        if (count := learned(train, period, horizon, window, whole=whole, most=needed)) < needed:
             unfit[family] = (
                 f"too few steps: training needs {needed} windows of {window} steps that vary and "
                 f"{horizon if whole else 1} after them, and has {count}"

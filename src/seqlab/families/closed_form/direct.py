@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from seqlab.families.closed_form.paths import levels
 BATCH_STEPS = 1 << 15  # positions a batch, channels counted, while windows are cut
 LEVELS = 399  # of the residuals' quantiles that a model keeps
 LEAST_PAIRS = 20  # validation residuals of a horizon below which no interval rests on them
+MOST_NUMBERS = 1 << 26  # in windows and futures that are held at once: half a gigabyte
 MARGINAL, WALK = 0, 1  # tables for a past without a value, and for one too short for any window
 CORRELATION_RIDGE = 1e-6  # keeps the residuals' correlations positive definite in rounding
 
@@ -77,6 +78,10 @@ class Pairs(NamedTuple):
         """Without the windows that do not change."""
         some = normalised(self.windows, period).scale > 0
         return Pairs(*(part[some] for part in self))
+
+    def every(self, step: int, first: int = 0) -> Pairs:
+        """Every so manieth window."""
+        return self if step == 1 else Pairs(*(part[first::step] for part in self))
 
     def thinned(self, most: int) -> Pairs:
         """At most so many windows, evenly spread."""
@@ -244,15 +249,63 @@ class DirectForecaster(ClosedForm):
         self.tables, self.factor = np.array(state["tables"]), np.array(state["factor"])
 
 
+def gathered(parts: Iterable[Pairs]) -> Pairs:
+    """All of them; every second, fourth, … where all would hold more numbers than memory should, which is warned of."""
+    kept: list[Pairs] = []
+    every, seen, numbers = 1, 0, 0
+    for part in parts:
+        own = part.every(every, -seen % every)
+        seen += len(part.windows)
+        kept.append(own)
+        numbers += own.windows.size + own.futures.size
+        while numbers > MOST_NUMBERS:
+            every *= 2
+            kept = [Pairs.of(kept).every(2)]
+            numbers = kept[0].windows.size + kept[0].futures.size
+    if every > 1:
+        warnings.warn(
+            f"of {seen} windows one in {every} is used; all of them would take more than "
+            f"{MOST_NUMBERS * 8 / 1e6:.0f} MB",
+            stacklevel=2,
+        )
+    return Pairs.of(kept)
+
+
+def reaching(windows: list[int], period: int) -> list[int]:
+    """Window lengths, ascending; where none of them reads two periods, two more: the longest, and one or two periods
+    before it.
+
+    A window that begins within the last period has neither the step a period before the one that is forecast nor
+    changes over a period, whose size is its scale; and one period alone tells a season with all of its noise.
+    """
+    known = sorted(set(windows))
+    return known if known[-1] >= 2 * period else [*known, period + known[-1], 2 * period + known[-1]]
+
+
+def learned(train: Sequences, period: int, steps: int, length: int, *, whole: bool, most: int) -> int:
+    """Windows of so many steps that the training split has to learn from, counted until there are `most`."""
+    count = 0
+    for part in pairs(train, length, steps, whole=whole):
+        count += len(part.moving(period).windows)
+        if count >= most:
+            break
+    return count
+
+
+def learnable(train: Sequences, period: int, steps: int, lengths: list[int], *, whole: bool) -> list[int]:
+    """The window lengths of which the training split has more windows than each has steps."""
+    return [n for n in lengths if learned(train, period, steps, n, whole=whole, most=n + 1) > n]
+
+
 def usable(valid: Sequences, period: int, steps: int, lengths: list[int]) -> tuple[list[int], Pairs]:
     """The window lengths of which the validation split has enough, and its windows of the longest of them.
 
     Raises UserError when it has enough of none.
     """
     for length in sorted(lengths, reverse=True):
-        parts = [one.moving(period) for one in pairs(valid, length, steps, whole=False)]
-        if parts and sum(one.known.sum(axis=0) for one in parts).min() >= LEAST_PAIRS:
-            return [other for other in sorted(lengths) if other <= length], Pairs.of(parts)
+        found = gathered(one.moving(period) for one in pairs(valid, length, steps, whole=False))
+        if len(found.windows) and found.known.sum(axis=0).min() >= LEAST_PAIRS:
+            return [other for other in sorted(lengths) if other <= length], found
     raise UserError(
         f"too few sequences of the training or validation split have the steps of a window and the {steps} after it "
         "that the longest horizon needs; shorten `windows` or `horizons`"

@@ -23,7 +23,7 @@ from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.arima import ARIMA, LEVEL, QUANTILE, responses
 from seqlab.families.base import Use
-from seqlab.families.closed_form.direct import BATCH_STEPS, Pairs, normalised, pairs
+from seqlab.families.closed_form.direct import BATCH_STEPS, Pairs, gathered, normalised, pairs
 from seqlab.families.closed_form.family import ClosedForm
 from seqlab.families.closed_form.local import LEAST_RANGE, Prediction
 from seqlab.families.gbdt import GBDT
@@ -89,16 +89,15 @@ class AccompaniedGBDT(Along, GBDT):
 
     def _placed(self, sequences: Sequences, first: int) -> Pairs:
         """Windows that change, and what follows. first: the number of the first sequence among the covariates."""
-        found: list[Pairs] = []
-        places: list[np.ndarray] = []
+        return gathered(self._with_places(sequences, first))
+
+    def _with_places(self, sequences: Sequences, first: int) -> Iterator[Pairs]:
         twins = placed(sequences, self.window, self.steps)
         for part, place in zip(pairs(sequences, self.window, self.steps, whole=False), twins, strict=True):
             moving = normalised(part.windows, self.period).scale > 0
-            number = len(self.places) + sum(map(len, places)) + np.arange(moving.sum())
-            found.append(Pairs(part.windows[moving], part.futures[moving], part.known[moving], number))
-            places.append(place[moving] + np.array([first, 0, 0]))
-        self.places = np.concatenate([self.places, *places])
-        return Pairs.of(found)
+            number = len(self.places) + np.arange(moving.sum())
+            self.places = np.concatenate([self.places, place[moving] + np.array([first, 0, 0])])
+            yield Pairs(part.windows[moving], part.futures[moving], part.known[moving], number)
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
         self.at_hand()
