@@ -29,6 +29,7 @@ from seqlab.data.units import Units
 from seqlab.errors import UserError
 from seqlab.families import bundle, loading, saved
 from seqlab.families.base import Use
+from seqlab.families.closed_form.local import CarriedOn
 from seqlab.families.saved import Recipe
 from seqlab.settings import TrainerSettings
 
@@ -482,16 +483,18 @@ def test_blank_texts_have_no_answer(systems: Any, caplog: pytest.LogCaptureFixtu
 
 
 def test_what_defeats_a_family_is_said_once_of_all_series() -> None:
-    def batch(count: int, of: int) -> None:
-        warnings.warn(f"SomeModel: {count} of {of} pasts are shorter than 13 steps", stacklevel=1)
-
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        batch(1, 1)
-        batch(2, 5)
-    with pytest.warns(UserWarning, match="pasts") as said:
+        for count, of, why in ((1, 1, "do not vary"), (2, 5, "do not vary"), (1, 5, "are short")):
+            warnings.warn(CarriedOn("SomeModel", count, of, why), stacklevel=1)
+        warnings.warn("else", stacklevel=1)
+    with pytest.warns(UserWarning, match=".") as said:
         api._warn(caught, "gbdt", 6)
-    assert [str(one.message) for one in said] == ["gbdt: of 3 of 6 series pasts are shorter than 13 steps"]
+    assert [str(one.message) for one in said] == [
+        "else",
+        "gbdt: 3 of 6 pasts do not vary; their last value is carried on",
+        "gbdt: 1 of 6 pasts are short; their last value is carried on",
+    ]
 
 
 def test_a_value_without_a_transform_is_named(systems: Any) -> None:

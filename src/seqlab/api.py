@@ -23,7 +23,6 @@ ahead in rows after the last value, whose values are empty, one a step (data.alo
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -57,8 +56,6 @@ log = logging.getLogger(__name__)
 TOKENS = 16384  # positions in a batch, sampled ones included
 LEVELS = (0.1, 0.5, 0.9)
 END = b"\n"  # of a text
-# What closed-form families warn of, batch by batch: how many pasts defeat them, of how many, and why.
-DEFEATED = re.compile(r"(\w+): (\d+) of (\d+) pasts (.*)", re.DOTALL)
 REGISTRY = "models:/"
 # For each question, the tasks whose model answers it, the first that is there.
 ANSWERED_BY = {
@@ -629,14 +626,16 @@ def _answerable(texts: dict[Any, str]) -> dict[Any, str]:
 
 def _warn(caught: Sequence[warnings.WarningMessage], family: str, count: int) -> None:
     """Say once of all series what a family said of the pasts of each batch, and all else as it came."""
+    from seqlab.families.closed_form.local import CarriedOn
+
     defeated: dict[str, int] = {}
     for one in caught:
-        if one.category is UserWarning and (match := DEFEATED.fullmatch(str(one.message))):
-            defeated[match[4]] = defeated.get(match[4], 0) + int(match[2])
+        if isinstance(one.message, CarriedOn):
+            defeated[one.message.why] = defeated.get(one.message.why, 0) + one.message.count
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     for why, number in defeated.items():
-        warnings.warn(f"{family}: of {min(number, count)} of {count} series pasts {why}", stacklevel=3)
+        warnings.warn(CarriedOn(family, min(number, count), count, why), stacklevel=3)
 
 
 def _of_columns(frame: pd.DataFrame, channels: int) -> list[One]:

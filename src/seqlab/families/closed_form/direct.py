@@ -18,7 +18,7 @@ import numpy as np
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families.closed_form.family import ClosedForm
-from seqlab.families.closed_form.local import CARRIED, LEAST_RANGE, carried
+from seqlab.families.closed_form.local import CARRIED, LEAST_RANGE, CarriedOn, carried
 from seqlab.families.closed_form.paths import levels
 
 BATCH_STEPS = 1 << 15  # positions a batch, channels counted, while windows are cut
@@ -214,11 +214,8 @@ class DirectForecaster(ClosedForm):
         rung = np.searchsorted(self.needed, lengths, side="right") - 1
         table = np.where(lengths == 0, MARGINAL, rung + 2)
         if defeated := int((rung < 0).sum()):
-            warnings.warn(
-                f"{type(self).__name__}: {defeated} of {batch} pasts are shorter than {self.needed[0]} steps, the "
-                "shortest window; their last value is carried on",
-                stacklevel=3,
-            )
+            why = f"are shorter than {self.needed[0]} steps, the shortest window"
+            warnings.warn(CarriedOn(type(self).__name__, defeated, batch, why), stacklevel=3)
         for used in np.unique(table):
             rows = np.flatnonzero(table == used)
             if used in (MARGINAL, WALK):

@@ -41,6 +41,14 @@ class Prediction(NamedTuple):
         return all(bool(np.isfinite(part).all()) for part in self)
 
 
+class CarriedOn(UserWarning):
+    """Of `total` pasts `count` could not be forecast, for the reason `why`: their last value is carried on."""
+
+    def __init__(self, family: str, count: int, total: int, why: str):
+        super().__init__(f"{family}: {count} of {total} pasts {why}; their last value is carried on")
+        self.count, self.total, self.why = count, total, why
+
+
 class LocalForecaster(ClosedForm):
     """Subclasses predict one series; `fit` learns from the training split no more than how a value is carried on.
 
@@ -89,11 +97,8 @@ class LocalForecaster(ClosedForm):
                     defeated += 1
                 predictions.append(found)
         if defeated:
-            warnings.warn(
-                f"{type(self).__name__}: {defeated} of {len(predictions)} pasts are shorter than {self.shortest} "
-                "steps, do not vary or cannot be fitted; their last value is carried on",
-                stacklevel=2,
-            )
+            why = f"are shorter than {self.shortest} steps, do not vary or cannot be fitted"
+            warnings.warn(CarriedOn(type(self).__name__, defeated, len(predictions), why), stacklevel=2)
         return predictions
 
     def _fits(self, past: np.ndarray) -> bool:
