@@ -14,7 +14,8 @@ import pytest
 from pandas.tseries.offsets import BMonthEnd
 
 from seqlab.cli.new_data import Wanted, read_sequences, read_texts
-from seqlab.cli.predict import Asked, answer, checked, fitting, foremost, keyed, write
+from seqlab.cli.places import Workspace
+from seqlab.cli.predict import Asked, answer, checked, fitting, foremost, keyed, raw_of, workspace_of, write
 from seqlab.data.beside import Names
 from seqlab.errors import UserError
 
@@ -463,3 +464,23 @@ def test_an_option_that_a_question_has_no_use_for_is_refused(words: Any, questio
     asked = {"domain": "own", "file": Path("x"), "question": None, "model": None, "steps": None, "levels": None}
     with pytest.raises(UserError, match=message):
         fitting(Asked(**{**asked, "out": None, **words}), question)
+
+
+def test_a_model_of_another_place_answers_for_a_domain_that_nothing_was_compared_on(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing was compared on it; `seqlab compare stocks_far` does that"):
+        workspace_of("stocks_far", None)
+    with pytest.raises(UserError, match=r"unknown; did you mean 'stocks_far'"):
+        workspace_of("stocks_fa", tmp_path)
+    workspace, params = workspace_of("stocks_far", tmp_path)
+    assert not workspace.home.exists()
+    assert params["domains"]["stocks_far"]["prepare"]["target"]["price"] == "Adj Close"
+
+
+def test_where_nothing_was_compared_the_domains_own_file_is_read_where_it_is(tmp_path: Path) -> None:
+    own = tmp_path / "mine" / "own.csv"
+    tree = {"prepare": {"target": {"file": "own.csv"}}, "archives": {"panels": {"registry": "file", "path": str(own)}}}
+    workspace = Workspace(tmp_path)
+    assert raw_of(workspace, "sales", tree) == own
+    assert raw_of(workspace, "sales", {"prepare": {"data": {}}, "archives": {}}) == tmp_path / "data/raw/sales"
+    (tmp_path / "data/raw/sales").mkdir(parents=True)
+    assert raw_of(workspace, "sales", tree) == tmp_path / "data/raw/sales"

@@ -18,6 +18,11 @@ def compose(name: str, overrides: list[str]) -> dict[str, Any]:
     return composed(name, overrides)[0]
 
 
+def own_suite(domain: str) -> list[str]:
+    """Overrides that put a domain of one's own into the suite that compares it, in a workspace of its name."""
+    return ["suite=own", f"+domain@domains.{domain}={domain}", f"suite.name={domain}"]
+
+
 def composed(name: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """As `compose`, and which yaml each group was given."""
     from hydra import compose as hydra_compose

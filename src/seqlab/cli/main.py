@@ -410,10 +410,10 @@ def _add(given: argparse.Namespace) -> None:
 
 def _compare(given: argparse.Namespace) -> None:
     from seqlab.cli.anytime import anytime, seconds_of, whole
+    from seqlab.cli.composing import own_suite
     from seqlab.cli.repro import Options
 
-    own = ["suite=own", f"+domain@domains.{given.name}={given.name}", f"suite.name={given.name}"]
-    options = Options([*own, *given.overrides], jobs=given.jobs, keep_going=True)
+    options = Options([*own_suite(given.name), *given.overrides], jobs=given.jobs, keep_going=True)
     if given.time_limit is not None:
         anytime(options, seconds_of(given.time_limit))
     else:

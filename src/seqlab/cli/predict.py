@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import config, schema
 from seqlab.cli.compose import PARAMS
+from seqlab.cli.composing import compose, own_suite
 from seqlab.cli.new_data import NewSequence, Wanted, read_sequences, read_texts, say, some
 from seqlab.cli.places import PIPELINE, ROOT, SUITES, Workspace
 from seqlab.cli.results import LEADERBOARD, leaderboard
@@ -65,9 +66,8 @@ def predict(asked: Asked) -> None:
     """Write the answers to `out`, or print them as CSV. Raises UserError for what is wrong with data or model."""
     import seqlab
 
-    workspace = workspace_of(asked.domain)
+    workspace, params = workspace_of(asked.domain, asked.model)
     checked(asked)
-    params = read_params(workspace.home / PARAMS)
     tree = params["domains"][asked.domain]
     headline: dict[str, str] = tree["evaluate"]["headline"]
     model = None if asked.model is None else seqlab.load(asked.model)
@@ -80,7 +80,7 @@ def predict(asked: Asked) -> None:
     if asked.model is not None:
         of_another_domain(model, folder, workspace, asked.domain)
     unused = unused_of(config.experiment(params), asked.domain, folder)
-    raw = workspace.home / PIPELINE.raw(asked.domain)
+    raw = raw_of(workspace, asked.domain, tree)
     judged = tree["evaluate"]
     registers = judged.get("registers", {})
     register = next((registers[table] for table in TABLES["translate"] if table in registers), None)
@@ -143,15 +143,29 @@ def fitting(asked: Asked, question: str) -> None:
         raise UserError(f"{asked.out}: expected a name that ends in .txt, .parquet or .csv")
 
 
-def workspace_of(domain: str) -> Workspace:
-    """The workspace that compared the domain: its own, or the checkout."""
+def workspace_of(domain: str, model: Path | None) -> tuple[Workspace, dict[str, Any]]:
+    """The workspace that compared the domain, its own or the checkout, and what that is composed of.
+
+    A model of another place needs no comparison: the domain's yaml says how data are read.
+    """
     for home in (ROOT / SUITES / domain, ROOT):
-        if (home / PARAMS).exists() and domain in read_params(home / PARAMS)["domains"]:
-            return Workspace(home)
+        if (home / PARAMS).exists() and domain in (params := read_params(home / PARAMS))["domains"]:
+            return Workspace(home), params
     known = [path.stem for path in (ROOT / "conf/domain").glob("*.yaml")]
     if domain not in known:
         raise UserError(f"domain {domain!r}: unknown{schema.hint(domain, known)}")
-    raise UserError(f"domain {domain!r}: nothing was compared on it; `seqlab compare {domain}` does that")
+    if model is None:
+        raise UserError(f"domain {domain!r}: nothing was compared on it; `seqlab compare {domain}` does that")
+    return Workspace(ROOT / SUITES / domain), compose("config", own_suite(domain))
+
+
+def raw_of(workspace: Workspace, domain: str, tree: dict[str, Any]) -> Path:
+    """The domain's own files: what the comparison took, or where nothing was compared the file that its yaml names."""
+    raw, target = workspace.home / PIPELINE.raw(domain), tree["prepare"].get("target")
+    if not raw.exists() and isinstance(target, dict):
+        paths = (Path(str(archive.get("path"))) for archive in tree["archives"].values())
+        return next((ROOT / path for path in paths if path.name == target.get("file")), raw)
+    return raw
 
 
 def winner(workspace: Workspace, domain: str, question: str, headline: dict[str, str]) -> Path:
