@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -55,24 +55,44 @@ def test_waves_have_every_family_once_closed_forms_first_and_mixtures_last(shipp
 
 
 def test_a_wave_asks_for_its_evaluations_and_their_controls(shipped: Experiment) -> None:
-    options = within(Options(["suite=own"], 2), shipped, ["markov"])
-    assert {name.partition("@")[0] for name in options.names} == {"evaluate", "controls"}
-    assert all("-markov-" in name for name in options.names if name.startswith("evaluate"))
+    options = within(Options(["suite=own"], 2), shipped, [["markov"], ["ar"]])
+    assert len(options.turns) == 2
+    for family, names in zip(("markov", "ar"), options.turns, strict=True):
+        assert {name.partition("@")[0] for name in names} == {"evaluate", "controls"}
+        assert all(f"-{family}-" in name for name in names if name.startswith("evaluate"))
     assert options.partial
     assert options.keep_going
-    assert not within(options, shipped, None).partial
+    assert not within(options, shipped, []).partial
+
+
+def soon(seconds: float) -> AbstractContextManager[None]:
+    end = time.monotonic() + seconds
+    return limited(lambda: end)
 
 
 def test_a_limit_ends_what_waits_and_no_more() -> None:
     began = time.monotonic()
-    with pytest.raises(TimeUp), limited(began + 0.05):
+    with pytest.raises(TimeUp), limited(lambda: began + 0.05):
         time.sleep(30)
-    with pytest.raises(TimeUp), limited(began):  # which has passed
+    with pytest.raises(TimeUp), limited(lambda: began):  # which has passed
         time.sleep(30)
-    with limited(time.monotonic() + 0.05):
+    with soon(0.05):
         pass
     time.sleep(0.1)
     assert time.monotonic() - began < 15
+
+
+def test_a_limit_may_become_a_later_one() -> None:
+    began, ends = time.monotonic(), [time.monotonic() + 0.05]
+
+    def until() -> float:
+        if time.monotonic() > ends[0]:  # when it rings
+            ends[0] = began + 0.4
+        return ends[0]
+
+    with pytest.raises(TimeUp), limited(until):
+        time.sleep(30)
+    assert 0.4 <= time.monotonic() - began < 15
 
 
 class Deaf:
@@ -94,7 +114,7 @@ def test_a_limit_that_was_not_heard_rings_again_and_disturbs_no_unwinding(monkey
             time.sleep(0.2)
             unwound.append(True)
 
-    with pytest.raises(TimeUp), limited(time.monotonic() + 0.05):
+    with pytest.raises(TimeUp), soon(0.05):
         deaf_at_first()
     assert unwound
 
@@ -108,7 +128,7 @@ def test_a_limit_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: pyt
         import_module("slow_to_import")
         time.sleep(30)
 
-    with pytest.raises(TimeUp), limited(time.monotonic() + 0.05):
+    with pytest.raises(TimeUp), soon(0.05):
         work()
     assert import_module("slow_to_import").WHOLE
 
@@ -126,7 +146,7 @@ def test_a_ring_ends_the_child(monkeypatch: pytest.MonkeyPatch, late: float) -> 
     done = threading.Event()
     other = threading.Thread(target=done.wait)  # which may take the signal, whatever this thread has masked
     other.start()
-    with pytest.raises(TimeUp), limited(time.monotonic() + 0.1):
+    with pytest.raises(TimeUp), soon(0.1):
         local.in_child(lambda: time.sleep(60))
     done.set()
     other.join()
@@ -155,7 +175,9 @@ def test_a_table_is_made_whenever_cells_have_joined(
     monkeypatch.setattr(anytime, "finished", lambda *_: (list(reached), []))
     told.table()
     assert "no cell is finished after 0 s" in capsys.readouterr().out
-    assert told.until(first=True) == pytest.approx(told.began + anytime.FIRST)
+    assert told.until() == pytest.approx(told.began + anytime.FIRST)
+    told.early = True
+    assert told.until() == told.end_at
     reached += cells[:3]
     told.table()
     told.table()  # nothing new
@@ -172,6 +194,74 @@ def test_a_table_is_made_whenever_cells_have_joined(
     assert said.endswith("\n\nNot applicable: tfidf (no texts).\n\nBest is markov.\n")
     assert f"not reached: {cells[5].family} · {cells[5].arm}" in said
     assert "The same command goes on from here." in said
+
+
+def test_tables_are_made_beside_the_stages_that_run(
+    told: Any, shipped: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells, go = shipped.cells(), tmp_path / "go"
+    by_wave = [{n for c in cells if c.family in wave for n in needed(c)} for wave in waves(shipped)]
+    left = set().union(*by_wave)
+
+    def compare(_: Workspace, reached: list[Any]) -> None:
+        while not go.exists():
+            time.sleep(0.01)
+        (tmp_path / "made").write_text(str(len(reached)))
+
+    monkeypatch.setattr(anytime, "compare", compare)
+    with told.watching():
+        told.look(left, set())
+        assert told.making is None, "the first wave is not finished"
+        left -= by_wave[0]
+        lost = {next(name for name in by_wave[0] if name.startswith("evaluate"))}
+        told.look(left, lost)
+        first = [cell for cell in cells if cell.family in waves(shipped)[0] and needed(cell).isdisjoint(lost)]
+        assert told.making.cells == first
+        assert told.until() == told.end_at, "it needs no other"
+        left -= by_wave[1]
+        told.look(left, lost)
+        assert told.shown == [], "one at a time"
+        go.touch()
+        told.making.child.process.join()
+        told.look(left, lost)
+        assert told.shown == first
+        assert f"{len(first)} of {len(cells)} cells after " in capsys.readouterr().out
+        assert told.making is None, "so soon there is no other one"
+        told.took = 0.0
+        told.look(left, lost)
+        second = told.making.cells
+    assert told.shown == second, "what was begun is finished"
+    assert (tmp_path / "made").read_text() == str(len(second))
+    assert len(second) > len(first)
+
+
+def test_a_table_is_given_up_where_the_run_ends_early_and_begun_no_more_where_one_failed(
+    told: Any, shipped: Experiment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(anytime, "compare", lambda *_: time.sleep(60))
+    begun = []
+
+    def ended_early() -> None:
+        with told.watching():
+            told.look(set(), set())
+            begun.append(told.making.child.process)
+            raise TimeUp
+
+    with pytest.raises(TimeUp):
+        ended_early()
+    assert begun[0].exitcode == -signal.SIGKILL
+    assert told.making is None
+
+    def failing(*_: Any) -> None:
+        raise UserError("no leaderboard")
+
+    monkeypatch.setattr(anytime, "compare", failing)
+    with told.watching():
+        told.look(set(), set())
+    told.look(set(), set())
+    assert told.making is None
+    assert told.shown == []
+    assert "no leaderboard" in capfd.readouterr().err
 
 
 def test_what_a_domain_is_not_for_is_said_once_and_the_verdict_last(
@@ -239,8 +329,8 @@ def test_cells_without_scores_because_of_a_failure_are_told_from_those_to_come(
 
 
 def test_the_last_table_has_its_time_kept_free(told: Any) -> None:
-    told.took = 10.0
-    assert told.until(first=False) == pytest.approx(told.end_at - 12.0)
+    told.took, told.early = 10.0, True
+    assert told.until() == pytest.approx(told.end_at - 12.0)
     assert not told.over
     told.end_at = time.monotonic() + 11.0
     assert told.over

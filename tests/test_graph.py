@@ -110,11 +110,25 @@ def test_of_those_that_may_run_the_most_needed_begins(before: dict[str, set[str]
 def test_what_a_run_is_for_begins_as_soon_as_it_may() -> None:
     before: dict[str, set[str]] = {"prepare": set(), "train a": {"prepare"}, "train b": {"prepare"}}
     before |= {"judge a": {"train a"}, "judge b": {"train b"}, "controls": {"prepare"}}
-    schedule, order = Schedule(Graph(before), set(before), {"judge a", "judge b", "controls"}), []
+    schedule, order = Schedule(Graph(before), set(before), [{"judge a", "judge b", "controls"}]), []
     while (name := schedule.next()) is not None:
         order.append(name)
         schedule.finish(name)
     assert order == ["prepare", "controls", "train a", "judge a", "train b", "judge b"]
+
+
+def test_an_earlier_turn_and_what_it_needs_goes_first() -> None:
+    before: dict[str, set[str]] = {"pretrain a": set(), "pretrain b": set(), "prepare": set()}
+    before |= {"finetune a": {"pretrain a"}, "scratch b": {"prepare"}, "finetune b": {"pretrain b"}}
+    before |= {"judge a": {"finetune a"}, "judge b": {"scratch b"}, "judge c": {"finetune b"}, "aside": set()}
+    schedule, order = Schedule(Graph(before), set(before), [{"judge b"}, {"judge a", "judge b"}, {"judge c"}]), []
+    while (name := schedule.next()) is not None:
+        order.append(name)
+        schedule.finish(name)
+    assert order == [
+        *("prepare", "scratch b", "judge b", "pretrain a", "finetune a", "judge a"),
+        *("pretrain b", "finetune b", "judge c", "aside"),
+    ]
 
 
 def test_what_is_no_stage_of_the_graph_stands_before_nothing() -> None:

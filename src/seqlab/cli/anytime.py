@@ -1,7 +1,7 @@
-"""A comparison with an answer whenever it stops: cheap cells first, a leaderboard of what is finished after each wave.
+"""A comparison with an answer whenever it stops: cheap cells first, tables of what is finished beside the rest.
 
-Every stage is the pipeline's own, run by `repro`: what a wave made is up to date for the next one, and for the same
-command typed again. A table of some of the cells is made by the stage `compare` itself, on those cells; once all are
+Every stage is the pipeline's own, run by `repro`: what was made is up to date for the same command typed again. A table
+of some of the cells is made by the stage `compare` itself, on those cells and beside the stages that run; once all are
 there, DVC runs that stage as it runs any other.
 """
 
@@ -13,12 +13,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from seqlab.cells import Cell
 from seqlab.cli.behind import write_page
@@ -29,11 +30,16 @@ from seqlab.config import Experiment
 from seqlab.errors import UserError
 from seqlab.executors.dvc import LOCK_FILE
 from seqlab.executors.warm import MODULES, SUPPORTED, Warm
+from seqlab.training.resume import die_with_parent
+
+if TYPE_CHECKING:
+    from seqlab.executors.local import Child
 
 FIRST = 45.0  # seconds until a table is made of what there is, the cheapest wave finished or not
 # Seconds until it rings once more: what is raised in a destructor is lost.
 AGAIN = 0.5
 CHEAP = 5  # families of the first wave
+PAUSE = 5.0  # times what the last table took: so long there is no other one while stages run
 # What a table is made with, and takes seconds to import.
 COMPARING = ("seqlab.stages.compare", "matplotlib.pyplot", "scipy.stats", "pyarrow.parquet", "pandas")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -79,12 +85,14 @@ def anytime(options: Options, seconds: float) -> None:
         experiment = composed(workspace, options.overrides)
         begin(warm, workspace, experiment)
         told = Told(workspace, experiment, began, seconds)
-        for wave in (*waves(experiment), None):
+        # First every cell, then what is made of all of them.
+        for turns in (waves(experiment), []):
             while True:
                 try:
-                    with limited(told.until(first=not told.shown)):
-                        run(workspace, experiment, within(options, experiment, wave), warm, told.failures)
+                    with limited(told.until), told.watching():
+                        run(workspace, experiment, within(options, experiment, turns), warm, told.failures, told.look)
                 except TimeUp:
+                    told.early = True
                     told.table()
                     if told.over:
                         told.end()
@@ -93,7 +101,7 @@ def anytime(options: Options, seconds: float) -> None:
                 except StagesFailed:  # of which the end tells
                     pass
                 break
-            if wave is not None:
+            if turns:
                 told.table()
             if len(told.lost) == len(experiment.cells()):
                 break
@@ -121,11 +129,12 @@ def waves(experiment: Experiment) -> list[list[str]]:
     return [part for part in (quick[:CHEAP], quick[CHEAP:], *slow) if part]
 
 
-def within(options: Options, experiment: Experiment, wave: Sequence[str] | None) -> Options:
-    """The evaluations of a wave's cells, and the controls that they are held against; None: every stage."""
-    cells = [cell for cell in experiment.cells() if wave is not None and cell.family in wave]
-    names = frozenset(name for cell in cells for name in needed(cell))
-    return replace(options, keep_going=True, names=names)
+def within(options: Options, experiment: Experiment, waves: Sequence[Sequence[str]]) -> Options:
+    """The evaluations of each wave's cells in turn, and the controls that they are held against; of no wave: every
+    stage."""
+    cells = experiment.cells()
+    turns = [{name for cell in cells if cell.family in wave for name in needed(cell)} for wave in waves]
+    return replace(options, keep_going=True, turns=tuple(map(frozenset, turns)))
 
 
 def needed(cell: Cell) -> set[str]:
@@ -134,19 +143,25 @@ def needed(cell: Cell) -> set[str]:
 
 
 @contextmanager
-def limited(until: float) -> Iterator[None]:
-    """Raise TimeUp within the block at a moment of the monotonic clock; at once where that has passed.
+def limited(until: Callable[[], float]) -> Iterator[None]:
+    """Raise TimeUp within the block at a moment of the monotonic clock, which may become a later one; at once where it
+    has passed.
 
     Within an import it waits for the end of that: half a package would stay behind, and the next use of it would fail.
     """
 
+    def arm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, until() - time.monotonic()), AGAIN)
+
     def ring(number: int, frame: FrameType | None) -> None:
+        if until() > time.monotonic():
+            arm()
         # What the first one unwinds, no further one disturbs.
-        if not isinstance(sys.exception(), TimeUp) and not importing(frame):
+        elif not isinstance(sys.exception(), TimeUp) and not importing(frame):
             raise TimeUp
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(1e-3, until - time.monotonic()), AGAIN)
+    arm()
     try:
         yield
     finally:
@@ -160,11 +175,20 @@ def importing(frame: FrameType | None) -> bool:
     return frame is not None
 
 
+@dataclass(frozen=True)
+class Making:
+    """A table of cells that a child makes, and when it was begun."""
+
+    cells: list[Cell]
+    child: Child
+    began: float
+
+
 class Told:
     """What a person hears: a table whenever there is a new one, and at the end what failed and what was not reached.
 
-    A table takes time too: the last one's is kept free for the one at the end. failures: the stages that failed, with
-    their logs; lost: the cells without them.
+    A table takes time too: the last one's is kept free for the one at the end, and stages that run are not made to wait
+    for any. failures: the stages that failed, with their logs; lost: the cells without them.
     """
 
     def __init__(self, workspace: Workspace, experiment: Experiment, began: float, seconds: float):
@@ -173,15 +197,81 @@ class Told:
         self.shown: list[Cell] = []
         self.lost: list[Cell] = []
         self.failures: dict[str, Path] = {}
-        self.took = 0.0
+        self.took = 0.0  # seconds, by the last table
+        self.ready = began  # when that was there
+        self.making: Making | None = None
+        self.early = False  # whether a table was tried for though the first wave was not finished
+        self.broken = False  # whether one that was begun beside the stages failed
 
     @property
     def over(self) -> bool:
         return time.monotonic() >= self.end_at - 1.2 * self.took
 
-    def until(self, first: bool) -> float:
+    def until(self) -> float:
+        """When the stages that run are to end: for the first table, if none is there or begun, or for the last."""
         end = self.end_at - 1.2 * self.took
-        return min(end, self.began + FIRST) if first and time.monotonic() < self.began + FIRST else end
+        return end if self.shown or self.making or self.early else min(end, self.began + FIRST)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """A table that is begun within the block is finished with it; given up where the block is left by an error."""
+        try:
+            yield
+            if self.making is not None:
+                self.made()
+        finally:
+            if self.making is not None:
+                self.making.child.process.kill()
+                self.making.child.process.join()
+                self.making = None
+
+    def look(self, waiting: Collection[str], lost: Collection[str]) -> None:
+        """Begin a table of the cells that are finished, or show the one that is made, if it is time for either.
+
+        waiting: stages that are to run or do; lost: that failed, or follow from what did.
+        """
+        if self.making is not None and self.making.child.result.poll():
+            self.made()
+        if self.making is not None or self.broken:
+            return
+        settled = [cell for cell in self.experiment.cells() if needed(cell).isdisjoint(waiting)]
+        reached = [cell for cell in settled if needed(cell).isdisjoint(lost)]
+        if self.shown:
+            due = time.monotonic() - self.ready >= PAUSE * self.took
+        else:
+            first = waves(self.experiment)[0]
+            due = all(cell in settled for cell in self.experiment.cells() if cell.family in first)
+        if due and len(reached) > len(self.shown):
+            self.make(reached)
+
+    def make(self, reached: list[Cell]) -> None:
+        """Begin a table of these cells."""
+        from seqlab.executors.local import held, start
+
+        def work() -> bool:
+            os.setsid()  # an interrupt from the keyboard reaches the parent alone, which ends this
+            die_with_parent()
+            compare(self.workspace, reached)
+            return True
+
+        began = time.monotonic()
+        import_comparing()
+        with held() as release:
+            self.making = Making(reached, start(work, release), began)
+
+    def made(self) -> None:
+        """Show the table that was begun. One that failed has said why, and fails at the end once more: no other is
+        begun until then."""
+        assert self.making is not None
+        making = self.making
+        try:
+            making.child.result.recv()
+        except EOFError:
+            self.broken = True
+        making.child.process.join()
+        self.making = None
+        if not self.broken:
+            self.show(making.cells, making.began)
 
     def table(self) -> None:
         """Of the cells that are finished; nothing where they are those of the last one."""
@@ -194,13 +284,16 @@ class Told:
             print(f"seqlab: no cell is finished after {began - self.began:.0f} s", flush=True)
         if reached == self.shown or not reached:
             return
-        for module in COMPARING:  # once, and not in every table's child
-            import_module(module)
+        import_comparing()
         in_child(lambda: compare(self.workspace, reached))
-        self.shown = reached
-        self.took = time.monotonic() - began
+        self.show(reached, began)
+
+    def show(self, reached: list[Cell], began: float) -> None:
+        """Say what a table decides that was begun at a moment and is there now."""
+        self.shown, self.ready = reached, time.monotonic()
+        self.took = self.ready - began
         cells = len(self.experiment.cells())
-        print(f"\nseqlab: {len(reached)} of {cells} cells after {time.monotonic() - self.began:.0f} s", flush=True)
+        print(f"\nseqlab: {len(reached)} of {cells} cells after {self.ready - self.began:.0f} s", flush=True)
         if not self.over and math.isfinite(self.end_at):  # else the end says it
             print(verdict()[0], flush=True)
 
@@ -247,6 +340,12 @@ def finished(experiment: Experiment, failures: Iterable[str]) -> tuple[list[Cell
             [cell for cell, names in wanted.items() if not names & waiting],
             [cell for cell, names in wanted.items() if names & waiting & lost],
         )
+
+
+def import_comparing() -> None:
+    """Once, and not in every table's child."""
+    for module in COMPARING:
+        import_module(module)
 
 
 def compare(workspace: Workspace, cells: Sequence[Cell]) -> None:

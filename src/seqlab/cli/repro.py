@@ -48,7 +48,8 @@ RESTORED = 0.2  # of what it took when it ran: a stage that is faster came from 
 class Options:
     """executor, address, jobs: None: as conf/execution says. only: attributes of the stages that are asked for.
 
-    names: in place of them, the stages themselves. pull: what others pushed to DVC's remote is not computed again.
+    turns: in place of them, the stages themselves, those of an earlier turn first. pull: what others pushed to DVC's
+    remote is not computed again.
     """
 
     overrides: list[str]
@@ -60,11 +61,11 @@ class Options:
     pull: bool = False
     no_shared_disk: bool = False
     only: dict[str, str] = field(default_factory=dict)
-    names: frozenset[str] = frozenset()
+    turns: tuple[frozenset[str], ...] = ()
 
     @property
     def partial(self) -> bool:
-        return bool(self.only or self.names)
+        return bool(self.only or self.turns)
 
 
 class StagesFailed(UserError):
@@ -124,11 +125,14 @@ def run(
     options: Options,
     warm: Warm | None = None,
     failures: dict[str, Path] | None = None,
+    look: Callable[[Collection[str], Collection[str]], None] | None = None,
 ) -> bool:
     """Run what is not up to date; whether then everything is. Raises StagesFailed.
 
     warm: processes of the caller's, for several runs. failures: of the runs before, the stages that failed with their
-    logs, of which the caller tells: what follows from them is left alone, and those that fail here join them.
+    logs, of which the caller tells: what follows from them is left alone, and those that fail here join them. look: is
+    called now and then, at once when a stage has finished, with those that are left and those that failed or follow
+    from what did.
     """
     from seqlab.executors import dvc
     from seqlab.executors.graph import Graph, Schedule
@@ -142,7 +146,7 @@ def run(
         # Everything follows from its files, but what they say may not have changed for a stage: first it, then a look.
         if "compose" in pipeline.stages:
             lock.add(in_child(lambda: pipeline.composed(options.force)))
-        wanted = set(options.names) or selected(experiment, graph, options.only)
+        wanted = set().union(*options.turns) or selected(experiment, graph, options.only)
         candidates = graph.needed(wanted) if options.partial else set(graph.before)
         if options.pull and (fault := in_child(lambda: said(lambda: pipeline.pull(candidates)))):
             raise UserError(fault)
@@ -155,7 +159,8 @@ def run(
                 what = "what was asked for is" if options.partial else "all stages are"
                 print(f"seqlab: {what} up to date")
             return not options.partial
-        waiting -= graph.followers(failures or ())
+        lost = graph.followers(failures or ())
+        waiting -= lost
         if not waiting:
             return False
         if experiment.trainer.portable:
@@ -164,18 +169,20 @@ def run(
         told = Progress(workspace, len(waiting), len(graph.before), slots, waiting, alike(workspace, experiment))
         told.at_once = options.keep_going and failures is None
         told.failures = {} if failures is None else failures
-        if not options.names:  # else the caller shows them
+        told.lost, told.look = lost & candidates, look
+        if not options.turns:  # else the caller shows them
             told.results = results(candidates, {name: pipeline.outputs(name) for name in waiting})
-        schedule = Schedule(graph, set(waiting), options.names)
+        schedule = Schedule(graph, set(waiting), options.turns)
         execution = execution_of(experiment, options)
         if execution.executor != "local" and not execution.shared_disk:
             ready = graph.needed(waiting) - waiting
             if fault := in_child(lambda: said(lambda: pipeline.push(ready))):
                 raise UserError(fault)
         with executor_of(workspace, experiment, options, execution, pipeline, slots, warm) as executor:
-            failed, lost = went_through(schedule, executor, lock.add, told, options.keep_going)
+            waited = None if look is None else told.waited
+            failed, left = went_through(schedule, executor, lock.add, told, options.keep_going, waited)
         if failed:
-            raise StagesFailed(summary(failed, lost, told, options.keep_going), failed)
+            raise StagesFailed(summary(failed, left, told, options.keep_going), failed)
     told.end()
     return not options.partial
 
@@ -384,6 +391,8 @@ class Progress:
         # Whether a failure is told when it happens and not at the end, and those that were so; and all with their logs.
         self.at_once, self.explained, self.failures = False, list[str](), dict[str, Path]()
         self.results = ""  # where they are, in words
+        self.lost = set[str]()  # failed, or followed from what did
+        self.look: Callable[[Collection[str], Collection[str]], None] | None = None
         self.known, like = durations(workspace), alike or {}
         first = {name: like.get(name) or like.get(SEED.sub("-s0", name)) for name in waiting}
         self.alike = {name: seconds for name, seconds in first.items() if seconds}
@@ -406,10 +415,16 @@ class Progress:
         count = f"[{self.done:{len(str(self.total))}}/{self.total}]"
         print(f"{count} {stage.name} {seconds:.1f} s, {self.remaining()}", flush=True)
         write_json(self.path, self.known)
+        self.waited()
+
+    def waited(self) -> None:
+        if self.look is not None:
+            self.look(self.left, self.lost)
 
     def failed(self, stage: Submitted, log: Path, lost: set[str]) -> None:
         """What is one line is said once: here where others still run or wait, else with how the run ended."""
         self.left -= {stage.name, *lost}
+        self.lost |= {stage.name, *lost}
         self.failures[stage.name] = log
         if (reason := reason_of(log)) is None:
             lines = log.read_text("utf-8", "replace").splitlines()[-TAIL:] if log.exists() else []

@@ -36,8 +36,8 @@ class Executor(Protocol):
     def submit(self, name: str) -> Submitted:
         """Start a stage, whose inputs are all up to date."""
 
-    def wait(self, running: Sequence[Submitted]) -> list[Finished]:
-        """Those that have finished, at least one, in any order."""
+    def wait(self, running: Sequence[Submitted], patience: float | None = None) -> list[Finished]:
+        """Those that have finished, in any order: at least one, or after so many seconds none."""
 
     def __enter__(self) -> Self: ...
 

@@ -112,12 +112,15 @@ class Cluster:
         self._send(one, 0.0)
         return one
 
-    def wait(self, running: Sequence[Submitted]) -> list[Finished]:
+    def wait(self, running: Sequence[Submitted], patience: float | None = None) -> list[Finished]:
+        until = math.inf if patience is None else time.monotonic() + patience
         while True:
             try:
-                one, future = self.ended.get(timeout=LOOKING)
+                one, future = self.ended.get(timeout=min(LOOKING, max(until - time.monotonic(), 0.0)))
             except Empty:
                 self._look()
+                if time.monotonic() >= until:
+                    return []
                 continue
             if self.futures.get(one.name) is future:
                 del self.futures[one.name]

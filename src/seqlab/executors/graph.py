@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
 
@@ -29,18 +29,25 @@ class Graph:
 class Schedule:
     """The stages of a run in order: those that nothing unfinished stands before, the most needed first.
 
-    asked: what a part of the pipeline is run for. Such a stage runs as soon as it may, before others that are needed
-    more: whenever the run is stopped, as much as can be is then finished.
+    asked: what a part of the pipeline is run for, in turns: what an earlier turn needs goes first, and of one turn what
+    is asked for as soon as it may, before others that are needed more. Whenever the run is stopped, as much as can be
+    is then finished.
 
     The work of the whole run is linear in the edges of the graph, and n log n in its stages.
     """
 
-    def __init__(self, graph: Graph, waiting: set[str], asked: Collection[str] = ()):
+    def __init__(self, graph: Graph, waiting: set[str], asked: Sequence[Collection[str]] = ()):
         self.graph, self.waiting = graph, waiting
         self.unfinished = {name: len(graph.before[name] & waiting) for name in waiting}
         order = {name: i for i, name in enumerate(graph.before)}
         needed = {name: len(graph.after[name] & waiting) for name in waiting}
-        self.rank = {name: (name not in asked, -needed[name], order[name]) for name in waiting}
+        wanted, turn = {name for names in asked for name in names}, dict[str, int]()
+        for i, names in enumerate(asked):
+            for name in graph.needed(names):
+                turn.setdefault(name, i)
+        self.rank = {
+            name: (turn.get(name, len(asked)), name not in wanted, -needed[name], order[name]) for name in waiting
+        }
         self.free = [(self.rank[name], name) for name in waiting if not self.unfinished[name]]  # a heap
         heapify(self.free)
 

@@ -79,9 +79,10 @@ class Local:
             self.children[name] = start(work, release)
         return Submitted(name, time.monotonic())
 
-    def wait(self, running: Sequence[Submitted]) -> list[Finished]:
+    def wait(self, running: Sequence[Submitted], patience: float | None = None) -> list[Finished]:
         by_result = {self.children[one.name].result: one for one in running}
-        return [self._finished(by_result[result]) for result in wait(list(by_result)) if isinstance(result, Connection)]
+        ready = wait(list(by_result), patience)
+        return [self._finished(by_result[result]) for result in ready if isinstance(result, Connection)]
 
     def _finished(self, one: Submitted) -> Finished:
         child = self.children.pop(one.name)

@@ -10,6 +10,8 @@ from seqlab.errors import Interrupted
 from seqlab.executors.base import Executor, Submitted
 from seqlab.executors.graph import Schedule
 
+WHILE = 0.5  # seconds
+
 
 class Told(Protocol):
     """Whoever is told how a run goes."""
@@ -23,11 +25,17 @@ class Told(Protocol):
 
 
 def went_through(
-    schedule: Schedule, executor: Executor, keep: Callable[[dict[str, Any]], None], told: Told, keep_going: bool
+    schedule: Schedule,
+    executor: Executor,
+    keep: Callable[[dict[str, Any]], None],
+    told: Told,
+    keep_going: bool,
+    waited: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Path], set[str]]:
     """Run all that waits. The stages that failed with their logs, and those that could not run because of them.
 
-    keep: is given the entry of each that finished, as soon as it is there.
+    keep: is given the entry of each that finished, as soon as it is there. waited: is called whenever nothing finished
+    for a while.
     """
     failed: dict[str, Path] = {}
     lost: set[str] = set()
@@ -39,7 +47,10 @@ def went_through(
                 running.append(executor.submit(name))
             if not running:
                 return failed, lost
-            for done in executor.wait(running):
+            finished = executor.wait(running, None if waited is None else WHILE)
+            if waited is not None and not finished:
+                waited()
+            for done in finished:
                 running.remove(done.stage)
                 if done.entry is None:
                     failed[done.stage.name] = done.log
