@@ -219,7 +219,8 @@ def test_who_uses_what_is_said(lab: Lab) -> None:
 
 def test_past_covariates_of_the_future_change_no_forecast(lab: Lab) -> None:
     model = loading.load(lab.model / "covariates", Use(settings()))
-    test = Accompanied.open(lab.data, "test").subset(np.arange(3))
+    stretches = lab.domain.prepare.parameters["stretches"]
+    test = Accompanied.open(lab.data, "test").subset(stretches * np.arange(1, 4) - 1)  # the last of three series
     batch, seen = test.batch(np.arange(3)), DAYS - 30
     prefix, mask = batch.x[:, :seen], batch.mask[:, :seen]
 
@@ -249,7 +250,17 @@ def test_covariates_stand_at_their_own_times_across_gaps_and_cuts(tmp_path: Path
     longest = 100
     parameters = domain.prepare.parameters | {"longest": longest, "carried": 1}
     found = prepared(path, tmp_path / "out", replace(domain, prepare=replace(domain.prepare, parameters=parameters)))
-    test = Accompanied.open(found, "test")
+    stretches = parameters["stretches"]
+    every = Accompanied.open(found, "test")
+    assert len(every) == 2 * stretches > 2
+    for k in range(len(every)):  # each stretch knows what the last one does of the same steps
+        own, whole = (
+            every.subset(np.array([k])).beside,
+            every.subset(np.array([k // stretches * stretches + stretches - 1])).beside,
+        )
+        np.testing.assert_array_equal(own.known, whole.known[: len(own.known)])
+        np.testing.assert_array_equal(own.past, whole.past[: len(own.past)])
+    test = every.subset(stretches * np.arange(1, 3) - 1)
     days = np.arange(DAYS - longest, DAYS, dtype=float)
     first, second = test.beside.known[:longest, 0], test.beside.known[longest:, 0]
     np.testing.assert_array_equal(first, np.where(days == 70, np.nan, days))

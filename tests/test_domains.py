@@ -11,13 +11,14 @@ import unicodedata
 import zipfile
 from datetime import date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqlab.artifacts import sha256
@@ -240,7 +241,7 @@ def series(**changes: Any) -> Series:
         "source": [{"file": "a.csv", **PANEL}, {"file": "b.csv", **PANEL}],
         "target": {"file": "t.csv", **PANEL},
     }
-    sizes = {"transform": "none", "window": 30, "min_length": 10, "valid_steps": 6, "test_steps": 8}
+    sizes = {"transform": "none", "window": 30, "min_length": 10, "valid_steps": 6, "test_steps": 8, "stretches": 1}
     settings |= {"steps": "time", "carried": 0, "longest": None}
     return Series(**{**settings, **sizes, "valid": 0.2, "test": 0.2, **changes})
 
@@ -297,6 +298,37 @@ def test_the_target_is_split_in_time_and_scored_once(tmp_path: Path) -> None:
             np.testing.assert_allclose(sequences.centre[i, 0], y[:first].mean(dtype=np.float64), rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(sequences.scale[i, 0], y[:first].std(dtype=np.float64), rtol=1e-4)
     assert parts["train"].first is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 8))
+def test_stretches_of_a_series_are_examples_that_share_nothing_that_is_scored(stretches: int) -> None:
+    with TemporaryDirectory() as folder:
+        raw = raw_series(Path(folder) / "raw")
+        rows = (raw / "t.csv").read_text().splitlines()
+        (raw / "t.csv").write_text("".join(f"{row}\n" for row in rows if not row.startswith(("55,t1,", "40,t1,"))))
+        one = prepare_series(raw, Path(folder) / "one", carried=1)
+        many = prepare_series(raw, Path(folder) / "many", carried=1, stretches=stretches)
+        for split in ("train", "valid"):
+            np.testing.assert_array_equal(one.split(TARGET, split).values, many.split(TARGET, split).values)
+        test, found = one.split(TARGET, "test"), many.split(TARGET, "test")
+        assert len(found) == stretches * len(test)
+        assert found.first is not None
+        assert found.centre is not None
+        for i, y in enumerate(test):
+            own = range(stretches * i, stretches * (i + 1))
+            scored = [range(found.first[k], found.lengths[k]) for k in own]
+            assert [t for part in scored for t in part] == list(range(len(y) - 8, len(y)))
+            assert {len(part) for part in scored[1:]} <= {8 // stretches}
+            for k in own:
+                np.testing.assert_array_equal(found[k], y[: found.lengths[k]])
+                np.testing.assert_allclose(found.centre[k], y[: found.first[k]].mean(0), rtol=1e-4, atol=1e-6)
+        assert found.scored.sum() == test.scored.sum() == 8 * len(test) - 1, "one step was filled in"
+
+
+def test_more_stretches_than_steps_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="stretches: found 9, expected at most 8, the test_steps"):
+        prepare_series(raw_series(tmp_path / "raw"), tmp_path / "out", stretches=9)
 
 
 def test_the_future_of_the_target_changes_no_training(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from seqlab.data.packages import acquire
 from seqlab.data.prepared import TARGET, Prepared
 from seqlab.data.sequences import SPLITS
 from seqlab.errors import UserError
+from seqlab.evaluation.metrics import origins_of
 from seqlab.families.gbdt import GBDT
 from seqlab.families.nlinear import NLinear
 from seqlab.intake import Hints, Proposal, look, panels, write_card, write_domain
@@ -345,7 +346,32 @@ def test_long_series_keep_their_last_steps(tmp_path: Path) -> None:
     found = look(tmp_path / "own.csv")
     longest = chosen(found, "prepare.longest")
     assert longest < 9000
-    assert prepared(found, tmp_path).split("target", "test").lengths.tolist() == [longest]
+    assert prepared(found, tmp_path).split("target", "test").lengths.max() == longest
+
+
+@pytest.mark.parametrize(
+    ("series", "steps", "stretches", "test"),
+    [(1, 1095, 19, 19 * 14), (1, 400, 7, 7 * 14), (1, 100, 2, 2 * 12), (4, 1095, 5, 5 * 14), (20, 1095, 1, 3 * 14)],
+)
+def test_few_series_are_tested_on_several_stretches(
+    series: int, steps: int, stretches: int, test: int, tmp_path: Path
+) -> None:
+    days = pd.date_range("2023-01-01", periods=steps).strftime("%Y-%m-%d")
+    rows = {"day": np.tile(days, series), "shop": np.repeat([f"s{i}" for i in range(series)], steps)}
+    pd.DataFrame({**rows, "x": RNG.standard_normal(series * steps)}).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    own = found.tree["prepare"]
+    assert (own["stretches"], own["test_steps"]) == (stretches, test)
+    assert [one.value for one in found.choices if one.key == "prepare.stretches"] == [stretches] * (stretches > 1)
+    assert found.card.facts["examples to test on"] == series * stretches
+    told = any("so few examples to test on" in one for one in found.card.warnings)
+    assert told == (series * stretches < panels.TELLING)
+    made = prepared(found, tmp_path).split("target", "test")
+    assert len(made) == series * stretches
+    horizon, sets = max(found.tree["evaluate"]["horizons"]), origins_of(
+        made, found.tree["evaluate"]["origins"], found.tree["evaluate"]["horizons"], found.tree["evaluate"]["period"]
+    )  # fmt: skip
+    assert {i for i, _, ahead in sets if ahead == horizon} == set(range(len(made)))
 
 
 # Which columns are times, and which tell series apart

@@ -112,6 +112,7 @@ SMALL = {
     "min_length": 8,
     "valid_steps": 4,
     "test_steps": 6,
+    "stretches": 1,
     "valid": 0.3,
     "test": 0.3,
 }

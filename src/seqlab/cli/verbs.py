@@ -458,6 +458,7 @@ def comparison_of(experiment: Experiment, cells: Sequence[Cell]) -> Comparison:
         comparing=experiment.comparing,
         threads=experiment.trainer.settings.threads,
         unfit=unfit(experiment),
+        stretches={name: domain.prepare.parameters.get("stretches", 1) for name, domain in domains.items()},
         left_out=left_out(experiment),
         members={name: family.members for name, family in experiment.families.items() if family.members},
     )

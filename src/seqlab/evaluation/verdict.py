@@ -188,8 +188,9 @@ def _growth(best: Row, points: Sequence[Point], detectable: float | None) -> Gro
 # For people
 
 
-def sentences(found: Verdict) -> str:
-    """Two or three plain sentences, and one for each warning."""
+def sentences(found: Verdict, also: Sequence[str] = ()) -> str:
+    """Two or three plain sentences, and one for each warning. also: what else there is to say, before what is not
+    applicable."""
     lines = [_first(found)]
     if found.too_few:
         lines.append(
@@ -210,6 +211,7 @@ def sentences(found: Verdict) -> str:
     if found.outside:
         told = ", ".join(f"{name} with {value:.4g}" for name, value in found.outside)
         lines.append(f"Quoted beside and not compared, since it was trained elsewhere: {told}.")
+    lines += also
     if found.not_applicable:
         by_reason: dict[str, list[str]] = defaultdict(list)
         for name, why in found.not_applicable:

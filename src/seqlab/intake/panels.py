@@ -44,6 +44,9 @@ KEPT = 0.95  # of the recorded steps must lie in the runs
 LONGEST = 4000  # steps of a series: what comes before them costs more than it tells
 SHORTEST = 12  # steps of a series that can be held out from at all
 VALIDATED = 4  # times the steps for validation that a series has at least, where few series ask for many of them
+TELLING = 10  # examples, below which no difference in a table of a dozen families can be significant
+EXAMPLES = 20  # to test on, at least, where the series have the steps for them
+TESTED = 0.25  # of a series' steps, at most, for several examples of it
 NEARLY = 0.8  # of the typical length, of which as much can be held out
 # Families that need so many windows of a series: steps of those that conf/family offers, of which nlinear does with the
 # shortest; and whether it learns from those alone that have the whole horizon after them.
@@ -112,13 +115,14 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
             "min_length": min_length,
             "valid_steps": split["valid"],
             "test_steps": split["test"],
+            "stretches": split["stretches"],
             "valid": 0.1,
             "test": 0.2,
         },
         **scratch({task: {"steps": 300, "tokens": 4096, "evaluations": 8} for task in tasks}),
         "evaluate": {
             "horizons": horizons,
-            "origins": 3 if split["test"] >= 2 * horizon else 1,
+            "origins": 3 if split["test"] >= 2 * horizon and split["stretches"] == 1 else 1,
             "samples": 64,
             "period": period,
             "headline": {"next_step": "nll", "forecast": f"mase@{horizon}"},
@@ -127,6 +131,7 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
     unfit = _unfit(distinct, tree["prepare"], horizon, period)
     if unfit:
         tree["unfit"] = unfit
+    few = f"each of so many stretches of {horizon} steps in a row is an example to test on"
     many = f"{len(panel.tracks)} series" if len(panel.tracks) > 1 else "one series"
     choices = [
         Choice("prepare.target.time", roles.time, roles.why.get("time", "no column of times: rows follow one another")),
@@ -143,6 +148,7 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
         Choice("prepare.transform", transform, why_transform),
         Choice("prepare.longest", kept, "steps kept of a series; what is older costs more than it tells"),
         Choice("prepare.test_steps", split["test"], f"the last of each series, to forecast {horizon} steps ahead"),
+        *([Choice("prepare.stretches", split["stretches"], f"few series: {few}")] if split["stretches"] > 1 else []),
         Choice("prepare.valid_steps", split["valid"], "before them, for choosing"),
         Choice("prepare.min_length", min_length, "steps at least that are left for training"),
         Choice("evaluate.period", period, why_period),
@@ -230,16 +236,25 @@ def _transform(path: Path, roles: Roles, runs: list[np.ndarray]) -> tuple[str, s
 
 def _split(lengths: np.ndarray, words: str, channels: int) -> dict[str, int]:
     """How many steps are held out, so that three series of four have enough for training left, and that validation has
-    enough of them for the intervals of direct forecasters, where the series can spare these."""
+    enough of them for the intervals of direct forecasters, where the series can spare these. Few series are tested on
+    several stretches in a row, up to a quarter of their steps, each an example."""
     typical = int(np.quantile(lengths, 0.25))
     asked = CALENDAR.get(words, ((1,), PLAIN_HORIZON))[1]
     horizon = max(1, min(asked, typical // 8))
     test, valid = max(horizon, min(3 * horizon, typical // 5)), max(horizon, min(2 * horizon, typical // 8))
-    needed = math.ceil(LEAST_PAIRS / (channels * int((lengths >= NEARLY * typical).sum())))
+    many = int((lengths >= NEARLY * typical).sum())
+    stretches = max(1, min(math.ceil(EXAMPLES / many), int(typical * TESTED) // horizon))
+    if stretches > 1:
+        test = stretches * horizon
+    needed = math.ceil(LEAST_PAIRS / (channels * many))
     if valid < needed <= typical // VALIDATED:
         valid = needed
     left = typical - test - valid
-    return {"horizon": horizon, "test": test, "valid": valid, "train": left, "min_length": max(4, min(24, left // 2))}
+    least = max(4, min(24, left // 2))
+    return {
+        **{"horizon": horizon, "test": test, "stretches": stretches, "valid": valid, "train": left},
+        "min_length": least,
+    }
 
 
 def _unfit(runs: list[np.ndarray], prepare: dict[str, Any], horizon: int, period: int) -> dict[str, str]:
@@ -383,6 +398,7 @@ def _card(
     still = [
         n for n, y in zip(names, runs, strict=True) if len(y) > held and n not in flat and not varies(y[:-held]).all()
     ]
+    tested = len({*names} - {*short, *flat, *still}) * tree["prepare"]["stretches"]
     unscored = sum(int((~own[-held:]).sum()) for own in even.there)
     contents = Counter(y.tobytes() for y in runs)
     order = np.argsort(panel.times.instant)
@@ -414,11 +430,11 @@ def _card(
         "constant series": len(flat),
         "series that stand still before they are held out": len(still),
         "too short series": len(short),
+        "examples to test on": tested,
         "overlap of splits": "none: a series is split in time, and what is held out comes last",
         "licence": hints.licence or UNSTATED,
     }
     unused = ", ".join(facts["unused columns"])
-    few = len(names) == 1
     warnings = [
         *([f"{len(flat)} series do not vary and are left out, such as {flat[0]!r}"] if flat else []),
         *([f"{len(still)} series stand still before they are held out, such as {still[0]!r}"] if still else []),
@@ -435,7 +451,7 @@ def _card(
             if unscored
             else []
         ),
-        *(["one series alone is tested on: families can hardly be told apart"] if few else []),
+        *([f"families can hardly be told apart by so few examples to test on: {tested}"] if tested < TELLING else []),
         *(
             [f"columns {unused} are not used; --id tells series apart, --known, --past and --static name covariates"]
             if unused

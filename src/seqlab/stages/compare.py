@@ -40,7 +40,8 @@ class Comparison:
     """What is compared. judges: the task that judges each table. judged: the tasks that judge each domain.
 
     members: of a family that is made of others. threads: of a training. unfit: by domain, families that it is not
-    for, and why. left_out: strategy, where, and the reason, of what the suite names and has no meaning.
+    for, and why. stretches: by domain, test examples a series where they are several. left_out: strategy, where, and
+    the reason, of what the suite names and has no meaning.
     """
 
     cells: Sequence[Cell]
@@ -52,6 +53,7 @@ class Comparison:
     comparing: Comparing
     threads: int = 1
     unfit: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    stretches: Mapping[str, int] = field(default_factory=dict)
     left_out: Sequence[tuple[str, str, str]] = ()
     members: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -160,14 +162,21 @@ def decided(
 
     It quotes measured cost, so it is hashed nowhere.
     """
+
+    def also(domain: str, task: str) -> Iterator[str]:
+        if (stretches := comparison.stretches.get(domain, 1)) > 1:
+            yield (
+                f"Of each series {stretches} stretches in a row are examples: intervals and p-values take them for "
+                "independent, which they nearly are."
+            )
+        if task == "forecast" and domain in ways:
+            yield sentence(ways[domain])
+
     found: dict[str, dict[str, str]] = {domain: {} for domain in comparison.headlines}
     for domain, task, table in headline_tables(comparison, rows):
         own = [entry for entry in entries if entry.domain == domain]
         made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
-        found[domain][task] = verdict.sentences(made)
-    for domain, own_ways in ways.items():
-        if "forecast" in found[domain]:
-            found[domain]["forecast"] += f" {sentence(own_ways)}"
+        found[domain][task] = verdict.sentences(made, list(also(domain, task)))
     return found
 
 

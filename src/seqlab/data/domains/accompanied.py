@@ -15,7 +15,7 @@ from seqlab.data.domains.series import Series
 from seqlab.data.panels import Layout
 from seqlab.data.prepared import TARGET
 from seqlab.data.readers import MISSING, Dialect, place, read_table
-from seqlab.data.sequences import SPLITS, Sequences
+from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
 
 
@@ -40,33 +40,27 @@ class AccompaniedSeries(Series):
 
     def _write_target(
         self, panel: dict[str, np.ndarray], recorded: dict[str, np.ndarray], out: Path, removed: Counter[str]
-    ) -> None:
+    ) -> dict[str, list[str]]:
         """The target as it is, and the covariates of the series that are left of it."""
         _, names = parted(self.target)
         if not names.all:
             raise UserError(f"{self.target['file']}: target names no covariate under {', '.join(ROLES)}")
-        super()._write_target(panel, recorded, out, removed)
-        test = Sequences.load(out / TARGET / "test")
-        written = iter(test)
-        wanted = next(written)
-        chosen = []
-        # In order, and no two are alike: who was left out is not what was written next.
-        for name, y in panel.items():
-            if np.array_equal(y[len(y) - len(wanted) :].astype(test.values.dtype), wanted):
-                chosen.append((name, len(wanted)))
-                if (following := next(written, None)) is None:
-                    break
-                wanted = following
-        assert len(chosen) == len(test)
-        whole = Beside.of_each([self.found[name].tail(length) for name, length in chosen])
+        written = super()._write_target(panel, recorded, out, removed)
+        kept = {name: len(panel[name]) for name in written["train"]}
+        if self.longest is not None:
+            kept = {name: min(length, self.longest) for name, length in kept.items()}
+        beside = {name: self.found[name].tail(length) for name, length in kept.items()}
+        whole = Beside.of_each(list(beside.values()))
         for role in ("known", "past"):
             for column, missing in zip(getattr(names, role), np.isnan(getattr(whole, role)).sum(0), strict=True):
                 removed[f"{self.target['file']}: missing values of the covariate {column}, left missing"] += int(
                     missing
                 )
-        for split in SPLITS:
-            whole.cut(Sequences.load(out / TARGET / split).lengths).save(out / FOLDER / f"{split}.safetensors")
+        for split, series in written.items():
+            own = Beside.of_each([beside[name] for name in series])
+            own.cut(Sequences.load(out / TARGET / split).lengths).save(out / FOLDER / f"{split}.safetensors")
         self.names.write(out / FOLDER / NAMES)
+        return written
 
 
 def parted(spec: dict[str, Any]) -> tuple[dict[str, Any], Names]:

@@ -32,6 +32,9 @@ class Series:
     kept (None: all). All that is cut, carried or dropped is counted. Of the held-out steps those that were carried are
     context, as `filled`, and nothing is scored on them.
 
+    The held-out steps for testing are of one example a series, or where few series would tell little of several:
+    `stretches` of equal length that follow one another, the first of which takes the steps that are left over.
+
     Values are transformed; each sequence carries its own standardisation, estimated before its first scored step.
     Values are stored in float32, or all in float64 where that would round away what varies.
     """
@@ -52,6 +55,7 @@ class Series:
         min_length: Count,
         valid_steps: Count,
         test_steps: Count,
+        stretches: Count,
         valid: ProperFraction,
         test: ProperFraction,
     ) -> None:
@@ -60,6 +64,9 @@ class Series:
         self.window, self.min_length = window, min_length
         self.valid_steps, self.test_steps = valid_steps, test_steps
         self.valid, self.test = valid, test
+        if stretches > test_steps:
+            raise UserError(f"stretches: found {stretches}, expected at most {test_steps}, the test_steps")
+        self.stretches = stretches
 
     @property
     def classes(self) -> list[str]:
@@ -96,9 +103,9 @@ class Series:
 
     def _write_target(
         self, panel: dict[str, np.ndarray], recorded: dict[str, np.ndarray], out: Path, removed: Counter[str]
-    ) -> None:
+    ) -> dict[str, list[str]]:
         """Split in time. Valid and test sequences carry their past as context; steps from `first` on are scored, but
-        for those that were not recorded.
+        for those that were not recorded. By split, the series that each sequence is of.
         """
         held, file = self.valid_steps + self.test_steps, self.target["file"]
         long_enough = {name: y for name, y in panel.items() if len(y) >= held + self.min_length}
@@ -120,34 +127,41 @@ class Series:
             )
         if short := len(panel) - len(long_enough):
             removed[f"{file}: too short to hold steps out"] += short
-        series, filled = [], []
-        for name, y in long_enough.items():
-            if varies(y[: len(y) - held]).all():
-                series.append(y)
-                filled.append(~recorded[name][-len(y) :])
-            else:
-                removed[f"{file}: {name}: does not vary before its held-out steps"] += 1
+        series = {name: y for name, y in long_enough.items() if varies(y[: len(y) - held]).all()}
+        for name in long_enough.keys() - series.keys():
+            removed[f"{file}: {name}: does not vary before its held-out steps"] += 1
         if not series:
             raise UserError(
                 f"{file}: no series is left: none of {len(long_enough)} varies in every channel before its held-out "
                 f"steps, {next(iter(long_enough))!r} for one"
             )
+        filled = {name: ~recorded[name][-len(y) :] for name, y in series.items()}
         removed[f"{file}: held-out steps carried over a gap, and not scored"] += sum(
-            int(own[-held:].sum()) for own in filled
+            int(own[-held:].sum()) for own in filled.values()
         )
-        dtype = storing(y[: len(y) - held] for y in series)
-        for split, after, first in (
-            ("train", held, held),
-            ("valid", self.test_steps, held),
-            ("test", 0, self.test_steps),
-        ):
-            kept = [y[: len(y) - after] for y in series]
-            starts = np.array([len(y) - first for y in series])
+        dtype = storing(y[: len(y) - held] for y in series.values())
+        # Of each sequence: how many steps of its series come after it, and of those how many from its first scored one.
+        every = self.test_steps // self.stretches
+        cuts = {
+            "train": [(held, held)],
+            "valid": [(self.test_steps, held)],
+            "test": [
+                (after, self.test_steps if after == every * (self.stretches - 1) else after + every)
+                for after in range(every * (self.stretches - 1), -1, -every)
+            ],
+        }
+        written = {}
+        for split, own in cuts.items():
+            chosen = [(name, after, first) for name in series for after, first in own]
+            kept = [series[name][: len(series[name]) - after] for name, after, _ in chosen]
+            starts = np.array([len(series[name]) - first for name, _, first in chosen])
             scored = {} if split == "train" else {"first": starts}
-            there = [own[: len(own) - after] for own in filled]
-            if scored and any(own[start:].any() for own, start in zip(there, starts, strict=True)):
+            there = [filled[name][: len(y)] for (name, _, _), y in zip(chosen, kept, strict=True)]
+            if scored and any(one[start:].any() for one, start in zip(there, starts, strict=True)):
                 scored["filled"] = np.concatenate(there)
             _standardised(kept, starts, dtype, **scored).save(out / TARGET / split)
+            written[split] = [name for name, _, _ in chosen]
+        return written
 
     def _write_source(self, sources: list[dict[str, np.ndarray]], out: Path, removed: Counter[str]) -> None:
         """Split by series: pretraining sees the train split alone, and the panel is the label to recognise."""
