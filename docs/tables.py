@@ -4,7 +4,8 @@
     python docs/tables.py --check    say whether one is out of date (status 1)
 
 README.md gets the headline results of reports/leaderboard.csv; docs/data.md gets the archives of conf/domain;
-docs/transfer.md and docs/translation.md get theirs of docs/results, which `make repro SUITE=...` has once written.
+docs/seeds.md, docs/transfer.md and docs/translation.md get theirs of docs/results, which `make repro SUITE=...` has once
+written.
 """
 
 from __future__ import annotations
@@ -99,6 +100,36 @@ def gain(row: dict[str, str]) -> str:
     return f"{text} [{low:.2g}, {high:.2g}]"
 
 
+def by_seed(reports: str) -> str:
+    """A line a headline table, a column a network: the mean over its seeds and their standard deviation, tuned from the
+    source, and from scratch in brackets."""
+    rows = [row for row in read(f"{reports}/leaderboard.csv") if row["control"] != "true" and int(row["seeds"]) > 1]
+    rows = [row for row in rows if row["strategy"] in ("full", "scratch")]
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    lines = [f"| | metric | {' | '.join(families)} |", f"|:--|:--|{'--:|' * len(families)}"]
+    for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
+        for task, metric in domain(path)["evaluate"]["headline"].items():
+            table = [r for r in rows if (r["domain"], r["task"], r["metric"]) == (path.stem, task, metric)]
+            if table:
+                own = {(row["family"], row["strategy"]): with_spread(row) for row in table}
+                cells = [both(own.get((name, "full")), own.get((name, "scratch"))) for name in families]
+                title = f"{path.stem.replace('_', ' ')}: {task.replace('_', ' ')}"
+                lines.append(f"| {title} | {metric.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def with_spread(row: dict[str, str]) -> str:
+    """Bold where the row leads its table; without a spread where examples are too few for any interval."""
+    text = f"{float(row['value']):.3f}"
+    if row["between_seeds"]:
+        text += f" ± {float(row['between_seeds']):.2g}"
+    return f"**{text}**" if row["best"] == "true" else text
+
+
+def both(full: str | None, scratch: str | None) -> str:
+    return " ".join(filter(None, (full, scratch and f"({scratch})"))) or "–"
+
+
 def sources() -> str:
     """One line an archive."""
     lines = ["| domain | archive | package | version | licence | SHA-256 |", "|:--|:--|:--|:--|:--|:--|"]
@@ -123,6 +154,7 @@ def main() -> int:
     for file, name, table in (
         ("README.md", "results", results("reports")),
         ("docs/data.md", "sources", sources()),
+        ("docs/seeds.md", "seeds", by_seed("docs/results/seeds")),
         ("docs/transfer.md", "gains", little_data("docs/results/transfer")),
         ("docs/translation.md", "results", results("docs/results/translation")),
         ("docs/translation.md", "gains", little_data("docs/results/translation")),
