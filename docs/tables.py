@@ -4,8 +4,8 @@
     python docs/tables.py --check    say whether one is out of date (status 1)
 
 README.md gets the headline results of reports/leaderboard.csv; docs/data.md gets the archives of conf/domain;
-docs/seeds.md, docs/transfer.md and docs/translation.md get theirs of docs/results, which `make repro SUITE=...` has once
-written.
+docs/seeds.md, docs/transfer.md and docs/translation.md get theirs of docs/results, which `make repro SUITE=...` has
+written once.
 """
 
 from __future__ import annotations
