@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -27,6 +28,9 @@ from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.data.units import Units
 from seqlab.errors import UserError
+from seqlab.evaluation import conformal
+from seqlab.evaluation.conformal import Recalibration
+from seqlab.evaluation.metrics import LEVELS
 from seqlab.families import bundle, loading, saved
 from seqlab.families.base import Use
 from seqlab.families.closed_form.local import CarriedOn
@@ -175,6 +179,24 @@ def test_vectors_are_answered_as_by_the_models_themselves(name: str, kind: str, 
 
     density = direct(folder, "next_step").log_prob(x, mask) - np.log(scale).sum(1, keepdims=True)
     np.testing.assert_allclose(model.score(past)["log_prob"], density.ravel(), rtol=1e-5, atol=1e-5)
+
+
+def test_forecasts_have_the_intervals_that_they_were_judged_with(systems: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "system"
+    shutil.copytree(systems("ar", "series"), folder)
+    past = walks(1, 2, count=3)
+    plain = seqlab.load(folder).forecast(past, 4)
+    shifts = np.zeros((1, 1, len(LEVELS)))
+    for moved in (0.0, 0.5):  # every quantile by half of the forecast's spread
+        found = Recalibration(np.array([4]), shifts + moved, np.array([False]), np.array([99]))
+        conformal.write(found, folder / "recalibration.safetensors")
+        mended = seqlab.load(folder).forecast(past, 4)
+        wide = (mended["0.9"] - mended["0.1"]).to_numpy()
+        np.testing.assert_allclose(wide, plain["0.9"] - plain["0.1"], rtol=1e-4)
+        # The spread that a map goes by is that of quantiles as they are judged, which few paths place further out.
+        shift = ((mended["mean"] - plain["mean"]) / wide).to_numpy()
+        assert (shift >= moved - 1e-9).all()
+        assert moved or np.abs(shift).max() < 1e-9
 
 
 @pytest.mark.parametrize("name", [name for name in SPECIALISTS if "vectors" in FAMILIES[name].kinds])

@@ -51,6 +51,8 @@ from seqlab.settings import Decoding, Register, TrainerSettings, named
 if TYPE_CHECKING:
     import pandas as pd
 
+    from seqlab.evaluation.conformal import Recalibration
+
 log = logging.getLogger(__name__)
 
 TOKENS = 16384  # positions in a batch, sampled ones included
@@ -94,6 +96,7 @@ def of_workspace(folder: Path) -> Bundle:
         trainer=asdict(config.trainer(tree["trainer"]).settings),
         decoding=evaluate.get("decoding"),
         samples=evaluate.get("samples") or None,
+        recalibration=bundle.recalibration_of(home / "scores" / folder.resolve().relative_to(home / "models")),
     )
 
 
@@ -325,6 +328,13 @@ class Model:
             raise UserError(f"this system does not {question}; it can {', '.join(self.answers)}")
         return opened(self._bundle, tasks[0])
 
+    def _recalibration(self) -> Recalibration | None:
+        """What forecasts were judged with."""
+        from seqlab.evaluation import conformal
+
+        path = self._bundle.recalibration
+        return None if path is None or self.units.kind != "vectors" else conformal.read(path)
+
     def _paths(
         self,
         model: Any,
@@ -345,6 +355,8 @@ class Model:
                 made = model.forecast(x, mask, *drawn)
             else:
                 made = model.forecast_along(x, mask, Beside.of_each([beside[row] for row in rows]), *drawn)
+            if (mended := self._recalibration()) is not None:
+                made = mended.paths(made)
             for row, path in zip(rows.tolist(), made, strict=True):
                 found[row] = path if self.units.kind == "symbols" else _held(path, past[row])
         return [found[i] for i in range(len(past))]

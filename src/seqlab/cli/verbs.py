@@ -537,6 +537,7 @@ def recorded(work: SuiteWork, run: Run, found: Compared, register: bool) -> None
                 trainer=asdict(work.settings),
                 decoding=None if decoding is None else asdict(decoding),
                 samples=getattr(evaluate, "samples", None) or None,
+                recalibration=bundle.recalibration_of("scores" / model.relative_to("models")),
             )
             run.model(Path(folder), winner.name(work.tracking.prefix), winner.answer, winner.tags)
 
