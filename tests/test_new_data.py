@@ -16,6 +16,7 @@ from pandas.tseries.offsets import BMonthEnd
 from seqlab.cli.new_data import Wanted, read_sequences, read_texts
 from seqlab.cli.places import Workspace
 from seqlab.cli.predict import Asked, answer, checked, fitting, foremost, keyed, raw_of, workspace_of, write
+from seqlab.cli.score import compared
 from seqlab.data.beside import Names
 from seqlab.errors import UserError
 
@@ -272,8 +273,10 @@ def test_the_domains_own_past_has_to_agree(tmp_path: Path, capsys: pytest.Captur
     assert "rows of own.csv before those of new.csv, joined as their past: 112 of 2 series" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"new\.csv, row 3, column v: 7 of the series 'a', and 57 in the domain's own"):
         read(new.replace({"v": {57.0: 7.0}}), own, tmp_path)
-    # What is scored is the new rows alone.
-    assert len(read(new, own, tmp_path, ahead=0)["a"].values) == 4
+    # What is scored is the new rows alone, by what is known of their past.
+    scored = read(new, own, tmp_path, ahead=0)["a"]
+    assert len(scored.values) - scored.past == 4
+    assert scored.past > 0
     read(own[own["v"] < 50], own, tmp_path)
     assert "rows of own.csv later than the last value here, not used: 10 (a: 10)" in capsys.readouterr().err
     # Between the known past and the new rows there may be a gap like any other.
@@ -288,6 +291,35 @@ def test_what_a_gap_leaves_too_little_of_is_refused(tmp_path: Path, capsys: pyte
     said = capsys.readouterr().err
     assert "series that have no answer: 1 of 2 ('a': a gap ends before 2024-03-03 14:00" in said
     assert "has 3 steps of 12 that are needed" in said
+
+
+def test_a_new_series_that_is_shorter_than_is_needed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = panel("hours")
+    own[(own["shop"] == "b") | (own["v"] < 6)].to_csv(tmp_path / "new.csv", index=False)
+    assert list(read_sequences(tmp_path / "new.csv", prepare(), tmp_path, 3, wanted=Wanted(least=12))) == ["b"]
+    assert "('a': it has 6 steps of 12 that are needed; give what is missing)" in capsys.readouterr().err
+
+
+def test_likelihoods_are_of_the_new_rows_and_rest_on_the_domains_own_before_them(tmp_path: Path) -> None:
+    own = panel("hours")
+    (tmp_path / "raw").mkdir()
+    own[own["v"] % LENGTH < 50].to_csv(tmp_path / "raw/own.csv", index=False)
+    own[own["v"] % LENGTH >= 47].to_csv(tmp_path / "new.csv", index=False)
+
+    def score(values: dict[str, np.ndarray]) -> pd.DataFrame:
+        parts = [
+            pd.DataFrame({"id": name, "step": np.arange(1, len(y) + 1), "log_prob": y[:, 0]})
+            for name, y in values.items()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    model = SimpleNamespace(units=SimpleNamespace(kind="vectors"), score=score, unfit=lambda y: None, covariates=None)
+    asked = Asked("own", tmp_path / "new.csv", None, None, None, None, None)
+    found = answer(model, "score", asked, prepare(), tmp_path / "raw", [])
+    assert found["log_prob"].tolist() == [*range(47, 60), *range(107, 120)]
+    assert list(found["time"]) == [*moments("hours")[47:60]] * 2
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Seoul"])
@@ -471,6 +503,8 @@ def test_a_model_of_another_place_answers_for_a_domain_that_nothing_was_compared
         workspace_of("stocks_far", None)
     with pytest.raises(UserError, match=r"unknown; did you mean 'stocks_far'"):
         workspace_of("stocks_fa", tmp_path)
+    with pytest.raises(UserError, match="nothing was compared on it"):
+        compared("stocks_far")  # as `seqlab score` asks
     workspace, params = workspace_of("stocks_far", tmp_path)
     assert not workspace.home.exists()
     assert params["domains"]["stocks_far"]["prepare"]["target"]["price"] == "Adj Close"
@@ -484,3 +518,22 @@ def test_where_nothing_was_compared_the_domains_own_file_is_read_where_it_is(tmp
     assert raw_of(workspace, "sales", {"prepare": {"data": {}}, "archives": {}}) == tmp_path / "data/raw/sales"
     (tmp_path / "data/raw/sales").mkdir(parents=True)
     assert raw_of(workspace, "sales", tree) == tmp_path / "data/raw/sales"
+
+
+def test_a_control_that_is_ahead_of_the_winner_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from seqlab.cli import predict
+
+    def row(family: str, strategy: str, value: str, control: str = "false") -> dict[str, str]:
+        names = {"domain": "own", "task": "forecast", "metric": "mase@3", "control": control}
+        return {**names, "family": family, "strategy": strategy, "value": value}
+
+    rows = [row("seasonal_naive", "control", "1.56", "true"), row("median", "ensemble", "1.6")]
+    monkeypatch.setattr(predict, "leaderboard", lambda home: [*rows, row("ets", "scratch", "2.12")])
+    (tmp_path / "params.yaml").write_text("suite: {seeds: [4]}\n")
+    found = predict.winner(Workspace(tmp_path), "own", "forecast", {"forecast": "mase@3"})
+    assert found == tmp_path / "models/own/ets/scratch/4"
+    said = capsys.readouterr().err
+    assert "seasonal naive (1.56): ahead in forecast, but a control, and no model; ets · scratch (2.12) answers" in said
+    assert "median · ensemble: ahead in forecast, but no single model; ets · scratch (2.12) answers" in said

@@ -180,7 +180,8 @@ def _value(cell: str, dialect: Dialect) -> float | None:
 class NewSequence:
     """values: (T, C) of its even steps up to the last that is known. stamps: (T,) their times, where there are any.
     ahead: the times that follow, as many as were asked for; None: steps are rows. covariates: a table of T rows and of
-    those ahead, where they were asked for. key: its cell of each column, where several columns together name it.
+    those ahead, where they were asked for. key: its cell of each column, where several columns together name it. past:
+    how many steps at the beginning are the domain's own, joined.
     """
 
     values: np.ndarray
@@ -188,18 +189,20 @@ class NewSequence:
     ahead: Sequence[Any] | None = None
     covariates: pd.DataFrame | None = None
     key: Mapping[str, str] = field(default_factory=dict)
+    past: int = 0
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a model needs of a past. least: steps that have to be left of one of which a gap takes some. unfit: why
-    (T, C) values cannot be answered, or None. exact: steps to forecast are as many as asked for; or else fewer, where
-    covariates are known of fewer.
+    """What a model needs of a past. least: its steps. unfit: why (T, C) values cannot be answered, or None. exact:
+    steps to forecast are as many as asked for; or else fewer, where covariates are known of fewer. joined: the domain's
+    own rows before the new ones are their past.
     """
 
     least: int = 0
     unfit: Callable[[np.ndarray], str | None] = lambda values: None
     exact: bool = True
+    joined: bool = True
 
 
 def read_sequences(
@@ -333,6 +336,7 @@ class _Reader:
     wanted: Wanted
     said: dict[str, dict[str, int]] = field(default_factory=dict)  # counts by series
     left: dict[str, str] = field(default_factory=dict)  # series without an answer, and why
+    earlier: dict[str, int] = field(default_factory=dict)  # rows that were joined, by key
 
     def read(self) -> dict[str, NewSequence]:
         from seqlab.data import stamps, time
@@ -346,7 +350,7 @@ class _Reader:
         for what, count in (+panel.mended).items():
             say(f"{MENDED.get(what, what)}: {count}")
         before = {} if own is None else _placed(own, panel)
-        if self.steps and self.layout.time is not None:
+        if self.wanted.joined and self.layout.time is not None:
             self._join(panel, before)
         tracks = list(panel.tracks.values())
         if self.by == "rows" or self.layout.time is None:
@@ -367,7 +371,8 @@ class _Reader:
             last = int(run.places[-1])
             missing = int((~run.recorded).sum())
             self._count("missing steps for which the last value before stands", name, missing)
-            one = NewSequence(run.values, key=keys.get(base, {}))
+            past = int(np.searchsorted(run.places, self.earlier.get(base, 0)))
+            one = NewSequence(run.values, key=keys.get(base, {}), past=past)
             if self.layout.time is not None:
                 one = replace(one, stamps=_stamps(panel, track.at, run, spacing, offset))
             if spacing is not None:
@@ -409,12 +414,11 @@ class _Reader:
         """Why a series has no answer."""
         if not len(run.values):
             return "it has no value"
-        if run.outside and len(run.values) < self.wanted.least:
-            begin = panel.texts[track.at[run.places[0]]]
-            return (
-                f"a gap ends before {begin}, and from there on it has {len(run.values)} steps of {self.wanted.least} "
-                "that are needed; give what is missing"
-            )
+        if len(run.values) < self.wanted.least:
+            lacking = f"{len(run.values)} steps of {self.wanted.least} that are needed; give what is missing"
+            if not run.outside:
+                return f"it has {lacking}"
+            return f"a gap ends before {panel.texts[track.at[run.places[0]]]}, and from there on it has {lacking}"
         return self.wanted.unfit(run.values)
 
     @cached_property
@@ -450,7 +454,7 @@ class _Reader:
         from seqlab.data.readers import place
 
         instants = panel.times.instant
-        joined: dict[str, int] = {}
+        joined = self.earlier
         for name, track in panel.tracks.items():
             if (known := before.get(name)) is None:
                 continue

@@ -174,15 +174,19 @@ def winner(workspace: Workspace, domain: str, question: str, headline: dict[str,
     if rows is None:
         raise UserError(f"{path}: missing; `seqlab compare {domain}` writes it, or name a model with --model")
     for table in TABLES[question]:
-        ahead = []
+        joined, simple = list[str](), list[str]()
         for row in rows:
-            own = (row["domain"], row["task"], row["metric"]) == (domain, table, headline.get(table))
-            if own and row["strategy"] in (kinds.ENSEMBLE, kinds.OUTSIDE):
-                ahead.append(f"{row['family']} · {row['strategy']}")
-            elif own and row["control"] != "true":
-                if ahead:
-                    passed = f"{', '.join(ahead)}: ahead in {table}, but no single model; {row['family']} answers"
-                    print(f"seqlab: {passed}", file=sys.stderr)
+            if (row["domain"], row["task"], row["metric"]) != (domain, table, headline.get(table)):
+                continue
+            if row["strategy"] in (kinds.ENSEMBLE, kinds.OUTSIDE):
+                joined.append(f"{row['family']} · {row['strategy']}")
+            elif row["control"] == "true":
+                simple.append(f"{row['family'].replace('_', ' ')} ({float(row['value']):.4g})")
+            else:
+                answers = f"{row['family']} · {row['strategy']} ({float(row['value']):.4g}) answers"
+                for names, why in ((joined, "no single model"), (simple, "a control, and no model")):
+                    if names:
+                        print(f"seqlab: {', '.join(names)}: ahead in {table}, but {why}; {answers}", file=sys.stderr)
                 seed = read_params(workspace.home / PARAMS)["suite"]["seeds"][0]
                 return workspace.home / "models" / domain / row["family"] / row["strategy"] / str(seed)
     raise UserError(f"{path}: no system of {domain} answers {question}; its tables are {', '.join(headline)}")
@@ -212,7 +216,8 @@ def answer(
     if question == "forecast":
         wanted = Wanted(max(period, model.shortest), model.unfit, asked.steps is not None)
     else:
-        steps, wanted = 0, Wanted(unfit=model.unfit)
+        # What a step's likelihood rests on comes before it; a class is one of the new rows alone.
+        steps, wanted = 0, Wanted(unfit=model.unfit, joined=question == "score")
     found = read_sequences(asked.file, prepare, raw, steps, names, unused, wanted)
     return keyed(_told(model, question, asked, prepare, names, found), found)
 
@@ -225,6 +230,8 @@ def _told(
     values = {name: one.values for name, one in found.items()}
     if question != "forecast":
         answers = getattr(model, question)(values)
+        if question == "score":
+            answers = answers[answers["step"] > answers["id"].map({name: one.past for name, one in found.items()})]
         return timed(answers, {name: one.stamps for name, one in found.items()})
     least = int(prepare.get("min_length") or 0)
     if short := [f"{name!r}: {len(own)}" for name, own in values.items() if len(own) < least]:

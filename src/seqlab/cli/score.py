@@ -101,4 +101,4 @@ def compared(domain: str) -> Workspace:
     """The workspace that this is asked in, if it has the domain, else the one that compared it."""
     here = Workspace.current()
     params = here.home / "params.yaml"
-    return here if params.exists() and domain in read_params(params)["domains"] else workspace_of(domain)
+    return here if params.exists() and domain in read_params(params)["domains"] else workspace_of(domain, None)[0]
