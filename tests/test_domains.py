@@ -309,8 +309,16 @@ def test_stretches_of_a_series_are_examples_that_share_nothing_that_is_scored(st
         (raw / "t.csv").write_text("".join(f"{row}\n" for row in rows if not row.startswith(("55,t1,", "40,t1,"))))
         one = prepare_series(raw, Path(folder) / "one", carried=1)
         many = prepare_series(raw, Path(folder) / "many", carried=1, stretches=stretches)
-        for split in ("train", "valid"):
-            np.testing.assert_array_equal(one.split(TARGET, split).values, many.split(TARGET, split).values)
+        np.testing.assert_array_equal(one.split(TARGET, "train").values, many.split(TARGET, "train").values)
+        checked, valid = one.split(TARGET, "valid"), many.split(TARGET, "valid")
+        assert checked.first is not None
+        assert valid.first is not None
+        number = len(valid) // len(checked)
+        assert number == (1 if stretches == 1 else max(1, 6 // (8 // stretches)))
+        for i in range(len(checked)):
+            own = range(number * i, number * (i + 1))
+            scored = [t for k in own for t in range(valid.first[k], valid.lengths[k])]
+            assert scored == list(range(checked.first[i], checked.lengths[i]))
         test, found = one.split(TARGET, "test"), many.split(TARGET, "test")
         assert len(found) == stretches * len(test)
         assert found.first is not None

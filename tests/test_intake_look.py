@@ -351,7 +351,13 @@ def test_long_series_keep_their_last_steps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("series", "steps", "stretches", "test"),
-    [(1, 1095, 19, 19 * 14), (1, 400, 7, 7 * 14), (1, 100, 2, 2 * 12), (4, 1095, 5, 5 * 14), (20, 1095, 1, 3 * 14)],
+    [
+        (1, 1095, 19, 19 * 14),
+        (1, 400, 14, 14 * 7),  # of fortnights there were seven, which tell nothing
+        (1, 100, 2, 2 * 12),
+        (4, 1095, 5, 5 * 14),
+        (20, 1095, 1, 3 * 14),
+    ],
 )
 def test_few_series_are_tested_on_several_stretches(
     series: int, steps: int, stretches: int, test: int, tmp_path: Path
@@ -372,6 +378,35 @@ def test_few_series_are_tested_on_several_stretches(
         made, found.tree["evaluate"]["origins"], found.tree["evaluate"]["horizons"], found.tree["evaluate"]["period"]
     )  # fmt: skip
     assert {i for i, _, ahead in sets if ahead == horizon} == set(range(len(made)))
+
+
+def hours(weeks: int, weekend: float) -> pd.DataFrame:
+    at = pd.date_range("2024-01-01", periods=weeks * 168, freq="h")
+    load = 500 + 40 * np.sin(2 * np.pi * at.hour / 24) - weekend * (at.day_of_week >= 5) + RNG.normal(0, 8, len(at))
+    return pd.DataFrame({"at": at.strftime("%Y-%m-%d %H:%M"), "load": load})
+
+
+@pytest.mark.parametrize(("weekend", "period"), [(0.0, 24), (60.0, 168)])
+def test_the_longer_period_is_taken_where_its_values_repeat_better(weekend: float, period: int, tmp_path: Path) -> None:
+    """Changes hardly see that weekends are lower: two of 168."""
+    hours(8, weekend).to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    assert found.tree["evaluate"]["period"] == period
+    assert "repeating values errs" in next(one.reason for one in found.choices if one.key == "evaluate.period")
+
+
+def test_one_wrong_value_hides_no_season_and_is_told(tmp_path: Path) -> None:
+    days = pd.date_range("2023-01-01", periods=600)
+    sales = 200 + 60 * (days.day_of_week >= 5) + RNG.normal(0, 10, 600)
+    frame = pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "sales": sales})
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    plain = look(tmp_path / "own.csv")
+    assert not any("usual spread" in one for one in plain.card.warnings)
+    frame.loc[200, "sales"] = -9999.0
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    found = look(tmp_path / "own.csv")
+    assert found.tree["evaluate"]["period"] == plain.tree["evaluate"]["period"] == 7
+    assert any("1, such as -9999 in 'sales'" in one for one in found.card.warnings)
 
 
 # Which columns are times, and which tell series apart

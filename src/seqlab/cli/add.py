@@ -21,6 +21,8 @@ def add(path: str, hints: dict[str, Any], replace: bool) -> None:
         print(line)
     if "name" not in hints and Path(path).stem.casefold() != proposal.name:
         print(f"seqlab: its name here is {proposal.name}, of letters from a to z and digits; --name gives another")
+    for line in proposal.card.warnings:
+        print(f"seqlab: to know: {line}")
     domain = write_domain(proposal, ROOT / "conf", replace=replace)
     card = write_card(proposal, ROOT / CARDS)
     print(f"seqlab: wrote {_shown(domain)} and {_shown(card)}; the file itself is as it was")

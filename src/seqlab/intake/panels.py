@@ -51,6 +51,8 @@ NEARLY = 0.8  # of the typical length, of which as much can be held out
 # Families that need so many windows of a series: steps of those that conf/family offers, of which nlinear does with the
 # shortest; and whether it learns from those alone that have the whole horizon after them.
 WINDOWS: dict[str, tuple[tuple[int, ...], bool]] = {"nlinear": ((8,), True), "gbdt": ((13, 25, 49), False)}
+OUTLYING = 5.0  # times the reach of nine of ten changes
+FAR = 50.0  # robust deviations of a series' values
 SEASONAL = 0.1  # least correlation of changes with those a period before
 LOOKED_AT = 200  # series from which the period is judged
 MULTIPLES = 4  # of a period that the series suggest, which must bear it out
@@ -154,7 +156,9 @@ def series(path: Path, found: Sample, roles: Roles, name: str, hints: Hints) -> 
         Choice("evaluate.period", period, why_period),
         Choice("evaluate.horizons", horizons, f"steps ahead, as usual {words} and as the lengths allow"),
         Choice(
-            "evaluate.headline", f"mase@{horizon}", "error over that of repeating the last period; below 1 is better"
+            "evaluate.headline",
+            f"mase@{horizon}",
+            "error in units of what repeating the last period costs in the past; less is better",
         ),
         *(
             Choice(f"unfit.{family}", reason, "not compared; without this line it is")
@@ -237,15 +241,19 @@ def _transform(path: Path, roles: Roles, runs: list[np.ndarray]) -> tuple[str, s
 def _split(lengths: np.ndarray, words: str, channels: int) -> dict[str, int]:
     """How many steps are held out, so that three series of four have enough for training left, and that validation has
     enough of them for the intervals of direct forecasters, where the series can spare these. Few series are tested on
-    several stretches in a row, up to a quarter of their steps, each an example."""
+    several stretches in a row, up to a quarter of their steps, each an example; of half the usual length where else
+    there were too few for anything to be told."""
     typical = int(np.quantile(lengths, 0.25))
     asked = CALENDAR.get(words, ((1,), PLAIN_HORIZON))[1]
     horizon = max(1, min(asked, typical // 8))
     test, valid = max(horizon, min(3 * horizon, typical // 5)), max(horizon, min(2 * horizon, typical // 8))
     many = int((lengths >= NEARLY * typical).sum())
-    stretches = max(1, min(math.ceil(EXAMPLES / many), int(typical * TESTED) // horizon))
+    most = int(typical * TESTED)
+    if many * (most // horizon) < TELLING <= many * (most // max(1, horizon // 2)):
+        horizon //= 2
+    stretches = max(1, min(math.ceil(EXAMPLES / many), most // horizon))
     if stretches > 1:
-        test = stretches * horizon
+        test, valid = stretches * horizon, max(valid, typical // 8 // horizon * horizon)
     needed = math.ceil(LEAST_PAIRS / (channels * many))
     if valid < needed <= typical // VALIDATED:
         valid = needed
@@ -310,7 +318,7 @@ def _period(
         for i, y in enumerate(runs)
         if varies(y[:train]).all()
     ][:LOOKED_AT]
-    correlations = _correlations(past, train)
+    correlations = _correlations([_without_outliers(change) for change in past], train)
     counted = max(1, sum(map(len, past)))
     # Of noise alone, a correlation is beyond three of its deviations about once in a thousand times.
     least = max(SEASONAL, 3 / math.sqrt(counted))
@@ -323,11 +331,17 @@ def _period(
     candidates = [m for m in CALENDAR[words][0] if 1 < m < len(correlations)]
     if not candidates:
         return 1, "no season that the steps would suggest and the lengths allow"
-    best = max(candidates, key=lambda m: correlations[m])
-    # The longer of two periods repeats the shorter one.
-    best = next(m for m in candidates if correlations[m] >= correlations[best] - SEASONAL)
+    bearing = [m for m in candidates if correlations[m] >= least]
+    if not bearing:
+        best = max(candidates, key=lambda m: correlations[m])
+        return 1, f"changes correlate {correlations[best]:.2f} with those {best} steps before{also}: no season"
+    # The longer of two periods repeats the shorter one, and more: what that is worth, values tell, changes hardly.
+    levels = [np.cumsum(change) for change in past]
+    errors = {m: _repeated(levels, m) for m in bearing}
+    best = next(m for m in bearing if errors[m] <= (1 + SEASONAL) * min(errors.values()))
     said = f"changes correlate {correlations[best]:.2f} with those {best} steps before{also}"
-    return (best, said) if correlations[best] >= least else (1, f"{said}: no season")
+    others = [f"{error / errors[best]:.2f} times that of {best} after {m}" for m, error in errors.items() if m != best]
+    return best, f"{said}; repeating values errs {', '.join(others)}" if others else said
 
 
 def _changes(y: np.ndarray, known: np.ndarray | None) -> np.ndarray:
@@ -339,6 +353,40 @@ def _changes(y: np.ndarray, known: np.ndarray | None) -> np.ndarray:
         change = change - beside @ np.linalg.lstsq(beside, change, rcond=None)[0]
     centred: np.ndarray = change - change.mean()
     return centred
+
+
+def _wild(runs: dict[str, np.ndarray]) -> tuple[int, str]:
+    """How many values are FAR robust deviations from the middle of their series, and one of them."""
+    count, farthest, found = 0, 0.0, ""
+    for name, y in runs.items():
+        if not len(y):
+            continue
+        away = np.abs(y - np.median(y, axis=0))
+        deviation = 1.4826 * np.median(away, axis=0)
+        away = np.where(deviation > 0, away / np.where(deviation > 0, deviation, 1), 0)
+        count += int((away > FAR).sum())
+        if away.max() > max(farthest, FAR):
+            step, channel = np.unravel_index(away.argmax(), away.shape)
+            farthest, found = float(away.max()), f"such as {y[step, channel]:g} in {name!r}"
+    return count, found
+
+
+def _without_outliers(change: np.ndarray) -> np.ndarray:
+    """Changes, those beyond OUTLYING times what nine of ten stay within drawn in to that: one wrong value hides no
+    season."""
+    middle = np.median(change)
+    reach = OUTLYING * float(np.quantile(np.abs(change - middle), 0.9))
+    return np.clip(change, middle - reach, middle + reach) if reach else change
+
+
+def _repeated(levels: list[np.ndarray], period: int) -> float:
+    """Mean absolute error of the value a period before, each series in units of that of the value just before."""
+    own = [
+        np.abs(y[period:] - y[:-period]).mean() / max(np.abs(np.diff(y)).mean(), np.finfo(float).tiny)
+        for y in levels
+        if len(y) > period + 1
+    ]
+    return float(np.mean(own)) if own else math.inf
 
 
 def _repeating(correlations: np.ndarray, counted: int) -> int | None:
@@ -434,7 +482,7 @@ def _card(
         "overlap of splits": "none: a series is split in time, and what is held out comes last",
         "licence": hints.licence or UNSTATED,
     }
-    unused = ", ".join(facts["unused columns"])
+    unused, wild = ", ".join(facts["unused columns"]), _wild(dict(zip(names, runs, strict=True)))
     warnings = [
         *([f"{len(flat)} series do not vary and are left out, such as {flat[0]!r}"] if flat else []),
         *([f"{len(still)} series stand still before they are held out, such as {still[0]!r}"] if still else []),
@@ -449,6 +497,11 @@ def _card(
                 "counts them"
             ]
             if unscored
+            else []
+        ),
+        *(
+            [f"values that are {FAR:.0f} times the usual spread from the middle of their series: {wild[0]}, {wild[1]}"]
+            if wild[0]
             else []
         ),
         *([f"families can hardly be told apart by so few examples to test on: {tested}"] if tested < TELLING else []),

@@ -33,7 +33,8 @@ class Series:
     context, as `filled`, and nothing is scored on them.
 
     The held-out steps for testing are of one example a series, or where few series would tell little of several:
-    `stretches` of equal length that follow one another, the first of which takes the steps that are left over.
+    `stretches` of equal length that follow one another, the first of which takes the steps that are left over. Those
+    for validation are then cut in stretches of the same length, so that intervals rest on more than one of them.
 
     Values are transformed; each sequence carries its own standardisation, estimated before its first scored step.
     Values are stored in float32, or all in float64 where that would round away what varies.
@@ -142,13 +143,11 @@ class Series:
         dtype = storing(y[: len(y) - held] for y in series.values())
         # Of each sequence: how many steps of its series come after it, and of those how many from its first scored one.
         every = self.test_steps // self.stretches
+        checked = max(1, self.valid_steps // every) if self.stretches > 1 else 1
         cuts = {
             "train": [(held, held)],
-            "valid": [(self.test_steps, held)],
-            "test": [
-                (after, self.test_steps if after == every * (self.stretches - 1) else after + every)
-                for after in range(every * (self.stretches - 1), -1, -every)
-            ],
+            "valid": _stretches(self.test_steps, self.valid_steps, checked),
+            "test": _stretches(0, self.test_steps, self.stretches),
         }
         written = {}
         for split, own in cuts.items():
@@ -242,6 +241,14 @@ class Series:
         if self.transform == "none" and abs(value) > LARGEST:
             return f"is beyond {LARGEST:g}; set transform to log1p, or take a greater unit"
         return None
+
+
+def _stretches(after: int, steps: int, count: int) -> list[tuple[int, int]]:
+    """Of so many steps that end `after` steps before a series' end, `count` stretches in order of time: how many steps
+    come after each, and of those and its own how many. What does not divide evenly is the first one's."""
+    every = steps // count
+    ends = [after + every * k for k in range(count - 1, -1, -1)]
+    return [(end, after + steps if k == 0 else end + every) for k, end in enumerate(ends)]
 
 
 def _standardised(
