@@ -53,7 +53,7 @@ def test_best_tied_and_beaten() -> None:
     assert not found.small
     text = sentences(found)
     assert "Best in MASE, 4 steps ahead is gru · scratch" in text
-    assert "(200 examples, one seed), for 120 core seconds and 512 MB." in text
+    assert "(200 examples, one seed), for 120 core seconds of training and judging and 512 MB." in text
     assert "It cannot be told apart from ar · scratch" in text
     assert "the cheapest of them is ar · scratch (0.05 core seconds)." in text
     assert "It beats drift by 0.494 [0.476, 0.512] and 1 more." in text

@@ -48,9 +48,10 @@ class Verdict:
     the least true difference from the best's nearest rival that a paired test on these examples finds in four cases of
     five; None where there is no rival. least_p: the least that a p of this table could be. small: the best is not
     significantly ahead of its opponent, and the test set could not have shown the difference that was seen; needed:
-    examples that could. core_seconds, peak_mb: of the best system's training, None where unknown. cheapest: of the best
-    and its equals, with its core seconds. growth: None without nested shares. not_applicable: systems that the table
-    lacks, and why. outside: systems from elsewhere and their values, which decide nothing.
+    examples that could. core_seconds: of the best system's training and judging, peak_mb: of its training, None where
+    unknown. cheapest: of the best and its equals, with its core seconds. growth: None without nested shares.
+    not_applicable: systems that the table lacks, and why. outside: systems from elsewhere and their values, which
+    decide nothing.
     """
 
     domain: str
@@ -111,7 +112,7 @@ def verdict(
         needed = significance.examples_needed(lead, error, best.examples) if small else None
     own = _cost(best, costs)
     known = [(row, cost) for row in (best, *tied) if (cost := _cost(row, costs)) is not None]
-    cheapest = min(known, key=lambda pair: pair[1].seconds) if known else None
+    cheapest = min(known, key=lambda pair: _spent(pair[1])) if known else None
     return Verdict(
         domain=best.domain,
         task=best.task,
@@ -130,9 +131,9 @@ def verdict(
         least_p=significance.least_p(best.examples, len(table) - 1),
         small=small,
         needed=needed,
-        core_seconds=None if own is None else own.seconds * threads,
+        core_seconds=None if own is None else _spent(own) * threads,
         peak_mb=None if own is None else own.peak_memory_mb,
-        cheapest=None if cheapest is None else (cheapest[0].system, cheapest[1].seconds * threads),
+        cheapest=None if cheapest is None else (cheapest[0].system, _spent(cheapest[1]) * threads),
         growth=_growth(best, points, detectable),
         not_applicable=list(not_applicable),
         outside=[(row.system, row.value) for row in outside],
@@ -171,6 +172,11 @@ def _features(row: Row, cells: Sequence[Entry]) -> np.ndarray:
 
 def _cost(row: Row, costs: Mapping[tuple[str, str, str, str], MeanCost]) -> MeanCost | None:
     return costs.get((row.domain, row.task, row.family, row.strategy))
+
+
+def _spent(cost: MeanCost) -> float:
+    """Seconds of training and of judging, where what is fitted at each origin spends its time."""
+    return cost.seconds + (cost.judging_seconds or 0.0)
 
 
 def _growth(best: Row, points: Sequence[Point], detectable: float | None) -> Growth | None:
@@ -227,7 +233,9 @@ def _first(found: Verdict) -> str:
     bounds = f" [{found.low:.4g}, {found.high:.4g}]" if np.isfinite(found.low) else ""
     text = f"Best in {label_of(found.metric)} is {found.best}, {found.value:.4g}{bounds} ({where})"
     if found.core_seconds is not None and found.peak_mb is not None:
-        text += f", for {_amount(found.core_seconds)} core seconds and {_amount(found.peak_mb)} MB"
+        text += (
+            f", for {_amount(found.core_seconds)} core seconds of training and judging and {_amount(found.peak_mb)} MB"
+        )
     return text + "."
 
 
