@@ -91,6 +91,14 @@ def test_the_scale_is_the_change_over_a_period() -> None:
     assert normalised(short, 2).scale == pytest.approx(2)
 
 
+def test_few_changes_over_a_period_are_no_scale() -> None:
+    """Of eight steps and a season of seven the two ends may be alike by chance: the paths then went anywhere."""
+    window = np.array([[0.0, 5, 1, 6, 3, 8, 2, 0.001]])
+    assert normalised(window, 7).scale == pytest.approx(np.sqrt((np.diff(window) ** 2).mean()))
+    long = np.random.default_rng(0).standard_normal((1, 13))
+    assert normalised(long, 7).scale == pytest.approx(np.sqrt(((long[:, 7:] - long[:, :-7]) ** 2).mean()))
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_pairs_are_all_windows_and_what_follows(whole: bool) -> None:
     data = Sequences.from_arrays([series(n, n, 2) for n in (11, 4, 9)], first=np.array([7, 0, 0]))

@@ -23,6 +23,7 @@ from seqlab.families.closed_form.paths import levels
 
 BATCH_STEPS = 1 << 15  # positions a batch, channels counted, while windows are cut
 LEVELS = 399  # of the residuals' quantiles that a model keeps
+CHANGES = 6  # over a period, fewer of which say nothing of a window's size where the period is longer
 LEAST_PAIRS = 20  # validation residuals of a horizon below which no interval rests on them
 MOST_NUMBERS = 1 << 26  # in windows and futures that are held at once: half a gigabyte
 MARGINAL, WALK = 0, 1  # tables for a past without a value, and for one too short for any window
@@ -44,13 +45,14 @@ class Normalised(NamedTuple):
 
 
 def normalised(windows: np.ndarray, period: int) -> Normalised:
-    """Of (N, L) windows: the scale is the root mean square change over a period or, where none fits, over a step.
+    """Of (N, L) windows: the scale is the root mean square change over a period or, where so few fit that chance would
+    make it, over a step.
 
     A window that does not change has scale 0 and shape 0.
     """
     last = windows[:, -1]
     scale = np.zeros(len(windows))
-    for lag in (1, period) if 1 < period < windows.shape[1] else (1,):
+    for lag in (1, period) if 1 < period <= windows.shape[1] - min(period, CHANGES) else (1,):
         change = windows[:, lag:] - windows[:, :-lag]
         known = np.isfinite(change)
         mean_square = np.where(known, change, 0).__pow__(2).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
