@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from seqlab.errors import UserError
+from seqlab.errors import Interrupted, UserError
 from seqlab.executors.base import Finished, Submitted
 from seqlab.executors.warm import GRACE, MODULES, RUNNER, SUPPORTED, Warm
 from seqlab.training.resume import die_with_parent
@@ -148,10 +148,12 @@ def start(function: Callable[[], Any], release: Callable[[], None]) -> Child:
     result, sender = CONTEXT.Pipe(duplex=False)
 
     def work() -> None:
-        release()
-        os.environ[RUNNER] = str(os.getpid())
-        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        sender.send(function())
+        # What asks it to end before the function has its own way to hear of that is nothing to tell anybody.
+        with suppress(Interrupted):
+            release()
+            os.environ[RUNNER] = str(os.getpid())
+            os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+            sender.send(function())
 
     process = CONTEXT.Process(target=work)
     process.start()
