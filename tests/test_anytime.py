@@ -177,7 +177,7 @@ def test_a_table_is_made_whenever_cells_have_joined(
     assert "no cell is finished after 0 s" in capsys.readouterr().out
     assert told.until() == pytest.approx(told.began + anytime.FIRST)
     told.early = True
-    assert told.until() == told.end_at
+    assert told.until() == told.end_at - anytime.ENDING
     reached += cells[:3]
     told.table()
     told.table()  # nothing new
@@ -217,7 +217,7 @@ def test_tables_are_made_beside_the_stages_that_run(
         told.look(left, lost)
         first = [cell for cell in cells if cell.family in waves(shipped)[0] and needed(cell).isdisjoint(lost)]
         assert told.making.cells == first
-        assert told.until() == told.end_at, "it needs no other"
+        assert told.until() == told.last, "it needs no other"
         left -= by_wave[1]
         told.look(left, lost)
         assert told.shown == [], "one at a time"
@@ -330,7 +330,11 @@ def test_cells_without_scores_because_of_a_failure_are_told_from_those_to_come(
 
 def test_the_last_table_has_its_time_kept_free(told: Any) -> None:
     told.took, told.early = 10.0, True
-    assert told.until() == pytest.approx(told.end_at - 12.0)
+    assert told.until() == pytest.approx(told.end_at - 12.0 - anytime.ENDING)
+    short = Told(told.workspace, told.experiment, 0.0, 60.0)
+    assert short.until() == pytest.approx(anytime.FIRST)
+    short.early = True
+    assert short.until() == pytest.approx(60.0 - 60.0 * anytime.ENDING_SHARE)
     assert not told.over
     told.end_at = time.monotonic() + 11.0
     assert told.over

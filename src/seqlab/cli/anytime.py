@@ -39,6 +39,8 @@ FIRST = 45.0  # seconds until a table is made of what there is, the cheapest wav
 # Seconds until it rings once more: what is raised in a destructor is lost.
 AGAIN = 0.5
 CHEAP = 5  # families of the first wave
+ENDING = 10.0  # seconds of a limit that are kept for what stands beside the last table: DVC's look, the page
+ENDING_SHARE = 0.06  # of a short limit
 PAUSE = 5.0  # times what the last table took: so long there is no other one while stages run
 # What a table is made with, and takes seconds to import.
 COMPARING = ("seqlab.stages.compare", "matplotlib.pyplot", "scipy.stats", "pyarrow.parquet", "pandas")
@@ -194,6 +196,7 @@ class Told:
     def __init__(self, workspace: Workspace, experiment: Experiment, began: float, seconds: float):
         self.workspace, self.experiment = workspace, experiment
         self.began, self.end_at = began, began + seconds
+        self.ending = min(ENDING, ENDING_SHARE * seconds) if math.isfinite(seconds) else 0.0
         self.shown: list[Cell] = []
         self.lost: list[Cell] = []
         self.failures: dict[str, Path] = {}
@@ -204,13 +207,17 @@ class Told:
         self.broken = False  # whether one that was begun beside the stages failed
 
     @property
+    def last(self) -> float:
+        """When the stages that run are to end, so that the last table and the page are there in time."""
+        return self.end_at - 1.2 * self.took - self.ending
+
+    @property
     def over(self) -> bool:
-        return time.monotonic() >= self.end_at - 1.2 * self.took
+        return time.monotonic() >= self.last
 
     def until(self) -> float:
         """When the stages that run are to end: for the first table, if none is there or begun, or for the last."""
-        end = self.end_at - 1.2 * self.took
-        return end if self.shown or self.making or self.early else min(end, self.began + FIRST)
+        return self.last if self.shown or self.making or self.early else min(self.last, self.began + FIRST)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
