@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,23 @@ def read(path: str) -> list[dict[str, str]]:
     return list(csv.DictReader((ROOT / path).read_text(encoding="utf-8").splitlines()))
 
 
+def headlines(rows: list[dict[str, str]]) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
+    """Domain, task and rows of every headline table that has any."""
+    for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
+        for task, metric in domain(path)["evaluate"]["headline"].items():
+            if table := [r for r in rows if (r["domain"], r["task"], r["metric"]) == (path.stem, task, metric)]:
+                yield path.stem, task, table
+
+
 def results(reports: str) -> str:
     """A table a task: a line a family, a column a domain; the value tuned from the source, and that from scratch."""
     rows = read(f"{reports}/leaderboard.csv")
     columns: dict[str, dict[str, list[dict[str, str]]]] = {}  # by task and domain, or test set
-    for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
-        tree = domain(path)
-        for task, metric in tree["evaluate"]["headline"].items():
-            table = [r for r in rows if (r["domain"], r["task"], r["metric"]) == (path.stem, task, metric)]
-            if table:
-                # The test sets of translation are columns of one table: one model answers them all.
-                title, column = ("translate", task) if "decoding" in tree["evaluate"] else (task, path.stem)
-                columns.setdefault(title, {})[column] = table
+    for name, task, table in headlines(rows):
+        # The test sets of translation are columns of one table: one model answers them all.
+        pairs = "decoding" in domain(ROOT / f"conf/domain/{name}.yaml")["evaluate"]
+        title, column = ("translate", task) if pairs else (task, name)
+        columns.setdefault(title, {})[column] = table
     return "\n\n".join(one_task(task, tables) for task, tables in columns.items())
 
 
@@ -107,14 +113,11 @@ def by_seed(reports: str) -> str:
     rows = [row for row in rows if row["strategy"] in ("full", "scratch")]
     families = list(dict.fromkeys(row["family"] for row in rows))
     lines = [f"| | metric | {' | '.join(families)} |", f"|:--|:--|{'--:|' * len(families)}"]
-    for path in sorted((ROOT / "conf/domain").glob("*.yaml")):
-        for task, metric in domain(path)["evaluate"]["headline"].items():
-            table = [r for r in rows if (r["domain"], r["task"], r["metric"]) == (path.stem, task, metric)]
-            if table:
-                own = {(row["family"], row["strategy"]): with_spread(row) for row in table}
-                cells = [both(own.get((name, "full")), own.get((name, "scratch"))) for name in families]
-                title = f"{path.stem.replace('_', ' ')}: {task.replace('_', ' ')}"
-                lines.append(f"| {title} | {metric.replace('_', ' ')} | {' | '.join(cells)} |")
+    for name, task, table in headlines(rows):
+        own = {(row["family"], row["strategy"]): with_spread(row) for row in table}
+        cells = [both(own.get((family, "full")), own.get((family, "scratch"))) for family in families]
+        words = (f"{name}: {task}".replace("_", " "), table[0]["metric"].replace("_", " "))
+        lines.append(f"| {' | '.join([*words, *cells])} |")
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from seqlab.data.prepared import Meta, Prepared
 from seqlab.data.sequences import SPLITS, Sequences, Space
 from seqlab.data.units import Units
 from seqlab.errors import UserError
-from seqlab.evaluation import conformal
+from seqlab.evaluation import conformal, kept
 from seqlab.evaluation.conformal import Recalibration
 from seqlab.evaluation.metrics import LEVELS
 from seqlab.families import bundle, loading, saved
@@ -182,6 +182,7 @@ def test_vectors_are_answered_as_by_the_models_themselves(name: str, kind: str, 
 
 
 def test_forecasts_have_the_intervals_that_they_were_judged_with(systems: Any, tmp_path: Path) -> None:
+    assert bundle.RECALIBRATION == kept.MAP, "what an evaluation keeps is found"
     folder = tmp_path / "system"
     shutil.copytree(systems("ar", "series"), folder)
     past = walks(1, 2, count=3)
@@ -189,7 +190,7 @@ def test_forecasts_have_the_intervals_that_they_were_judged_with(systems: Any, t
     shifts = np.zeros((1, 1, len(LEVELS)))
     for moved in (0.0, 0.5):  # every quantile by half of the forecast's spread
         found = Recalibration(np.array([4]), shifts + moved, np.array([False]), np.array([99]))
-        conformal.write(found, folder / "recalibration.safetensors")
+        conformal.write(found, folder / bundle.RECALIBRATION)
         mended = seqlab.load(folder).forecast(past, 4)
         wide = (mended["0.9"] - mended["0.1"]).to_numpy()
         np.testing.assert_allclose(wide, plain["0.9"] - plain["0.1"], rtol=1e-4)

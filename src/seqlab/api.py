@@ -349,13 +349,14 @@ class Model:
         beside: covariates of each, up to `steps` after it.
         """
         found: dict[int, np.ndarray] = {}
+        mended = self._recalibration()
         for number, (rows, x, mask) in enumerate(_batches(past, samples * steps)):
             drawn = steps, samples, seed_of(seed, "api", number)
             if beside is None:
                 made = model.forecast(x, mask, *drawn)
             else:
                 made = model.forecast_along(x, mask, Beside.of_each([beside[row] for row in rows]), *drawn)
-            if (mended := self._recalibration()) is not None:
+            if mended is not None:
                 made = mended.paths(made)
             for row, path in zip(rows.tolist(), made, strict=True):
                 found[row] = path if self.units.kind == "symbols" else _held(path, past[row])

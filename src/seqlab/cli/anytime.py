@@ -241,13 +241,12 @@ class Told:
             self.made()
         if self.making is not None or self.broken:
             return
+        if self.shown and time.monotonic() - self.ready < PAUSE * self.took:
+            return
         settled = [cell for cell in self.experiment.cells() if needed(cell).isdisjoint(waiting)]
         reached = [cell for cell in settled if needed(cell).isdisjoint(lost)]
-        if self.shown:
-            due = time.monotonic() - self.ready >= PAUSE * self.took
-        else:
-            first = waves(self.experiment)[0]
-            due = all(cell in settled for cell in self.experiment.cells() if cell.family in first)
+        first = waves(self.experiment)[0]
+        due = self.shown or all(cell in settled for cell in self.experiment.cells() if cell.family in first)
         if due and len(reached) > len(self.shown):
             self.make(reached)
 

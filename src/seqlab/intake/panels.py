@@ -259,10 +259,8 @@ def _split(lengths: np.ndarray, words: str, channels: int) -> dict[str, int]:
         valid = needed
     left = typical - test - valid
     least = max(4, min(24, left // 2))
-    return {
-        **{"horizon": horizon, "test": test, "stretches": stretches, "valid": valid, "train": left},
-        "min_length": least,
-    }
+    found = {"horizon": horizon, "test": test, "stretches": stretches, "valid": valid, "train": left}
+    return found | {"min_length": least}
 
 
 def _unfit(runs: list[np.ndarray], prepare: dict[str, Any], horizon: int, period: int) -> dict[str, str]:

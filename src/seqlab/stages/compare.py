@@ -163,25 +163,24 @@ def decided(
     It quotes measured cost, so it is hashed nowhere.
     """
 
-    def also(domain: str, task: str, best: Row) -> Iterator[str]:
-        hold = domain, task, best.metric.replace(best.metric.split("@")[0], "coverage80")
+    def also(made: verdict.Verdict) -> Iterator[str]:
+        _, at, steps = made.metric.partition("@")
         for row in rows:
-            if row.table == hold and row.system == best.system and "@" in best.metric:
+            if at and row.table == (made.domain, made.task, f"coverage80@{steps}") and row.system == made.best:
                 yield f"Its 80% intervals hold {row.value:.0%} [{row.low:.0%}, {row.high:.0%}] of what came."
-        if (stretches := comparison.stretches.get(domain, 1)) > 1:
+        if (stretches := comparison.stretches.get(made.domain, 1)) > 1:
             yield (
                 f"Of each series {stretches} stretches in a row are examples: intervals and p-values take them for "
                 "independent, which they nearly are."
             )
-        if task == "forecast" and domain in ways:
-            yield sentence(ways[domain])
+        if made.task == "forecast" and made.domain in ways:
+            yield sentence(ways[made.domain])
 
     found: dict[str, dict[str, str]] = {domain: {} for domain in comparison.headlines}
     for domain, task, table in headline_tables(comparison, rows):
         own = [entry for entry in entries if entry.domain == domain]
-        best = next(row for row in table if row.best)
         made = verdict.verdict(table, own, costs, comparison.threads, points, comparison.unfit.get(domain, ()))
-        found[domain][task] = verdict.sentences(made, list(also(domain, task, best)))
+        found[domain][task] = verdict.sentences(made, list(also(made)))
     return found
 
 

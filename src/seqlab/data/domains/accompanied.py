@@ -46,9 +46,9 @@ class AccompaniedSeries(Series):
         if not names.all:
             raise UserError(f"{self.target['file']}: target names no covariate under {', '.join(ROLES)}")
         written = super()._write_target(panel, recorded, out, removed)
-        kept = {name: len(panel[name]) for name in written["train"]}
-        if self.longest is not None:
-            kept = {name: min(length, self.longest) for name, length in kept.items()}
+        lengths = {split: Sequences.load(out / TARGET / split).lengths for split in written}
+        # The last test sequence of a series has all of its steps.
+        kept = dict(zip(written["test"], lengths["test"].tolist(), strict=True))
         beside = {name: self.found[name].tail(length) for name, length in kept.items()}
         whole = Beside.of_each(list(beside.values()))
         for role in ("known", "past"):
@@ -58,7 +58,7 @@ class AccompaniedSeries(Series):
                 )
         for split, series in written.items():
             own = Beside.of_each([beside[name] for name in series])
-            own.cut(Sequences.load(out / TARGET / split).lengths).save(out / FOLDER / f"{split}.safetensors")
+            own.cut(lengths[split]).save(out / FOLDER / f"{split}.safetensors")
         self.names.write(out / FOLDER / NAMES)
         return written
 

@@ -89,14 +89,19 @@ class AccompaniedGBDT(Along, GBDT):
 
     def _placed(self, sequences: Sequences, first: int) -> Pairs:
         """Windows that change, and what follows. first: the number of the first sequence among the covariates."""
-        return gathered(self._with_places(sequences, first))
+        places = [self.places]
+        found = gathered(self._with_places(sequences, first, places))
+        self.places = np.concatenate(places)
+        return found
 
-    def _with_places(self, sequences: Sequences, first: int) -> Iterator[Pairs]:
-        twins = placed(sequences, self.window, self.steps)
+    def _with_places(self, sequences: Sequences, first: int, places: list[np.ndarray]) -> Iterator[Pairs]:
+        """Numbered from the first of `places` on, to which theirs are added."""
+        twins, count = placed(sequences, self.window, self.steps), sum(map(len, places))
         for part, place in zip(pairs(sequences, self.window, self.steps, whole=False), twins, strict=True):
             moving = normalised(part.windows, self.period).scale > 0
-            number = len(self.places) + np.arange(moving.sum())
-            self.places = np.concatenate([self.places, place[moving] + np.array([first, 0, 0])])
+            places.append(place[moving] + np.array([first, 0, 0]))
+            number = count + np.arange(len(places[-1]))
+            count += len(number)
             yield Pairs(part.windows[moving], part.futures[moving], part.known[moving], number)
 
     def forecast(self, prefix: np.ndarray, mask: np.ndarray, steps: int, samples: int, seed: int) -> np.ndarray:
