@@ -19,11 +19,10 @@ from seqlab.families.closed_form.direct import (
     DirectForecaster,
     Pairs,
     gathered,
-    learnable,
     normalised,
     pairs,
     reaching,
-    usable,
+    readable,
 )
 from seqlab.settings import Count, Fraction, Positive
 
@@ -86,8 +85,7 @@ class GBDT(DirectForecaster):
     def fit(self, train: Sequences, valid: Sequences, prior: Self | None = None) -> dict[str, Any]:
         """Raises UserError when too few windows fit into either split."""
         self.carry(train)
-        enough = learnable(train, self.period, self.steps, self.windows, whole=False) or self.windows[:1]
-        lengths, held_out = usable(valid, self.period, self.steps, enough)
+        lengths, held_out = readable(train, valid, self.period, self.steps, self.windows, whole=False)
         self._read_last(lengths[-1])
         known, held_out = self._learned(train, valid, held_out)
         held_out = held_out.thinned(max(self.rows // self.steps, 1))

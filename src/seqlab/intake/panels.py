@@ -18,7 +18,7 @@ from seqlab.data.domains.series import LARGEST
 from seqlab.data.scale import standardisation, varies
 from seqlab.data.sequences import Sequences
 from seqlab.errors import UserError
-from seqlab.families.closed_form.direct import LEAST_PAIRS, learnable, learned, reaching, usable
+from seqlab.families.closed_form.direct import LEAST_PAIRS, learned, reaching, readable
 from seqlab.intake.identity import check_names, check_series
 from seqlab.intake.proposal import Card, Choice, Hints, Proposal
 from seqlab.intake.roles import Roles
@@ -280,10 +280,8 @@ def _unfit(runs: list[np.ndarray], prepare: dict[str, Any], horizon: int, period
 
     unfit = {}
     for family, (windows, whole) in WINDOWS.items():
-        offered = reaching(list(windows), period)
-        enough = learnable(train, period, horizon, offered, whole=whole) or offered[:1]
         try:
-            lengths, _ = usable(valid, period, horizon, enough)
+            lengths, _ = readable(train, valid, period, horizon, reaching(list(windows), period), whole=whole)
         except UserError:
             unfit[family] = (
                 f"too few steps: validation needs {LEAST_PAIRS} values {horizon} steps after a window of {windows[0]} "

@@ -291,9 +291,13 @@ def learned(train: Sequences, period: int, steps: int, length: int, *, whole: bo
     return count
 
 
-def learnable(train: Sequences, period: int, steps: int, lengths: list[int], *, whole: bool) -> list[int]:
-    """The window lengths of which the training split has more windows than each has steps."""
-    return [n for n in lengths if learned(train, period, steps, n, whole=whole, most=n + 1) > n]
+def readable(
+    train: Sequences, valid: Sequences, period: int, steps: int, windows: list[int], *, whole: bool
+) -> tuple[list[int], Pairs]:
+    """As `usable`, of the window lengths of which the training split has more windows than each has steps; the shortest
+    where there is none."""
+    enough = [n for n in windows if learned(train, period, steps, n, whole=whole, most=n + 1) > n]
+    return usable(valid, period, steps, enough or windows[:1])
 
 
 def usable(valid: Sequences, period: int, steps: int, lengths: list[int]) -> tuple[list[int], Pairs]:
