@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 def stage(verb: str) -> None:
     """Run a stage, in a warm process where one waits."""
-    from seqlab.executors import warm
+    from seqlab.executors.handover import hand_over
     from seqlab.threads import pin
 
     pin(1)  # until the configuration says how many
-    warm.hand_over()
+    hand_over()
     from seqlab.cli.stage import main
 
     main(verb, sys.argv[1:])
@@ -24,7 +24,7 @@ def stage(verb: str) -> None:
 def command(name: str) -> None:
     """Run a subcommand of `seqlab`."""
     from seqlab.cli.main import main
-    from seqlab.executors import warm
+    from seqlab.executors.handover import end_with_runner
 
-    warm.end_with_runner()
+    end_with_runner()
     main([name, *sys.argv[1:]])

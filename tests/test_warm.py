@@ -16,16 +16,17 @@ import yaml
 
 from seqlab import config
 from seqlab.errors import UserError
+from seqlab.executors.handover import RUNNER, SUPPORTED, VARIABLE
 from seqlab.executors.local import Local, in_child
-from seqlab.executors.warm import MODULES, RUNNER, SRC, SUPPORTED, VARIABLE, Warm
+from seqlab.executors.warm import MODULES, SRC, Warm
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="forks with process files, which Linux has")
 
 SCRIPT = """\
 import sys
 sys.path.insert(0, {src!r})
-from seqlab.executors import warm
-warm.hand_over()
+from seqlab.executors.handover import hand_over
+hand_over()
 import os, time
 print(sys.argv[1:], os.getcwd(), sys.stdin.read(), os.environ["OWN"], flush=True)
 print("said", file=sys.stderr)
@@ -168,3 +169,35 @@ def test_a_stage_ends_with_what_brings_it_up_to_date_though_a_shell_stands_betwe
         process.kill()
     status = Path(f"/proc/{stage}/stat")
     until(lambda: not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+ENDING = """\
+import atexit, threading
+atexit.register(print, "asked for at the end")
+threading.Thread(target=lambda: (time.sleep(0.2), print("a thread's"))).start()
+"""
+
+
+@pytest.mark.parametrize("end", ["sys.exit()", "sys.exit(3)", "sys.exit(300)", "sys.exit('a reason')", "1 / 0", "pass"])
+def test_it_ends_as_a_process_of_its_own_ends(script: Path, end: str) -> None:
+    lines = script.read_text().rpartition("sys.exit")[0]
+    script.write_text(f"{lines}{ENDING}{end}\n")
+    alone = run(script, {}, "0")
+    with Warm() as warm:
+        handed = run(script, warm.environment(("wave",)), "0")
+    assert (handed.returncode, handed.stdout) == (alone.returncode, alone.stdout)
+    # A traceback begins with the frames of whoever runs the script.
+    assert handed.stderr.splitlines()[-1:] == alone.stderr.splitlines()[-1:]
+    assert "asked for at the end" in alone.stdout
+
+
+def test_its_end_leaves_what_is_shared_alone(script: Path) -> None:
+    """Taking modules apart writes to, and so copies, the memory of the warm process: far more than a stage needs."""
+    with Warm() as warm:
+        environment = warm.environment(MODULES["closed_form"])
+        assert run(script, environment, "0").returncode == 0
+        process = Path(f"/proc/{warm.processes[0].pid}")
+        # Pages that children have touched first, by proc(5); and those that are there.
+        touched = int((process / "stat").read_text().rpartition(")")[2].split()[8])
+        resident = int((process / "statm").read_text().split()[1])
+    assert 0 < touched < resident / 10

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as typing's, whose import takes longer than all else that a stage's script begins with
 if TYPE_CHECKING:
     from seqlab.api import Model, load
 
@@ -13,7 +13,7 @@ __version__ = "0.2.0"
 __all__ = ["Model", "load"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """`load` and `Model`, imported when they are asked for (PEP 562): importing seqlab itself costs nothing."""
     if name in __all__:
         # By name: who imports seqlab does not depend on how its models answer.

@@ -278,6 +278,21 @@ def read_params(path: Path) -> dict[str, Any]:
     return tree
 
 
+def of_params(path: Path) -> tuple[dict[str, Any], Experiment]:
+    """params.yaml as nested dictionaries, which nobody may change, and checked: once for each content.
+
+    A process that was forked from one that has read it does neither again. Raises UserError as `read_params` and
+    `experiment`.
+    """
+    return _of_content(path, path.read_bytes() if path.is_file() else None)
+
+
+@cache
+def _of_content(path: Path, _: bytes | None) -> tuple[dict[str, Any], Experiment]:
+    tree = read_params(path)
+    return tree, experiment(tree)
+
+
 SECTIONS = (
     "suite",
     "domains",

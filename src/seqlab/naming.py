@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -37,11 +38,18 @@ def checked_target(target: object, where: str, under: Sequence[str] = ("seqlab",
     # A package's own file holds nothing of its own; a file system that ignores case would find others.
     if not path.is_file() or path.name not in {part.name for part in path.parent.iterdir()}:
         raise UserError(f"{where}: {target!r}: there is no module {module}")
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    if not any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name for node in body):
-        classes = ", ".join(node.name for node in body if isinstance(node, ast.ClassDef)) or "none"
+    defined = _defined(path, path.stat().st_mtime_ns)
+    if name not in defined:
+        classes = ", ".join(name for name, kind in defined.items() if kind is ast.ClassDef) or "none"
         raise UserError(f"{where}: {target!r}: {path.relative_to(SRC)} defines no {name!r}; its classes: {classes}")
     return path
+
+
+@cache
+def _defined(path: Path, _: int) -> dict[str, type[ast.AST]]:
+    """The classes and functions at the top level of a file, which is read anew when it has changed."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name: type(node) for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
 
 def checked_parameters(kind: type[Any], parameters: object, where: str) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from seqlab.cli.repro import Options, StagesFailed, current, in_words, repro, ru
 from seqlab.config import Experiment
 from seqlab.errors import UserError
 from seqlab.executors.dvc import LOCK_FILE
-from seqlab.executors.warm import MODULES, SUPPORTED, Warm
+from seqlab.executors.handover import SUPPORTED
+from seqlab.executors.warm import MODULES, Warm
 from seqlab.training.resume import die_with_parent
 
 if TYPE_CHECKING:

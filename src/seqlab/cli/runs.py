@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,8 +159,7 @@ def cost_of(workspace: Workspace, verb: str, label: str) -> dict[str, dict[str, 
 
 def checkpoint_of(work: Work, inputs: Mapping[str, Path]) -> tuple[Checkpoint, str]:
     """Where a training with these inputs, values and code resumes, and the key of the run that it then continues."""
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((ROOT / "src").rglob("*.py")))).hexdigest()
-    what = [work.verb, work.label, work.tree, {k: content_hash(v) for k, v in inputs.items()}, code]
+    what = [work.verb, work.label, work.tree, {k: content_hash(v) for k, v in inputs.items()}, code_hash()]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     folder = work.workspace.private / "checkpoints" / digest[:32]
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +169,12 @@ def checkpoint_of(work: Work, inputs: Mapping[str, Path]) -> tuple[Checkpoint, s
     elif any(folder.rglob("resume.ckpt")):
         print(f"{work.verb} {work.label}: resumes where an earlier one was ended", flush=True)
     return Checkpoint(folder, work.execution.checkpoint_seconds), str(read_json(note)["run"])
+
+
+@cache
+def code_hash() -> str:
+    """SHA-256 of the library's source, as this process found it."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted((ROOT / "src").rglob("*.py")))).hexdigest()
 
 
 def readable(note: Path) -> bool:

@@ -17,7 +17,7 @@ from seqlab.cli.verbs import VERBS, Verb
 from seqlab.cli.words import words_of
 from seqlab.cli.work import Work, from_overrides, from_pipeline
 from seqlab.errors import UserError
-from seqlab.executors.warm import FORKED
+from seqlab.executors.handover import FORKED
 from seqlab.naming import check_interpolations
 from seqlab.threads import pin
 
@@ -57,7 +57,7 @@ def run_checked(verb: Verb, work: Work) -> None:
     Raises UserError where its values changed meanwhile: what DVC then noted would be of other values.
     """
     handle(verb, work)
-    now = config.read_params(work.workspace.home / "params.yaml")
+    now, _ = config.of_params(work.workspace.home / "params.yaml")
     changed = [
         key for key, part in work.tree.items() if key in ("suite", "trainer", "objective") and now.get(key) != part
     ]

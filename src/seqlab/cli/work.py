@@ -118,8 +118,7 @@ class SuiteWork(Work):
 
 def from_pipeline(verb: str, label: str, needs: tuple[str, ...], workspace: Workspace) -> Work:
     """The work of a cell such as strings/rnn/full/0, with the values of params.yaml."""
-    tree = config.read_params(workspace.home / "params.yaml")
-    found = config.experiment(tree)
+    tree, found = config.of_params(workspace.home / "params.yaml")
     parts = label.split("/") if label else []
     if len(parts) != len(needs) and not (needs == ARCHIVE and len(parts) == 1):
         raise UserError(f"{label!r}: expected {'/'.join(needs)}")

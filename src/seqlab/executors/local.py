@@ -18,7 +18,8 @@ from typing import Any, Self
 
 from seqlab.errors import Interrupted, UserError
 from seqlab.executors.base import Finished, Submitted
-from seqlab.executors.warm import GRACE, MODULES, RUNNER, SUPPORTED, Warm
+from seqlab.executors.handover import RUNNER, SUPPORTED
+from seqlab.executors.warm import GRACE, MODULES, Warm
 from seqlab.training.resume import die_with_parent
 
 CONTEXT: Any = multiprocessing.get_context("fork")

@@ -1,21 +1,21 @@
 """A process that has imported what stages import, and forks itself for each stage that is handed over to it.
 
-Importing torch and Lightning takes five seconds, which is more than most stages work. A repro starts such a process
-and names its socket in SEQLAB_WARM for the stages it runs. Each script of a stage calls `hand_over` first: the script,
-its arguments, environment, working folder and standard streams go to the warm process, and its child does the work.
-Where DVC itself runs the stages (`dvc repro`, `dvc exp run`), the first that trains or evaluates starts a warm process
-for those that follow, which ends with DVC. The results are those of a process of its own. Linux only: elsewhere stages
-start by themselves.
+Importing torch and Lightning takes five seconds, which is more than most stages work. A repro starts such a process and
+names its socket in SEQLAB_WARM for the stages it runs. Each script of a stage calls `handover.hand_over` first: the
+script, its arguments, environment, working folder and standard streams go to the warm process, and its child does the
+work. Where DVC itself runs the stages (`dvc repro`, `dvc exp run`), the first that trains or evaluates starts a warm
+process for those that follow, which ends with DVC. The results are those of a process of its own. Linux only: elsewhere
+stages start by themselves.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
 import os
 import runpy
-import select
 import selectors
 import signal
 import socket
@@ -24,18 +24,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-VARIABLE = "SEQLAB_WARM"
-RUNNER = "SEQLAB_RUNNER"  # the process that brings a stage up to date, with which the stage ends
-FORKED = "SEQLAB_FORKED"  # set in a child of a warm process
-STREAMS = 3  # standard input, output and error
-SIZE = 4  # bytes that hold the length of a request
+from seqlab.executors.handover import FORKED, SIZE, STREAMS, VARIABLE, dvc_process
+
 GRACE = 3.0  # seconds that a stage has to keep what it did, when it is asked to end
-SUPPORTED = sys.platform == "linux"
 SRC = str(Path(__file__).resolve().parents[2])  # of this checkout, whatever is installed
 
 # What stages import that takes long, by the way that the family they work on is fitted.
@@ -49,10 +45,22 @@ LIGHT = (
     "matplotlib.pyplot",
     "scipy.stats",
     "pyarrow.parquet",
+    "pyarrow.pandas_compat",
     "pandas",
+    "psutil",
+    "safetensors.numpy",
+    "threadpoolctl",
 )
 MODULES = {
-    "closed_form": (*LIGHT, "seqlab.families.closed_form.bayes", "seqlab.training.closed_form.train"),
+    "closed_form": (
+        *LIGHT,
+        "seqlab.families.closed_form.bayes",
+        "seqlab.training.closed_form.train",
+        "lightgbm",
+        "sklearn.linear_model",
+        "sklearn.feature_extraction.text",
+        "statsforecast.arima",
+    ),
     "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.families.seq2seq", "seqlab.training.gradient.train"),
     # Whose members may be of either kind.
     "mixture": (
@@ -65,50 +73,9 @@ MODULES = {
 }
 
 
-def hand_over() -> None:
-    """Have the warm process do what this one was started for, and end with its status; return if there is none."""
-    end_with_runner()
-    door = None if FORKED in os.environ else os.environ.get(VARIABLE) or door_of_dvc()
-    if door is None:
-        return
-    with socket.socket(socket.AF_UNIX) as link:
-        try:
-            link.connect(door)
-        except OSError:
-            return
-        request = json.dumps({"argv": sys.argv, "cwd": str(Path.cwd()), "env": dict(os.environ)}).encode()
-        socket.send_fds(link, [len(request).to_bytes(SIZE, "big")], range(STREAMS))
-        link.sendall(request)
-        # The link stays open until the answer comes: its end means that this process was killed, or asked to end. Then
-        # the stage is asked too, and this one waits for it.
-        signal.signal(signal.SIGTERM, lambda *_: link.shutdown(socket.SHUT_WR))
-        status = link.recv(16)
-    sys.exit(int(status) if status else f"{sys.argv[0]}: the warm process ended before the stage did")
-
-
-def end_with_runner() -> None:
-    """End at once when whoever started this stage is killed: between the two is a shell, which would not.
-
-    The next repro would otherwise write the same files beside it.
-    """
-    runner = int(os.environ.pop(RUNNER, "0"))
-    if not SUPPORTED or FORKED in os.environ or not (runner or "DVC_STAGE" in os.environ):
-        return
-    try:
-        life = os.pidfd_open(runner or dvc_process())
-    except ProcessLookupError:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def end() -> None:
-        select.select([life], [], [])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=end, daemon=True).start()
-
-
 def door_of_dvc() -> str | None:
-    """The socket of the warm process for the stage that DVC runs here; None where it does not, or none is worth it."""
-    if "DVC_STAGE" not in os.environ or not SUPPORTED or (fit := fit_of_stage()) is None:
+    """The socket of the warm process for the stage that DVC runs here; None where none is worth it."""
+    if (fit := fit_of_stage()) is None:
         return None
     folder = Path(tempfile.gettempdir()) / f"seqlab-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -162,14 +129,6 @@ def fit_of_stage() -> str | None:
             family = tree["families"][parts[1]]
             return "gradient" if "optimizer" in family else "mixture" if "members" in family else "closed_form"
     return None
-
-
-def dvc_process() -> int:
-    """The nearest ancestor of this process that is no shell."""
-    pid = os.getppid()
-    while pid > 1 and Path(f"/proc/{pid}/comm").read_text().strip() in ("sh", "dash", "bash"):
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return pid
 
 
 class Warm:
@@ -324,21 +283,66 @@ def become(request: dict[str, Any]) -> None:
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def prepare() -> None:
+    """Do here, once, what every stage would do again."""
+    from seqlab import config
+    from seqlab.cli import environment, runs
+    from seqlab.cli.places import Workspace
+    from seqlab.errors import UserError
+
+    with suppress(UserError):  # which a stage that is concerned will name
+        config.of_params(Workspace.current().home / "params.yaml")
+    environment.libraries()
+    runs.code_hash()
+    if "numba" in sys.modules:
+        from numba.core.registry import cpu_target
+
+        # What compiled functions may call is otherwise looked up when the first one is loaded.
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
+
+
+def end_with(function: Callable[[], None]) -> NoReturn:
+    """Call it and end this process, as the end of a script does but for taking every module apart: that writes to,
+    and so copies, all memory shared with the warm process, which took more time than most stages beside their work.
+    """
+    status = 1
+    try:
+        try:
+            function()
+            status = 0
+        except SystemExit as error:
+            status = status_of(error.code)
+        except BaseException as error:
+            status = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+            sys.excepthook(type(error), error, error.__traceback__)
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that are no daemons
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:
+        os._exit(status)
+
+
+def status_of(code: object) -> int:
+    """What Python ends with where sys.exit was given this."""
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
 def main(door: int, modules: Sequence[str]) -> None:
     """Import `modules`, then serve stages on the listening socket `door`."""
     # An interrupt from the keyboard reaches stages and their parent alike; this process ends after them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in modules:
         importlib.import_module(module)
-    from seqlab import config
-    from seqlab.errors import UserError
-
-    with suppress(UserError):  # which a stage that is concerned will name
-        # What each section may hold, a fifth of a second's work, is then known to all.
-        config.experiment(config.read_params(Path("params.yaml")))
+    prepare()
     # A collection, such as at the end of every child, would write to, and so copy, all memory shared with this process.
     gc.freeze()
-    become(Stages(socket.socket(fileno=door)).serve())
+    request = Stages(socket.socket(fileno=door)).serve()
+    end_with(lambda: become(request))
 
 
 if __name__ == "__main__":
