@@ -200,6 +200,21 @@ def test_forecasts_have_the_intervals_that_they_were_judged_with(systems: Any, t
         assert moved or np.abs(shift).max() < 1e-9
 
 
+def test_what_goes_further_ahead_than_anything_was_judged_is_said(
+    systems: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "system"
+    shutil.copytree(systems("ar", "series"), folder)
+    found = Recalibration(np.array([2, 4]), np.zeros((2, 1, len(LEVELS))), np.array([False, False]), np.array([9, 9]))
+    conformal.write(found, folder / bundle.RECALIBRATION)
+    model, past = seqlab.load(folder), walks(1, 2, count=3)
+    model.forecast(past, 4)
+    assert not caplog.messages
+    model.forecast(past, 7)
+    [said] = caplog.messages
+    assert said.startswith("steps after 4: 3 of 7, further ahead than this model was judged")
+
+
 @pytest.mark.parametrize("name", [name for name in SPECIALISTS if "vectors" in FAMILIES[name].kinds])
 def test_a_family_of_one_task_answers_that(name: str, systems: Any) -> None:
     folder = systems(name, "series")
@@ -434,7 +449,13 @@ def test_a_prompt_may_end_within_a_word_or_after_one(systems: Any) -> None:
         (lambda m: m.forecast([[], [1.0]], 3), "sequence 0: empty"),
         (lambda m: m.forecast(["a", "b"], 3), "could not convert string to float"),
         (lambda m: m.forecast([[1.0, 2.0]], 3, id="a"), "id and time name columns"),
+        (lambda m: m.forecast(pd.DataFrame({"a": []}), 3), "no row: found an empty DataFrame"),
+        (lambda m: m.forecast(pd.DataFrame({"t": [], "a": []}), 3, time="t"), "no row: found an empty DataFrame"),
         (lambda m: m.forecast(pd.DataFrame({"a": [1.0]}), 3, id="shop"), "no column 'shop'; found a"),
+        (
+            lambda m: m.forecast(pd.DataFrame({"y": [1.0]}, pd.Index([1], name="t")), 3, time="t"),
+            r"no column 't'; found y; it is the index: frame.reset_index\(\) makes it one",
+        ),
         (
             lambda m: m.forecast(pd.DataFrame({"t": [1, 1], "y": [1.0, 2.0]}), 3, time="t"),
             "t 1 stands twice",

@@ -26,7 +26,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +187,11 @@ class Model:
         if count is None:
             raise UserError("samples: missing, and the domain is not forecast; give a number")
         _at_least(count, 1, "samples")
+        if (mended := self.recalibration) is not None and steps > (judged := int(mended.ends[-1])):
+            log.warning(
+                "steps after %d: %d of %d, further ahead than this model was judged; what its intervals are worth "
+                "there nobody has measured", judged, steps - judged, steps,
+            )  # fmt: skip
         names = self.covariates
         beside = None
         data, calendar = self._framed(data, id, time, value, names)
@@ -328,8 +333,9 @@ class Model:
             raise UserError(f"this system does not {question}; it can {', '.join(self.answers)}")
         return opened(self._bundle, tasks[0])
 
-    def _recalibration(self) -> Recalibration | None:
-        """What forecasts were judged with."""
+    @cached_property
+    def recalibration(self) -> Recalibration | None:
+        """What forecasts were judged with; None where no evaluation has said."""
         from seqlab.evaluation import conformal
 
         path = self._bundle.recalibration
@@ -349,7 +355,7 @@ class Model:
         beside: covariates of each, up to `steps` after it.
         """
         found: dict[int, np.ndarray] = {}
-        mended = self._recalibration()
+        mended = self.recalibration
         for number, (rows, x, mask) in enumerate(_batches(past, samples * steps)):
             drawn = steps, samples, seed_of(seed, "api", number)
             if beside is None:
@@ -468,6 +474,8 @@ class Model:
         """A frame with the columns that are asked for alone, its times as pandas has them; anything else as it is."""
         import pandas as pd
 
+        if isinstance(data, pd.DataFrame) and not len(data):
+            raise UserError("no row: found an empty DataFrame")
         if not isinstance(data, pd.DataFrame) or (id, time, value) == (None, None, None):
             if value is not None:
                 raise UserError(f"value names columns of a DataFrame; found {type(data).__name__}")
@@ -568,7 +576,8 @@ def _of_rows(frame: pd.DataFrame, id: str | None, time: str | None) -> list[One]
 def _check_columns(frame: pd.DataFrame, named: Sequence[str]) -> None:
     for column in named:
         if column not in frame.columns:
-            raise UserError(f"no column {column!r}; found {', '.join(map(str, frame.columns))}")
+            index = "; it is the index: frame.reset_index() makes it one" if column in frame.index.names else ""
+            raise UserError(f"no column {column!r}; found {', '.join(map(str, frame.columns))}{index}")
 
 
 def _melted(frame: pd.DataFrame, values: list[str], id: str | None) -> pd.DataFrame:
