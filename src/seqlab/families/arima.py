@@ -13,6 +13,7 @@ from scipy.signal import lfilter
 from scipy.special import ndtri
 
 from seqlab.data.sequences import Space
+from seqlab.families.closed_form.conditional import quick
 from seqlab.families.closed_form.local import LocalForecaster, Prediction
 from seqlab.settings import Count, Natural
 
@@ -73,13 +74,18 @@ class ARIMA(LocalForecaster):
         return float(PASSES * (self.models * tried + filtered) * steps)
 
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
+        return self._predicted(past, steps, None)
+
+    def _predicted(self, past: np.ndarray, steps: int, regressors: np.ndarray | None) -> Prediction:
+        """regressors: (n + steps, K), of the past (n,) and the steps ahead."""
         from statsforecast.arima import auto_arima_f, forecast_arima
 
-        with warnings.catch_warnings():
+        seen, ahead = (None, None) if regressors is None else np.split(regressors, [len(past)])
+        with warnings.catch_warnings(), quick():
             # That one candidate's search did not converge, or that the search reached its limit, decides nothing.
             warnings.filterwarnings("ignore", module="statsforecast")
-            model = auto_arima_f(past, period=self.period, **self.limits)
-        found = forecast_arima(model, steps, level=(LEVEL,))
+            model = auto_arima_f(past, xreg=seen, period=self.period, **self.limits)
+        found = forecast_arima(model, steps, xreg=ahead, level=(LEVEL,))
         reach = found["upper"].to_numpy()[:, 0] - found["mean"]
         return Prediction(found["mean"], reach / QUANTILE, responses(model["model"], steps))
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from copy import copy
@@ -21,7 +20,7 @@ from seqlab.artifacts import seed_of
 from seqlab.data.beside import NAMES, Accompanied, Beside, Names
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
-from seqlab.families.arima import ARIMA, LEVEL, QUANTILE, responses
+from seqlab.families.arima import ARIMA
 from seqlab.families.base import Use
 from seqlab.families.closed_form.direct import BATCH_STEPS, Pairs, gathered, normalised, pairs
 from seqlab.families.closed_form.family import ClosedForm
@@ -171,22 +170,13 @@ class AccompaniedARIMA(Along, ARIMA):
         return ARIMA.forecast(self, prefix, mask, steps, samples, seed)
 
     def predict(self, past: np.ndarray, steps: int) -> Prediction:
-        from statsforecast.arima import auto_arima_f, forecast_arima
-
         known = self.at_hand().known[: len(past) + steps]
         if len(known) < len(past) + steps:
             raise UserError(
                 f"{steps} steps ahead: known covariates of {len(known) - len(past)} of them; expected of each"
             )
         regressors = standardised(known, len(past))
-        if not regressors.shape[1]:
-            return super().predict(past, steps)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="statsforecast")
-            model = auto_arima_f(past, xreg=regressors[: len(past)], period=self.period, **self.limits)
-        found = forecast_arima(model, steps, xreg=regressors[len(past) :], level=(LEVEL,))
-        reach = found["upper"].to_numpy()[:, 0] - found["mean"]
-        return Prediction(found["mean"], reach / QUANTILE, responses(model["model"], steps))
+        return self._predicted(past, steps, regressors if regressors.shape[1] else None)
 
 
 def standardised(known: np.ndarray, seen: int) -> np.ndarray:
