@@ -381,6 +381,8 @@ def test_what_rounding_explains_is_told_from_what_the_batch_does() -> None:
     found = probe.batches(shifted, many, tokens, "series", 0, unstable)
     assert any("more than rounding explains" in one.found for one in found), found
     assert probe.amplified(exact, SCORED, tokens[0], 0) == {}
+    base = probe.as_evaluated(shifted, many, tokens[0], 0)
+    assert probe.batches(shifted, many, tokens, "series", 0, unstable, base) == found
 
 
 def test_a_sampled_coverage_may_flip_one_value_and_no_more() -> None:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from seqlab import config
+from seqlab.cli.repro import warmed
 from seqlab.errors import UserError
 from seqlab.executors.handover import RUNNER, SUPPORTED, VARIABLE
 from seqlab.executors.local import Local, in_child
@@ -143,6 +145,17 @@ def test_every_way_of_fitting_has_a_warm_process():
     yamls = (Path(__file__).parents[1] / "conf/family").glob("*.yaml")
     found = [config.family(path.stem, yaml.safe_load(path.read_text(encoding="utf-8"))) for path in yamls]
     assert {family.fit for family in found} == set(MODULES)
+
+
+def test_a_probe_finds_imported_what_it_opens() -> None:
+    """Models of every kind of family that its domain has."""
+    root = Path(__file__).parents[1]
+    experiment = config.experiment(config.read_params(root / "params.yaml"))
+    assert warmed(experiment, "python pipelines/probe.py series") == "mixture"
+    assert warmed(experiment, "python pipelines/evaluate.py series/arima/scratch/0") == "closed_form"
+    alone = {"domains": ["series"], "families": ["arima"], "strategies": ["scratch"], "fractions": [1.0]}
+    local = replace(experiment, suite=replace(experiment.suite, parts=[alone]))
+    assert warmed(local, "python pipelines/probe.py series") == "closed_form"
 
 
 def test_what_a_stage_calls_python_is_what_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -345,8 +345,17 @@ def fitted(experiment: Experiment, command: str) -> str | None:
 
 
 def warmed(experiment: Experiment, command: str) -> str | None:
-    """As `fitted`, which says what its warm process has imported; None where there can be none."""
-    return fitted(experiment, command) or "closed_form" if warmable(experiment.trainer) else None
+    """As `fitted`, which says what its warm process has imported; None where there can be none.
+
+    A probe opens models of all kinds, as mixtures do.
+    """
+    if not warmable(experiment.trainer):
+        return None
+    if "pipelines/probe.py" in command:
+        domain = command.rsplit(maxsplit=1)[-1]
+        opened = {experiment.families[cell.family].fit for cell in experiment.cells() if cell.domain == domain}
+        return "closed_form" if opened == {"closed_form"} else "mixture"
+    return fitted(experiment, command) or "closed_form"
 
 
 def warmable(trainer: TrainerSettings) -> bool:

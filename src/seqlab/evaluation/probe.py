@@ -301,14 +301,16 @@ def batches(
     subject: str,
     seed: int,
     unstable: Mapping[Metric, np.ndarray] | None = None,
+    base: Scores | None = None,
 ) -> list[Finding]:
     """Scores the same sequences in batches of each size, and in reverse order.
 
     score: sequences, positions in a batch, seed -> scores. What a second seed does not change must be equal up to
     TOLERANCE; what is sampled may differ by as much as two seeds do, on the mean over the examples, and what is
-    `unstable` by as much as rounding does.
+    `unstable` by as much as rounding does. base: `as_evaluated`, where it is at hand.
     """
-    base, reseeded = (score(sequences, tokens[0], seed_of(seed, k)) for k in range(2))
+    base = base or as_evaluated(score, sequences, tokens[0], seed)
+    reseeded = score(sequences, tokens[0], seed_of(seed, 1))
     others = [(f"{size} positions", score(sequences, size, seed_of(seed, 0))) for size in tokens[1:]]
     backwards = np.arange(len(sequences))[::-1]
     turned = score(sequences.subset(backwards), tokens[0], seed_of(seed, 0))
@@ -320,16 +322,29 @@ def batches(
     ]
 
 
-def amplified(
+def as_evaluated(
     score: Callable[[Sequences, int, int], Scores], sequences: Sequences, tokens: int, seed: int
+) -> Scores:
+    """What the other scores of `batches` and `amplified` are compared with."""
+    return score(sequences, tokens, seed_of(seed, 0))
+
+
+def amplified(
+    score: Callable[[Sequences, int, int], Scores],
+    sequences: Sequences,
+    tokens: int,
+    seed: int,
+    base: Scores | None = None,
 ) -> dict[Metric, np.ndarray]:
     """By how much scores change, example by example, when each value becomes the next float32 above it.
 
     Only the metrics that change by more than TOLERANCE: a recurrence may be chaotic, and then float32 says no more.
+    base: `as_evaluated`, where it is at hand.
     """
     assert not sequences.symbols
     raised = np.nextafter(sequences.values.astype(np.float32), np.float32(np.inf)).astype(sequences.values.dtype)
-    one, two = (score(some, tokens, seed_of(seed, 0)) for some in (sequences, replace(sequences, values=raised)))
+    one = base or as_evaluated(score, sequences, tokens, seed)
+    two = as_evaluated(score, replace(sequences, values=raised), tokens, seed)
     changes = {key: _noise(ratio, two.ratios[key]) for key, ratio in one.ratios.items()}
     return {key: change for key, change in changes.items() if _wrong(one.ratios[key], change).any()}
 

@@ -51,24 +51,19 @@ LIGHT = (
     "safetensors.numpy",
     "threadpoolctl",
 )
+CLOSED_FORM = (
+    *LIGHT,
+    "seqlab.families.closed_form.bayes",
+    "lightgbm",
+    "sklearn.linear_model",
+    "sklearn.feature_extraction.text",
+    "statsforecast.arima",
+)
 MODULES = {
-    "closed_form": (
-        *LIGHT,
-        "seqlab.families.closed_form.bayes",
-        "seqlab.training.closed_form.train",
-        "lightgbm",
-        "sklearn.linear_model",
-        "sklearn.feature_extraction.text",
-        "statsforecast.arima",
-    ),
+    "closed_form": (*CLOSED_FORM, "seqlab.training.closed_form.train"),
     "gradient": (*LIGHT, "seqlab.families.gradient", "seqlab.families.seq2seq", "seqlab.training.gradient.train"),
     # Whose members may be of either kind.
-    "mixture": (
-        *LIGHT,
-        "seqlab.families.closed_form.bayes",
-        "seqlab.families.gradient",
-        "seqlab.training.mixture.train",
-    ),
+    "mixture": (*CLOSED_FORM, "seqlab.families.gradient", "seqlab.training.mixture.train"),
     "rules": (*LIGHT, "spacy", "kiwipiepy", "seqlab.training.rules.train"),
 }
 

@@ -275,12 +275,13 @@ Score = Callable[[Sequences, int, int], Scores]
 
 def batches(score: Score, test: Sequences, name: str, cell: Cell, made: Probed) -> list[Finding]:
     seed = seed_of("batches", cell)
-    unstable = {} if test.symbols else probe.amplified(score, test, TOKENS[0], seed)
+    base = probe.as_evaluated(score, test, TOKENS[0], seed)
+    unstable = {} if test.symbols else probe.amplified(score, test, TOKENS[0], seed, base)
     made.unstable += [
         f"{name} {metric} changes by up to {np.abs(change).max():.2g} when each value becomes the next float"
         for (_, metric), change in unstable.items()
     ]
-    return probe.batches(score, test, TOKENS, name, seed, unstable)
+    return probe.batches(score, test, TOKENS, name, seed, unstable, base)
 
 
 def next_step(model: Any, prepared: Prepared) -> Score:
