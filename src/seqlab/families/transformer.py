@@ -89,7 +89,7 @@ class Transformer(GradientFamily):
         """What `prefill` leaves of a prefix of no positions."""
         empty = self.ends.start.new_zeros(batch_size, len(self.blocks), self.heads, 0, self.width // self.heads)
         lengths = torch.zeros(batch_size, device=self.device, dtype=torch.int64)
-        return empty, empty, lengths, empty, empty, lengths
+        return empty.transpose(0, 1), empty.transpose(0, 1), lengths, empty, empty, lengths
 
     def branch(self, state: State, copies: int) -> State:
         """Branches share their prefix's keys and values: these are read once a prefix and not once a branch."""
@@ -97,7 +97,7 @@ class Transformer(GradientFamily):
         return (*prefix, *(part.repeat_interleave(copies, 0) for part in (keys, values, taken)))
 
     def step(self, state: State, h: Tensor) -> tuple[State, Tensor]:
-        """State: keys and values of the prefixes, (P, layers, heads, T, D / heads) each, and their lengths, (P,); keys
+        """State: keys and values of the prefixes, (layers, P, heads, T, D / heads) each, and their lengths, (P,); keys
         and values since, (B, layers, heads, slots, D / heads) each, and how many slots are taken, (B,), the same for
         all. B / P consecutive rows share a prefix.
         """
@@ -115,7 +115,7 @@ class Transformer(GradientFamily):
             recent_keys, recent_values = (cache[:, i, :, : slot + 1].to(q.dtype) for cache in (keys, values))
             # (B, heads, 1, d) -> (P, heads, B / P, d): every branch of a prefix asks it at once.
             shared = (q * q.shape[-1] ** -0.5).view(len(lengths), copies, *q.shape[1:]).squeeze(3).transpose(1, 2)
-            old = shared @ prefix_keys[:, i].to(q.dtype).transpose(2, 3)
+            old = shared @ prefix_keys[i].to(q.dtype).transpose(2, 3)
             old = (
                 old.masked_fill(beyond, float("-inf"))
                 .transpose(1, 2)
@@ -124,7 +124,7 @@ class Transformer(GradientFamily):
             new = (q * q.shape[-1] ** -0.5) @ recent_keys.transpose(2, 3)
             weight = torch.cat([old, new], -1).softmax(-1)
             past = weight[..., : old.shape[-1]].view(len(lengths), copies, self.heads, old.shape[-1]).transpose(1, 2)
-            mixed = (past @ prefix_values[:, i].to(q.dtype)).transpose(1, 2).reshape(q.shape)
+            mixed = (past @ prefix_values[i].to(q.dtype)).transpose(1, 2).reshape(q.shape)
             h = block.finish(h, mixed + weight[..., old.shape[-1] :] @ recent_values)
         return (prefix_keys, prefix_values, lengths, keys, values, taken + 1), self.norm(h)[:, 0]
 
@@ -137,7 +137,8 @@ class Transformer(GradientFamily):
             values.append(v)
             h = block.finish(h, attend(q, k, v, causal=True))
         last = h[torch.arange(len(h), device=h.device), lengths - 1]
-        prefix = (torch.stack(cache, 1).to(self.ends.start.dtype) for cache in (keys, values))
+        # Layers first: a product copies what does not lie together, here the whole prefix at every step.
+        prefix = (torch.stack(cache).to(self.ends.start.dtype) for cache in (keys, values))
         return (*prefix, lengths, *self.start(len(h))[3:]), self.norm(last)
 
     def body_groups(self) -> list[list[nn.Parameter]]:
