@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seqlab.errors import UserError
-from seqlab.families import saved
+from seqlab.families import rule_based, saved
 from seqlab.families.rule_based import RuleBased
 from seqlab.families.rules import induction
+from seqlab.families.rules.analysis import parse
 from seqlab.families.rules.conditions import Trace, rules
 from seqlab.families.rules.generation import join, native, number_of, sino
 from seqlab.families.rules.lexicon import Entry, Lexicon, read, written
@@ -231,6 +232,17 @@ def test_a_translation_does_not_depend_on_its_batch() -> None:
 
 
 # Lexicon, numbers, particles
+
+
+def test_one_analysis_answers_all_that_is_asked_of_a_translation(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, parsed = ["I love the zyx.", "She reads."], list[str]()
+    monkeypatch.setattr(rule_based, "parse", lambda parts, words: (parsed.extend(parts), parse(parts, words))[1])
+    made = family().translated(texts)
+    assert made.unknown() == [(1, 3), (0, 2)]
+    assert "She" in made.explained([1])
+    assert "zyx" not in made.explained([1])
+    assert parsed == texts
+    assert made.translations == family().translate(texts)
 
 
 def test_every_condition_and_template_of_the_rules_is_known() -> None:

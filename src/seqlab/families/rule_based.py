@@ -23,7 +23,7 @@ import numpy as np
 from seqlab.artifacts import read_json, write_json
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
-from seqlab.families.base import Use
+from seqlab.families.base import Translated, Use
 from seqlab.families.rules.analysis import Node, parse
 from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
@@ -117,17 +117,23 @@ class RuleBased:
     def _finish(steps: list[dict[str, Any]]) -> str:
         return " ".join(step["surface"] for step in steps if step["surface"])
 
-    def unknown(self, texts: list[str]) -> list[tuple[int, int]]:
-        """Of each text, how many words the lexicon lacks, and how many were looked up."""
-        found = []
-        for steps in self._steps(texts):
-            missed = sum(sum(step.get("unknown", {}).values()) for step in steps)
-            found.append((missed, missed + sum(len(step.get("lexicon", [])) for step in steps)))
-        return found
+    def translated(self, texts: list[str]) -> Translated:
+        """Their translations, each text analysed once; unknown: what the lexicon lacks, of the words looked up."""
+        found = self._steps(texts)
+        return Translated(
+            [self._finish(steps) for steps in found],
+            lambda: [self._unknown(steps) for steps in found],
+            lambda chosen: self._explained([found[i] for i in chosen]),
+        )
 
-    def explained(self, texts: list[str]) -> str:
-        """HTML with the steps of each translation."""
-        parts = [json.dumps(steps, ensure_ascii=False, indent=1) for steps in self._steps(texts)]
+    @staticmethod
+    def _unknown(steps: list[dict[str, Any]]) -> tuple[int, int]:
+        missed = sum(sum(step.get("unknown", {}).values()) for step in steps)
+        return missed, missed + sum(len(step.get("lexicon", [])) for step in steps)
+
+    @staticmethod
+    def _explained(found: list[list[dict[str, Any]]]) -> str:
+        parts = [json.dumps(steps, ensure_ascii=False, indent=1) for steps in found]
         return "<meta charset='utf-8'>" + "".join(f"<pre>{escape(part)}</pre>" for part in parts)
 
     def explain(self, text: str) -> list[dict[str, Any]]:

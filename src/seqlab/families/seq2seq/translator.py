@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
-from seqlab.families.base import Use
+from seqlab.families.base import Translated, Use
 from seqlab.families.gradient.device import chosen
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
@@ -48,6 +48,14 @@ class Translator:
         sources = self.vocabulary.sources(flat, TO_KOREAN)
         found = iter(self.vocabulary.decode([one.symbols for one in self.search(sources)]))
         return [" ".join(next(found) for _ in row) for row in parts]
+
+    def translated(self, texts: Sequence[str]) -> Translated:
+        """Their translations; unknown: the words with a character that training never saw."""
+        return Translated(
+            self.translate(texts),
+            lambda: [self.vocabulary.unknown_words(text) for text in texts],
+            lambda chosen: self.explained([texts[i] for i in chosen]),
+        )
 
     def search(self, sources: Sequence[Sequence[int]]) -> list[Hypothesis]:
         """The best hypothesis of each source, in batches of similar length."""
@@ -101,10 +109,6 @@ class Translator:
                 rows.append(f"<tr><td>{escape(piece)}</td>{cells}</tr>")
             parts.append(f"<p>{escape(text)}</p><table>{''.join(rows)}</table>")
         return "\n".join(parts)
-
-    def unknown(self, texts: Sequence[str]) -> list[tuple[int, int]]:
-        """Of each text, how many words hold a character that training never saw, and how many words it has."""
-        return [self.vocabulary.unknown_words(text) for text in texts]
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
