@@ -18,6 +18,7 @@ from seqlab.cli.words import words_of
 from seqlab.cli.work import Work, from_overrides, from_pipeline
 from seqlab.errors import UserError
 from seqlab.executors.handover import FORKED
+from seqlab.heap import keep_freed
 from seqlab.naming import check_interpolations
 from seqlab.threads import pin
 
@@ -141,6 +142,7 @@ def handle(verb: Verb, work: Work) -> float | None:
         if work.trainer.threads != work.settings.threads:
             print(f"{work.verb} {work.label}: portable: in one thread, not trainer.threads={work.trainer.threads}")
     pin(work.settings.threads)
+    keep_freed()
     return verb.run(work)
 
 
