@@ -256,10 +256,11 @@ def test_it_learns_to_translate(prepared: Path, translator: Translator) -> None:
 
 
 def test_attention_finds_the_reversed_word(translator: Translator) -> None:
-    ((source, target, weights),) = translator.alignments(["one two three four"])
+    (symbols,) = translator.vocabulary.sources(["one two three four"], TO_KOREAN)
+    source, target, weights = translator.alignment(symbols, *translator.search([symbols]))
     assert weights.shape == (len(target), len(source))
-    assert "<table>" in translator.explained(["one two", "<b>"])
-    assert "&lt;b&gt;" in translator.explained(["<b>"])
+    assert "<table>" in translator.translated(["one two", "<b>"]).explained([0, 1])
+    assert "&lt;b&gt;" in translator.translated(["one", "<b>"]).explained([1])
 
 
 @pytest.mark.parametrize(

@@ -43,18 +43,21 @@ class Translator:
 
     def translate(self, texts: Sequence[str]) -> list[str]:
         """One translation for each text, whatever the others are; of nothing, nothing."""
-        parts = [pieces(text) for text in texts]
-        flat = [part for row in parts for part in row]
-        sources = self.vocabulary.sources(flat, TO_KOREAN)
-        found = iter(self.vocabulary.decode([one.symbols for one in self.search(sources)]))
-        return [" ".join(next(found) for _ in row) for row in parts]
+        return self.translated(texts).translations
 
     def translated(self, texts: Sequence[str]) -> Translated:
         """Their translations; unknown: the words with a character that training never saw."""
+        parts = [pieces(text) for text in texts]
+        sources = self.vocabulary.sources([part for row in parts for part in row], TO_KOREAN)
+        found = self.search(sources)
+        made = iter(self.vocabulary.decode([one.symbols for one in found]))
+        translations = [" ".join(next(made) for _ in row) for row in parts]
+        searched = iter(zip(sources, found, strict=True))
+        of_text = [[next(searched) for _ in row] for row in parts]
         return Translated(
-            self.translate(texts),
+            translations,
             lambda: [self.vocabulary.unknown_words(text) for text in texts],
-            lambda chosen: self.explained([texts[i] for i in chosen]),
+            lambda chosen: self.explained([(texts[i], translations[i], of_text[i]) for i in chosen]),
         )
 
     def search(self, sources: Sequence[Sequence[int]]) -> list[Hypothesis]:
@@ -81,33 +84,28 @@ class Translator:
         """The most symbols of the translation of a source of `length` symbols."""
         return int(self.decoding.longest_factor * length) + self.decoding.longest_constant
 
-    def alignments(self, texts: Sequence[str]) -> list[tuple[list[str], list[str], np.ndarray]]:
-        """For each text its pieces, the pieces of its translation, and where the decoder looked for each, (T, S).
+    def alignment(self, source: Sequence[int], best: Hypothesis) -> tuple[list[str], list[str], np.ndarray]:
+        """The pieces of a source and of its translation, and where the decoder looked for each of these, (T, S).
 
         Only of a family that attends.
         """
         attending: Any = self.model
-        sources, found = self.vocabulary.sources(texts, TO_KOREAN), []
         with self.evaluating(), torch.inference_mode():
-            for source, best in zip(sources, self.search(sources), strict=True):
-                rows = [padded([row], self.device) for row in (list(source), best.symbols)]
-                weights: Tensor = attending.alignment(*rows)
-                named = [[str(self.vocabulary.tokenizer.id_to_token(i)) for i in row] for row in (source, best.symbols)]
-                found.append((named[0], named[1], weights[0].float().cpu().numpy()))
-        return found
+            weights: Tensor = attending.alignment(*(padded([row], self.device) for row in (list(source), best.symbols)))
+        read, written = ([str(self.vocabulary.tokenizer.id_to_token(i)) for i in row] for row in (source, best.symbols))
+        return read, written, weights[0].float().cpu().numpy()
 
-    def explained(self, texts: Sequence[str]) -> str:
-        """HTML with a heat map of each alignment, or with the translations alone where a family does not attend."""
+    def explained(self, made: Sequence[tuple[str, str, Sequence[tuple[Sequence[int], Hypothesis]]]]) -> str:
+        """HTML with a heat map of each alignment, or with the translations alone where a family does not attend.
+
+        made: texts, their translations, and the sources that each became with what was found for them.
+        """
         parts = ["<meta charset='utf-8'><style>td{padding:2px 5px;font:12px sans-serif}</style>"]
         if not hasattr(self.model, "alignment"):
-            lines = zip(texts, self.translate(texts), strict=True)
-            return "\n".join([*parts, *(f"<p>{escape(text)}<br>{escape(made)}</p>" for text, made in lines)])
-        for text, (source, target, weights) in zip(texts, self.alignments(texts), strict=True):
-            rows = ["<tr><td></td>" + "".join(f"<td>{escape(piece)}</td>" for piece in source) + "</tr>"]
-            for piece, row in zip(target, weights, strict=True):
-                cells = "".join(f"<td style='background:rgba(0,114,178,{w:.2f})'></td>" for w in row)
-                rows.append(f"<tr><td>{escape(piece)}</td>{cells}</tr>")
-            parts.append(f"<p>{escape(text)}</p><table>{''.join(rows)}</table>")
+            return "\n".join([*parts, *(f"<p>{escape(text)}<br>{escape(one)}</p>" for text, one, _ in made)])
+        for text, _, searched in made:
+            maps = "".join(f"<table>{heat_map(*self.alignment(*one))}</table>" for one in searched)
+            parts.append(f"<p>{escape(text)}</p>{maps}")
         return "\n".join(parts)
 
     @contextmanager
@@ -119,6 +117,15 @@ class Translator:
                 yield
         finally:
             self.model.train(training)
+
+
+def heat_map(source: Sequence[str], target: Sequence[str], weights: np.ndarray) -> str:
+    """Rows of an HTML table: a line for each piece of the target, as dark as the weights (T, S) of the source's."""
+    rows = ["<tr><td></td>" + "".join(f"<td>{escape(piece)}</td>" for piece in source) + "</tr>"]
+    for piece, row in zip(target, weights, strict=True):
+        cells = "".join(f"<td style='background:rgba(0,114,178,{w:.2f})'></td>" for w in row)
+        rows.append(f"<tr><td>{escape(piece)}</td>{cells}</tr>")
+    return "".join(rows)
 
 
 def pieces(text: str) -> list[str]:
