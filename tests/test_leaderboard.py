@@ -11,7 +11,8 @@ import pytest
 
 from seqlab.artifacts import read_json
 from seqlab.errors import UserError
-from seqlab.evaluation import leaderboard, metrics, pictures
+from seqlab.evaluation import leaderboard, metrics, pictures, pictures_across
+from seqlab.evaluation.across import Offer
 from seqlab.evaluation.leaderboard import COLUMNS, Entry, MeanCost, Row
 from seqlab.evaluation.metrics import CLASSIFY, FORECAST, LEVELS, Forecast
 from seqlab.evaluation.scores import Predictions, Ratio, Scores
@@ -244,6 +245,7 @@ def forecast(channels: int = 1) -> Forecast:
 TABLE = [one for one in ROWS if one.metric == "mase@4"]
 ANSWERS = {one.family: one.scores.predictions[CLASSIFY] for one in CELLS}
 STEPS = np.arange(0, 100, 10)
+OFFERS = [Offer(f"ar{k}", 3.0 - k, 10.0 ** (4 * k), k == 1, k != 1) for k in range(3)]
 DRAWINGS: dict[str, Callable[[Path], None]] = {
     "leaderboard": lambda path: pictures.leaderboard(TABLE, path),
     "controls alone": lambda path: pictures.leaderboard([one for one in TABLE if one.control], path),
@@ -258,6 +260,9 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "attention": lambda path: pictures.attention(np.full((2, 3, 4, 4), 0.25), ["⊢", "$", "b", "c"], "test 0", path),
     "attention of one head on vectors": lambda path: pictures.attention(np.eye(5)[None, None], None, "test 1", path),
     "lengths": lambda path: pictures.lengths({"1-5": TABLE, "6+": TABLE[:2]}, path),
+    "frames": lambda path: pictures.frames([("test 0", np.zeros((9, 4, 5))), ("sampled", np.ones((9, 4, 5)))], path),
+    "confusion": lambda path: pictures.confusion(np.arange(9) % 3, np.arange(9) % 2, 3, "ar", path),
+    "cost": lambda path: pictures_across.pareto(OFFERS, "mase@4", "FLOPs", "series: forecast", path),
     "lengths of controls alone": lambda path: pictures.lengths({"1+": [one for one in TABLE if one.control]}, path),
 }
 
@@ -272,6 +277,16 @@ def test_pictures_have_equal_bytes(name: str, tmp_path: Path) -> None:
     assert first.startswith(b"\x89PNG")
     for stamp in (b"tIME", b"Software", b"matplotlib"):
         assert stamp not in first
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_pictures_are_those_that_matplotlib_saves(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    DRAWINGS[name](tmp_path / "own.png")
+    monkeypatch.setattr(
+        pictures, "_save", lambda figure, path: figure.savefig(path, format="png", metadata={"Software": None})
+    )
+    DRAWINGS[name](tmp_path / "theirs.png")
+    assert (tmp_path / "own.png").read_bytes() == (tmp_path / "theirs.png").read_bytes()
 
 
 def test_a_picture_shows_its_numbers(tmp_path: Path) -> None:
