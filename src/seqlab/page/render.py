@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +46,10 @@ def render(content: Content) -> str:
     templates = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    pictures = [*content.across, *(picture for one in content.sections for picture in one.pictures)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow works outside the interpreter's lock
+        held = dict(zip(pictures, pool.map(embedded, pictures), strict=True))
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return templates.get_template("page.html").render(
-        content=content, style=style, script=script, embedded=embedded, shortened=shortened
+        content=content, style=style, script=script, embedded=held.__getitem__, shortened=shortened
     )
