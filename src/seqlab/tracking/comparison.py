@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from seqlab.evaluation.leaderboard import ENSEMBLE, OUTSIDE, Entry, MeanCost, Row
 from seqlab.evaluation.metrics import label_of, metric_of, value_of
@@ -68,9 +69,22 @@ class Leaderboard:
     verdicts: Mapping[str, str]
     rerun: Callable[[System], str]
 
-    def headline_rows(self, domain: str) -> list[Row]:
-        wanted = self.headlines[domain].items()
-        return [row for row in self.rows if row.domain == domain and (row.task, row.metric) in wanted]
+    @cached_property
+    def rows_of_systems(self) -> dict[tuple[str, str, str], list[Row]]:
+        """By domain, family and strategy."""
+        found: dict[tuple[str, str, str], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.domain, row.family, row.strategy), []).append(row)
+        return found
+
+    @cached_property
+    def headline_rows(self) -> dict[str, list[Row]]:
+        """By domain."""
+        found: dict[str, list[Row]] = {domain: [] for domain in self.headlines}
+        for row in self.rows:
+            if self.headlines.get(row.domain, {}).get(row.task) == row.metric:
+                found[row.domain].append(row)
+        return found
 
     def system(self, row: Row) -> System:
         return System(self.suite, row.domain, row.family, row.strategy, row.control)
@@ -78,7 +92,7 @@ class Leaderboard:
     def cost_of(self, system: System) -> dict[str, float]:
         """`cost/seconds` and what else is known."""
         whose = system.domain, system.family, system.strategy
-        rows = [row for row in self.rows if (row.domain, row.family, row.strategy) == whose]
+        rows = self.rows_of_systems.get(whose, [])
         sizes = [row.parameters for row in rows if row.parameters is not None]
         # Tasks that one model answers have one training, and repeat its figures.
         spent = {
@@ -119,7 +133,7 @@ def record(run: Run, made: Leaderboard) -> None:
     """Send a comparison: to the run of every system, to the experiment of every domain, and to `run` itself."""
     lines: list[Sequence[object]] = [COLUMNS]
     for domain in made.headlines:
-        rows = made.headline_rows(domain)
+        rows = made.headline_rows[domain]
         found: dict[System, list[Row]] = {}
         for row in rows:
             found.setdefault(made.system(row), []).append(row)
@@ -136,7 +150,7 @@ def record(run: Run, made: Leaderboard) -> None:
 
 def describe(run: Run, made: Leaderboard, domain: str) -> None:
     """The best score of each table on the run, and the domain's view and verdict on its experiment."""
-    rows = made.headline_rows(domain)
+    rows = made.headline_rows[domain]
     first = {(row.task, row.metric): row.value for row in rows if row.best}
     tables = [table for table in made.headlines[domain].items() if table in first]
     run.metrics({f"{domain}/{task}/{metric}": first[task, metric] for task, metric in tables})
@@ -163,7 +177,7 @@ def note(made: Leaderboard, system: System, rows: Sequence[Row]) -> Note:
         )
     places = []
     for row in rows:
-        table = [other for other in made.headline_rows(row.domain) if other.task == row.task]
+        table = [other for other in made.headline_rows[row.domain] if other.task == row.task]
         place = next(i for i, other in enumerate(table, 1) if other is row)
         interval = f" [{row.low:.4g}, {row.high:.4g}]" if math.isfinite(row.low) else ""
         places.append(f"{row.task} {label_of(row.metric)} {row.value:.4g}{interval}, place {place} of {len(table)}")
