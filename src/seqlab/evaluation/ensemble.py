@@ -128,8 +128,12 @@ def _forecast_loss(
         rows = max(1, CHUNK // stacked.shape[1])
         parts = []
         for part in np.split(tried, range(rows, len(tried), rows)):
-            error = (truth - (part @ stacked).reshape(len(part), len(LEVELS), -1)) / scale
-            parts.append(2 * np.maximum(level * error, (level - 1) * error).mean((1, 2)))
+            error = (part @ stacked).reshape(len(part), len(LEVELS), -1)
+            np.subtract(truth, error, out=error)
+            error /= scale
+            over = (level - 1) * error
+            error *= level
+            parts.append(2 * np.maximum(error, over, out=error).mean((1, 2)))
         return np.concatenate(parts)
 
     return loss
