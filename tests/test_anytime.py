@@ -19,7 +19,7 @@ import pytest
 from seqlab.cli import anytime
 from seqlab.cli.anytime import TimeUp, Told, finished, limited, needed, seconds_of, waves, within
 from seqlab.cli.places import ROOT, Workspace
-from seqlab.cli.repro import Options, StagesFailed
+from seqlab.cli.repro import Options, StagesFailed, begin
 from seqlab.config import Experiment, experiment, read_params
 from seqlab.errors import UserError
 from seqlab.executors import dvc, local
@@ -353,13 +353,15 @@ class Asked:
 
 def test_imports_begin_early_where_nothing_ran_before(shipped: Experiment, tmp_path: Path) -> None:
     asked: Any = Asked()
-    fits = dict.fromkeys(shipped.families[name].fit for name in waves(shipped)[0])
-    anytime.begin(asked, Workspace(tmp_path), shipped)
-    assert asked.modules == [MODULES[fit] for fit in fits]
-    anytime.begin(asked, Workspace(tmp_path), replace(shipped, trainer=replace(shipped.trainer, accelerator="gpu")))
+    fits, here = ["closed_form", "gradient", "closed_form"], Options([])
+    begin(asked, Workspace(tmp_path), shipped, here, fits)
+    assert asked.modules == [MODULES["closed_form"], MODULES["gradient"]]
+    on_gpu = replace(shipped, trainer=replace(shipped.trainer, accelerator="gpu"))
+    begin(asked, Workspace(tmp_path), on_gpu, here, fits)
+    begin(asked, Workspace(tmp_path), shipped, Options([], executor="dask"), fits)
     (tmp_path / LOCK_FILE).touch()
-    anytime.begin(asked, Workspace(tmp_path), shipped)
-    assert len(asked.modules) == len(fits), "on a GPU nothing is forked, and after a first run nothing may be to do"
+    begin(asked, Workspace(tmp_path), shipped, here, fits)
+    assert len(asked.modules) == 2, "on a GPU nothing is forked, a worker imports itself, a first run left all it made"
 
 
 def test_what_a_cell_needs_is_in_the_pipeline(shipped: Experiment) -> None:

@@ -25,12 +25,10 @@ from seqlab.cells import Cell
 from seqlab.cli.behind import write_page
 from seqlab.cli.compose import composed
 from seqlab.cli.places import ROOT, Workspace
-from seqlab.cli.repro import Options, StagesFailed, current, in_words, repro, run, warmable, workspace_of
+from seqlab.cli.repro import Options, StagesFailed, begin, current, in_words, repro, run, workspace_of
 from seqlab.config import Experiment
 from seqlab.errors import UserError
-from seqlab.executors.dvc import LOCK_FILE
-from seqlab.executors.handover import SUPPORTED
-from seqlab.executors.warm import MODULES, Warm
+from seqlab.executors.warm import Warm
 from seqlab.training.resume import die_with_parent
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def anytime(options: Options, seconds: float) -> None:
     os.chdir(workspace.home)
     with workspace.locked(), Warm() as warm:
         experiment = composed(workspace, options.overrides)
-        begin(warm, workspace, experiment)
+        begin(warm, workspace, experiment, options, [experiment.families[name].fit for name in waves(experiment)[0]])
         told = Told(workspace, experiment, began, seconds)
         # First every cell, then what is made of all of them.
         for turns in (waves(experiment), []):
@@ -109,14 +107,6 @@ def anytime(options: Options, seconds: float) -> None:
             if len(told.lost) == len(experiment.cells()):
                 break
         told.end()
-
-
-def begin(warm: Warm, workspace: Workspace, experiment: Experiment) -> None:
-    """Have imported what the first wave needs while DVC loads, where nothing ran before and it is sure to be needed."""
-    if (workspace.home / LOCK_FILE).exists() or not SUPPORTED or not warmable(experiment.trainer):
-        return
-    for fit in dict.fromkeys(experiment.families[name].fit for name in waves(experiment)[0]):
-        warm.environment(MODULES[fit])
 
 
 def waves(experiment: Experiment) -> list[list[str]]:

@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,13 +27,15 @@ from seqlab.cli.results import LEADERBOARD
 from seqlab.config import Experiment, read_params
 from seqlab.errors import UserError
 from seqlab.execution import Execution, Resources, Where
+from seqlab.executors.dvc import LOCK_FILE
+from seqlab.executors.handover import SUPPORTED
+from seqlab.executors.warm import MODULES, Warm
 from seqlab.schema import hint
 from seqlab.settings import TrainerSettings
 
 if TYPE_CHECKING:
     from seqlab.executors.base import Executor, Submitted
     from seqlab.executors.dvc import Pipeline
-    from seqlab.executors.warm import Warm
 
 DURATIONS = "durations.json"
 SEED = re.compile(r"-s\d+$")  # at the end of a stage's name
@@ -88,13 +90,27 @@ def repro(options: Options) -> None:
         return
     workspace = workspace_of(options.overrides)
     os.chdir(workspace.home)
-    with workspace.locked():
+    with workspace.locked(), Warm() as warm:
         experiment = composed(workspace, options.overrides)
+        # What prepares data, and what trains most of the families.
+        begin(warm, workspace, experiment, options, ["closed_form", "gradient"])
         own_files = own_files_of(remembered(workspace.home / CELLS))
         freshness.forget(workspace)
-        whole = run(workspace, experiment, options)
+        whole = run(workspace, experiment, options, warm)
         if whole:
             freshness.keep(workspace, own_files)
+
+
+def begin(
+    warm: Warm, workspace: Workspace, experiment: Experiment, options: Options, fits: Iterable[str]
+) -> None:  # fmt: skip
+    """Have imported, while DVC loads, what stages of families that are fitted so will find imported, where nothing ran
+    before and they are sure to run here."""
+    if (workspace.home / LOCK_FILE).exists() or not SUPPORTED or not warmable(experiment.trainer):
+        return
+    if execution_of(experiment, options).executor == "local":
+        for fit in dict.fromkeys(fits):
+            warm.environment(MODULES[fit])
 
 
 def nothing_changed(overrides: list[str]) -> bool:
