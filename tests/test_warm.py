@@ -77,6 +77,20 @@ def test_imports_are_paid_once(script: Path, tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "imports").read_text() == "x"
 
 
+def test_what_every_stage_would_do_again_is_done_once(script: Path) -> None:
+    script.write_text(
+        script.read_text().replace(
+            "import os, time",
+            "import os, time\nfrom seqlab import config\nfrom seqlab.cli import environment, runs\n"
+            "done = config._of_content, environment.libraries, runs.code_hash\n"
+            "print([one.cache_info().currsize for one in done], 'cffi' in sys.modules)",
+        )
+    )
+    assert run(script, {}, "0").stdout.startswith("[0, 0, 0] False")
+    with Warm() as warm:
+        assert run(script, warm.environment(MODULES["closed_form"]), "0").stdout.startswith("[1, 1, 1] True")
+
+
 def test_what_is_shared_is_left_out_of_collections(script: Path) -> None:
     script.write_text(
         script.read_text().replace("import os, time", "import gc, os, time\nprint(gc.get_freeze_count())")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from seqlab import config, instructions
 from seqlab.artifacts import write_json
+from seqlab.cli import environment, runs
 from seqlab.cli.composing import alternatives, compose, composed
 from seqlab.cli.failing import errors_in_one_line, one_line
 from seqlab.cli.places import RANK, ROOT, Workspace
@@ -50,6 +52,20 @@ def start(verb: str, arguments: list[str]) -> None:
         what = "a family" if found.needs else "nothing: it works on the whole suite"
         raise UserError(f"{' '.join(arguments) or 'nothing'!r}: {verb} takes {what}")
     by_hand(verb, found, arguments)
+
+
+def prepare_forks() -> None:
+    """Do here, once, what every stage would do again that a warm process forks itself for."""
+    with suppress(UserError):  # which a stage that is concerned will name
+        config.of_params(Workspace.current().home / "params.yaml")
+    environment.libraries()
+    runs.code_hash()
+    if "numba" in sys.modules:
+        from numba.core.registry import cpu_target
+
+        # What compiled functions may call is otherwise looked up when the first one is loaded.
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
 
 
 def run_checked(verb: Verb, work: Work) -> None:

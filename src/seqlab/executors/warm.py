@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 from seqlab.executors.handover import FORKED, SIZE, STREAMS, VARIABLE, dvc_process
 
 GRACE = 3.0  # seconds that a stage has to keep what it did, when it is asked to end
+FORKS = "prepare_forks"  # a function of a module that is imported ahead: does what each stage would do again
 SRC = str(Path(__file__).resolve().parents[2])  # of this checkout, whatever is installed
 
 # What stages import that takes long, by the way that the family they work on is fitted.
@@ -278,25 +279,6 @@ def become(request: dict[str, Any]) -> None:
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def prepare() -> None:
-    """Do here, once, what every stage would do again."""
-    from seqlab import config
-    from seqlab.cli import environment, runs
-    from seqlab.cli.places import Workspace
-    from seqlab.errors import UserError
-
-    with suppress(UserError):  # which a stage that is concerned will name
-        config.of_params(Workspace.current().home / "params.yaml")
-    environment.libraries()
-    runs.code_hash()
-    if "numba" in sys.modules:
-        from numba.core.registry import cpu_target
-
-        # What compiled functions may call is otherwise looked up when the first one is loaded.
-        cpu_target.typing_context.refresh()
-        cpu_target.target_context.refresh()
-
-
 def end_with(function: Callable[[], None]) -> NoReturn:
     """Call it and end this process, as the end of a script does but for taking every module apart: that writes to,
     and so copies, all memory shared with the warm process, which took more time than most stages beside their work.
@@ -331,9 +313,8 @@ def main(door: int, modules: Sequence[str]) -> None:
     """Import `modules`, then serve stages on the listening socket `door`."""
     # An interrupt from the keyboard reaches stages and their parent alike; this process ends after them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for module in modules:
-        importlib.import_module(module)
-    prepare()
+    for found in [importlib.import_module(module) for module in modules]:
+        getattr(found, FORKS, lambda: None)()
     # A collection, such as at the end of every child, would write to, and so copy, all memory shared with this process.
     gc.freeze()
     request = Stages(socket.socket(fileno=door)).serve()
