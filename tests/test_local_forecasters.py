@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsforecast.models import AutoARIMA, AutoETS, AutoTheta
 from statsmodels.tsa.ar_model import AutoReg
 from statsmodels.tsa.arima_process import arma2ma
 
+from seqlab import config
 from seqlab.data.sequences import Sequences, Space
 from seqlab.errors import UserError
 from seqlab.families import arima, ets
@@ -23,6 +26,7 @@ from seqlab.families.ets import ETS
 from seqlab.families.local_ar import LocalAR, stable
 from seqlab.families.theta import Theta
 
+CONF = Path(__file__).parents[1] / "conf/family"
 PERIOD = 12
 LINE = Space("vectors", 1)
 
@@ -160,6 +164,15 @@ def test_ets_with_multiplicative_errors_spreads_with_the_level() -> None:
     found = ets.simulated_deviation(model, 8, sigma)
     variance = level**2 * ((1 + sigma**2) * (1 + alpha**2 * sigma**2) ** np.arange(8) - 1)
     np.testing.assert_allclose(found, np.sqrt(variance), rtol=0.1)
+
+
+def test_arima_can_be_held_to_the_models_that_its_search_begins_with() -> None:
+    """Without a trend a constant is tried and none, which makes five; of fewer the library fails."""
+    past = np.random.default_rng(0).normal(5, 1, 130)
+    assert build("arima", models=5).predict(past, 3).finite
+    tree = yaml.safe_load((CONF / "arima.yaml").read_text(encoding="utf-8"))
+    with pytest.raises(UserError, match=r"family.models: .*greater than or equal to 5.*found 4"):
+        config.family("arima", tree | {"models": 4})
 
 
 def test_arima_response_is_the_moving_average_of_its_process() -> None:

@@ -6,16 +6,17 @@ Differences by tests (KPSS; strength of the season), the other orders stepwise b
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 from scipy.signal import lfilter
 from scipy.special import ndtri
 
 from seqlab.data.sequences import Space
 from seqlab.families.closed_form.conditional import quick
 from seqlab.families.closed_form.local import LocalForecaster, Prediction
-from seqlab.settings import Count, Natural
+from seqlab.settings import Natural
 
 LEVEL = 95.0  # per cent: of the interval from which the library's deviation is read
 QUANTILE = ndtri(0.5 + LEVEL / 200)
@@ -24,8 +25,9 @@ PASSES = 200  # of a fit over the series, those for the gradient by differences 
 
 class ARIMA(LocalForecaster):
     """order, seasonal_order: the most autoregressive or moving-average terms, and of seasonal ones. differences,
-    seasonal_differences: the most of each. criterion: chooses the orders. models: the most that the search tries.
-    approximation: whether it fits them by conditional sums of squares; the chosen one is fitted by maximum likelihood.
+    seasonal_differences: the most of each. criterion: chooses the orders. models: the most that the search tries, which
+    begins with five. approximation: whether it fits them by conditional sums of squares; the chosen one is fitted by
+    maximum likelihood.
     """
 
     fitted_by = "closed_form"
@@ -44,7 +46,7 @@ class ARIMA(LocalForecaster):
         differences: Natural,
         seasonal_differences: Natural,
         criterion: Literal["aic", "aicc", "bic"],
-        models: Count,
+        models: Annotated[int, Ge(5)],
         approximation: bool,
     ):
         super().__init__(space, period)
