@@ -23,7 +23,7 @@ values live in conf/family/NAME.yaml alone, and seqlab.config checks one against
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,19 +40,6 @@ class Use:
 
     trainer: TrainerSettings
     decoding: Decoding | None = None
-
-
-@dataclass(frozen=True)
-class Translated:
-    """What a translator made of some texts, one translation each, and how, for whoever asks.
-
-    unknown: of each text, how many words the translator does not know, and how many the text has. explained: HTML that
-    says of some texts, by their indices, how the translations came about.
-    """
-
-    translations: list[str]
-    unknown: Callable[[], list[tuple[int, int]]]
-    explained: Callable[[Sequence[int]], str]
 
 
 class FamilyClass(Protocol):

@@ -23,12 +23,13 @@ import numpy as np
 from seqlab.artifacts import read_json, write_json
 from seqlab.data.sequences import Space
 from seqlab.errors import UserError
-from seqlab.families.base import Translated, Use
+from seqlab.families.base import Use
 from seqlab.families.rules.analysis import Node, parse
 from seqlab.families.rules.conditions import Trace
 from seqlab.families.rules.generation import surface
 from seqlab.families.rules.lexicon import Entry, Lexicon, Table, written
 from seqlab.families.rules.transfer import Transfer
+from seqlab.families.translated import Translated
 from seqlab.settings import Count, NonNegative, Register, Share
 
 LEARNED = ("induced", "chosen", "habits")

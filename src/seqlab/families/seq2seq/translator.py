@@ -16,10 +16,11 @@ from torch import Tensor
 
 from seqlab.data.vocabulary import TO_KOREAN, Vocabulary
 from seqlab.errors import UserError
-from seqlab.families.base import Translated, Use
+from seqlab.families.base import Use
 from seqlab.families.gradient.device import chosen
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
+from seqlab.families.translated import Translated
 from seqlab.settings import Decoding, Register
 from seqlab.threads import pin
 
