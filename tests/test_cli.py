@@ -126,6 +126,7 @@ def test_help_takes_a_subcommand_as_well(capsys: pytest.CaptureFixture[str]) -> 
         (["run", "finetune", "domain=strings", "family=rnn", "seed='"], ["seed='", "quotes"]),
         (["repro", "--only", "rnn"], ["--only rnn", "KEY=VALUE"]),
         (["repro", "--only", "famly=rnn"], ["--only famly=rnn", "did you mean 'family'"]),
+        (["repro", "--only", "family=rnn", "family=gru"], ["--only family=rnn family=gru", "each key once"]),
         (["ui", "--port", "99999"], ["99999", "65535"]),
         (["predict", "serie", "new.csv"], ["serie", "did you mean 'series'"]),
         (["--shell-completion", "install=tcsh"], ["install=tcsh", "bash"]),
@@ -157,6 +158,14 @@ def test_a_typo_ends_in_a_line_that_names_it_and_status_2(words: list[str], name
         (["add", "a.csv", "--period", "a\nb"], "seqlab add: --period: 'a\\nb': expected a whole number of at least 1"),
         (["repro", "--executor", "dsk"], "seqlab repro: --executor: found 'dsk'; did you mean dask?"),
         (["repro", "--executor", "x"], "seqlab repro: --executor: found 'x'; expected one of local, dask, slurm"),
+        (
+            ["add", "a.csv", "--known", "a", "--known=b"],
+            "seqlab add: --known: given twice, 'a' and 'b'; expected it once",
+        ),
+        (
+            ["repro", "--jobs", "1", "a=1", "--jobs", "2"],
+            "seqlab repro: --jobs: given twice, 1 and 2; expected it once",
+        ),
         (["ad"], "seqlab: COMMAND: found 'ad'; did you mean add?"),
         (["--jbs"], "seqlab: '--jbs' is no option; `seqlab --help` lists them"),
     ],
@@ -234,6 +243,11 @@ def test_overrides_stand_before_between_and_after_options(words: str, listed: li
     given = parser().parse_args(words_of(shlex.split(words)))
     assert given.overrides == listed
     assert getattr(given, "name", "stores") == "stores"
+
+
+def test_stages_are_asked_for_together_or_one_by_one() -> None:
+    for words in ("repro --only family=rnn domain=series", "repro --only family=rnn --jobs 1 --only domain=series"):
+        assert parser().parse_args(shlex.split(words)).only == ["family=rnn", "domain=series"]
 
 
 def test_options_that_there_are_not_and_words_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -> None:

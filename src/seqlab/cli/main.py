@@ -160,7 +160,14 @@ def parser() -> argparse.ArgumentParser:
     repro.add_argument("--force", action="store_true", help="run every stage, up to date or not")
     repro.add_argument("--keep-going", action="store_true", help="after a failure run whatever does not follow from it")
     repro.add_argument("--pull", action="store_true", help="fetch what others pushed to DVC's remote, compute the rest")
-    repro.add_argument("--only", nargs="+", default=[], metavar="KEY=VALUE", help="stages of a family, domain, stage …")
+    repro.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        action="extend",
+        metavar="KEY=VALUE",
+        help="stages of a family, domain …",
+    )
     repro.add_argument("--executor", choices=EXECUTORS, help="where stages run (default: execution.executor)")
     repro.add_argument("--address", help="of a scheduler of dask that runs already (default: execution.address)")
     repro.add_argument(
@@ -257,12 +264,22 @@ def _looking(commands: Any) -> None:
     verify.add_argument("--seed", type=int, help="with --sample: that of an earlier choice")
 
 
+class Once(argparse.Action):
+    """Stores an option's value, and refuses another one, which argparse lets take the first one's place unsaid."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if option_string is not None and (before := getattr(namespace, self.dest)) is not self.default:
+            raise argparse.ArgumentError(self, f"given twice, {before!r} and {values!r}; expected it once")
+        setattr(namespace, self.dest, values)
+
+
 class Parser(Intermixed):
     """Examples stay as they are written. What is wrong with the words is one line of the subcommand, status 2."""
 
     def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*arguments, **options)
+        self.register("action", None, Once)  # where no other is named
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Unknown words end here, where the options that they may have meant are known, and not in the parser above."""
@@ -356,6 +373,8 @@ def _repro(given: argparse.Namespace) -> None:
     if wrong := [word for word in given.only if "=" not in word]:
         raise UserError(f"--only {wrong[0]}: expected KEY=VALUE, such as family=rnn")
     only = dict(word.split("=", 1) for word in given.only)
+    if len(only) < len(given.only):
+        raise UserError(f"--only {' '.join(given.only)}: a stage has one value of a key; expected each key once")
     overrides = ["--reset"] if given.reset else given.overrides
     executor: Where | None = given.executor or (None if given.address is None else "dask")
     repro(
