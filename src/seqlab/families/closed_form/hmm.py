@@ -73,8 +73,11 @@ def _arrays(sequences: Sequences, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 # ----------------------------------------------------------------------------------------------------------- kernels
 
+# What others call becomes part of them: of two compiled copies of it, which may add in different orders, it would be up
+# to what was compiled or loaded before which one is called.
 
-@njit(cache=True, fastmath=REORDER, error_model="numpy")
+
+@njit(cache=True, fastmath=REORDER, error_model="numpy", inline="always")
 def _add_rows(out: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> None:
     """out += weights @ rows, eight rows a pass over `out`."""
     i = 0
@@ -100,7 +103,7 @@ def _add_rows(out: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> None:
         i += 1
 
 
-@njit(cache=True, fastmath=REORDER, error_model="numpy")
+@njit(cache=True, fastmath=REORDER, error_model="numpy", inline="always")
 def _observe(state: np.ndarray, likelihood: np.ndarray) -> float:
     """Bayes' rule in place, from P(h | x_<t) to P(h | x_<=t); the return value is P(x_t | x_<t)."""
     evidence = 0.0
