@@ -12,14 +12,15 @@ EXPECTED = """
 import hashlib
 import numpy as np
 from seqlab.data.sequences import Sequences
-from seqlab.families.closed_form.hmm import Chain, Counts, expect
+from seqlab.families.closed_form.hmm import Chain, Counts, expect, score
 
 draw = np.random.default_rng(0)
 rows = Sequences.from_arrays([draw.integers(0, 90, 300) for _ in range(40)])
 for states in (4, 16, 64):
     parts = draw.random(states), draw.random((states, states)), draw.random((90, states))
-    found, log_likelihood = expect(Chain.of(Counts(*parts)), rows)
-    digest = hashlib.sha256(b"".join(part.tobytes() for part in found)).hexdigest()
+    chain = Chain.of(Counts(*parts))
+    found, log_likelihood = expect(chain, rows)
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in (*found, score(chain, rows)))).hexdigest()
     print(states, digest, log_likelihood.hex())
 """
 
