@@ -1,6 +1,6 @@
 """One card, full: what training reaches there, beside the card's own matrix product and Hugging Face's models.
 
-    python bench/gpu.py [--tiny] [--steps N] [--processes N] [--part default|side|large|muon]
+    python bench/gpu.py [--tiny] [--steps N] [--processes N] [--part default|side|large|muon] [--family NAME]
 
 On the first CUDA device; without one, or with --tiny, the same tables of tiny models, so that a CPU runs every line.
 Shares are of a bfloat16 product of two 8192 x 8192 matrices, timed first, by 6 operations a weight and position and
@@ -91,9 +91,9 @@ def matrices(model: nn.Module) -> int:
 # ---------------------------------------------------------------------------------------------------- default sizes
 
 
-def families_of(tiny: bool) -> tuple[str, ...]:
+def families_of(tiny: bool, asked: list[str] | None) -> tuple[str, ...]:
     """One with layers of torch's own and one without say whether every line runs."""
-    return ("rnn", "transformer") if tiny else FAMILIES
+    return tuple(asked) if asked else ("rnn", "transformer") if tiny else FAMILIES
 
 
 def family_of(name: str) -> Family:
@@ -155,10 +155,10 @@ def bare(name: str, settings: TrainerSettings, tokens: int, steps: int) -> float
     return symbols / (time.perf_counter() - began)
 
 
-def default_sizes(settings: TrainerSettings, steps: int, tiny: bool) -> None:
+def default_sizes(families: tuple[str, ...], settings: TrainerSettings, steps: int, tiny: bool) -> None:
     print("\n| family | positions a step | symbols/s | as written | bare loop | share | MB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    for name in families_of(tiny):
+    for name in families:
         for tokens in (256,) if tiny else (4096, 65536):
             many = steps if tokens < 65536 else max(1, steps // 8)
             cell(name, settings, tokens, 2)  # wakes libraries
@@ -177,15 +177,16 @@ def default_sizes(settings: TrainerSettings, steps: int, tiny: bool) -> None:
 # ------------------------------------------------------------------------------------------------------ side by side
 
 
-def side_by_side(settings: TrainerSettings, count: int, steps: int, tiny: bool) -> None:
+def side_by_side(families: tuple[str, ...], settings: TrainerSettings, count: int, steps: int, tiny: bool) -> None:
     """A line a family, of the seconds of the training that ends last."""
     context = processes.get_context("spawn")
     barrier, found = context.Barrier(count), context.SimpleQueue()
-    others = [context.Process(target=beside, args=(i, barrier, found, settings, steps, tiny)) for i in range(count)]
+    shared = (barrier, found, families, settings, steps, tiny)
+    others = [context.Process(target=beside, args=(i, *shared)) for i in range(count)]
     for process in others:
         process.start()
     print(f"\n| family | one alone, s | {count} at once, s | times |\n|---|--:|--:|--:|")
-    for _ in families_of(tiny):
+    for _ in families:
         seconds = [found.get() for _ in range(1 + count)]
         name, alone = seconds[0]
         last = max(rest for _, rest in seconds[1:])
@@ -194,11 +195,13 @@ def side_by_side(settings: TrainerSettings, count: int, steps: int, tiny: bool) 
         process.join()
 
 
-def beside(number: int, barrier: Any, found: Any, settings: TrainerSettings, steps: int, tiny: bool) -> None:
+def beside(
+    number: int, barrier: Any, found: Any, families: tuple[str, ...], settings: TrainerSettings, steps: int, tiny: bool
+) -> None:
     """One of the processes: of each family first the one called 0 alone, then all at once."""
     torch.set_num_threads(1)
     tokens = 256 if tiny else 4096
-    for name in families_of(tiny):
+    for name in families:
         cell(name, settings, tokens, 2)
         barrier.wait()
         if number == 0:
@@ -329,7 +332,9 @@ def through_trainer(
         devices.claim(device)
         clock = Clock(device)
         trainer.callbacks.append(clock)  # type: ignore[attr-defined]  # which Lightning sets elsewhere
-        task = Module(model.train(), loss_of("next_step"), optimizer, WARM + steps, settings.compile)
+        loss = loss_of("next_step")
+        build = recorded.chosen(stream, settings, loss) if device.type == "cuda" else Module
+        task = build(model.train(), loss, optimizer, WARM + steps, settings.compile)
         loader: DataLoader[TensorBatch] = DataLoader(stream, batch_size=None, generator=torch.Generator())
         trainer.fit(task, loader)
     return (clock.ended - clock.clock) / steps, clock.clock - clock.began
@@ -391,6 +396,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--processes", type=int, default=None)
     parser.add_argument("--part", choices=("default", "side", "large", "muon"), action="append")
+    parser.add_argument("--family", choices=FAMILIES, action="append")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     on_card = torch.cuda.is_available() and not arguments.tiny
@@ -404,11 +410,11 @@ def main() -> None:
     single = product_rate(device, torch.float32)
     print(f"{name}, torch {torch.__version__}: bfloat16 product {peak / 1e12:.3g} TFLOP/s, float32 {single / 1e12:.3g}")
     parts = arguments.part or ["default", "side", "large", "muon"]
-    many = steps if not on_card else 400
+    many, families = steps if not on_card else 400, families_of(not on_card, arguments.family)
     if "default" in parts:
-        default_sizes(settings, max(2, many), not on_card)
+        default_sizes(families, settings, max(2, many), not on_card)
     if "side" in parts:
-        side_by_side(settings, arguments.processes or (16 if on_card else 2), max(2, many), not on_card)
+        side_by_side(families, settings, arguments.processes or (16 if on_card else 2), max(2, many), not on_card)
     if "large" in parts:
         large(size, settings, device, peak, steps)
     if "muon" in parts:

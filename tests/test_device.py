@@ -30,7 +30,7 @@ CPU = TrainerSettings("cpu", 1, 1, "auto", "32-true", 1, False, max_steps=None)
 TOUCH = (
     "seqlab/families/gradient/device.py",
     "seqlab/training/gradient/measured.py",
-    "seqlab/training/gradient/recorded.py",
+    "seqlab/families/gradient/graphs.py",
 )
 # Who else may name torch.cuda: the state of its generators, which asks first whether one is in use.
 GENERATORS = "seqlab/training/gradient/checkpoints.py"

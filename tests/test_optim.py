@@ -7,6 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._dynamo.utils import counters
 
 from seqlab.training.gradient.muon import BatchedMuon, orthogonalised
 
@@ -46,6 +47,28 @@ def test_a_step_is_that_of_torch(shapes: list[tuple[int, int]], seed: int, absen
         elif ours.numel() > 1:  # of a single number, steps and decay can cancel, as they do in the example
             assert not torch.equal(ours, before)
     assert all("momentum_buffer" in state for state in optimizers[0].state_dict()["state"].values())
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_those_as_written_and_compiled_once() -> None:
+    """Under a schedule: a rate that was compiled in would be compiled anew at every step."""
+    draw = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=draw) for shape in [(24, 16), (24, 16), (16, 32)]]
+    models = [[nn.Parameter(part.clone()) for part in start] for _ in range(2)]
+    compiled, written = (BatchedMuon(model, weight_decay=0.1, adjust_lr_fn="match_rms_adamw") for model in models)
+    compiled.compile()
+    graphs = []
+    for step in range(4):
+        for ours, theirs in zip(*models, strict=True):
+            ours.grad = torch.randn(ours.shape, generator=draw)
+            theirs.grad = ours.grad.clone()
+        for optimizer in (compiled, written):
+            optimizer.param_groups[0]["lr"] = 0.02 / (1 + step)
+            optimizer.step()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[-1] > 0
+    for ours, theirs in zip(*models, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=4 * 0.02 * 0.2 * max(ours.shape) ** 0.5 * 2**-6)
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 16), (2, 16, 40), (4, 24, 24)])

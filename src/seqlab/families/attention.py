@@ -25,10 +25,13 @@ def rotated(x: Tensor, by: Tensor) -> Tensor:
     rotation is one multiplication."""
     pairs = x.to(by.dtype).unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():
-        (a, b), (cosine, sine) = pairs.unbind(-1), by.unbind(-1)
-        return torch.stack([a * cosine - b * sine, a * sine + b * cosine], -1).flatten(-2).to(x.dtype)
-    turned = torch.view_as_complex(pairs) * torch.view_as_complex(by)
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+        cosine, sine = by.split(1, -1)
+        # (a, b) cos + (b, a) (-sin, sin): nothing is taken apart, so that both ways become a part of what is around.
+        turned = pairs * cosine + pairs.flip(-1) * torch.cat([-sine, sine], -1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(by))
+    out: Tensor = turned.flatten(-2).to(x.dtype)
+    return out
 
 
 def weights(q: Tensor, k: Tensor, bias: Tensor | None = None, causal: bool = False) -> Tensor:

@@ -68,7 +68,7 @@ class Transformer(GradientFamily):
 
     def body(self, h: Tensor) -> Tensor:
         turn = self.rotation(torch.arange(h.shape[1], device=h.device))
-        h = F.dropout(h, self.dropout, self.training)
+        h = F.dropout(stream(h), self.dropout, self.training)
         for block in self.blocks:
             q, k, v = block.project(h, turn)
             h = block.finish(h, attend(q, k, v, causal=True))
@@ -78,7 +78,7 @@ class Transformer(GradientFamily):
     def around(self, h: Tensor, exists: Tensor) -> Tensor:
         """`body` with both sides in view: (B, T, D) -> (B, T, D), where `exists` (B, T) keeps padding out of sight."""
         turn = self.rotation(torch.arange(h.shape[1], device=h.device))
-        h = F.dropout(h, self.dropout, self.training)
+        h = F.dropout(stream(h), self.dropout, self.training)
         for block in self.blocks:
             q, k, v = block.project(h, turn)
             h = block.finish(h, F.scaled_dot_product_attention(q, k, v, attn_mask=exists[:, None, None]))
@@ -107,7 +107,7 @@ class Transformer(GradientFamily):
             keys, values = (F.pad(cache, (0, 0, 0, max(slot, SLOTS))) for cache in (keys, values))
         turn = self.rotation(lengths.repeat_interleave(copies) + taken)[:, None]
         beyond = torch.arange(prefix_keys.shape[3], device=h.device) >= lengths[:, None, None, None]
-        h = h[:, None]
+        h = stream(h)[:, None]
         for i, block in enumerate(self.blocks):
             q, k, v = block.project(h, turn)
             keys[:, i, :, slot] = k[:, :, 0].to(keys.dtype)
@@ -130,7 +130,7 @@ class Transformer(GradientFamily):
 
     def prefill(self, h: Tensor, lengths: Tensor) -> tuple[State, Tensor]:
         turn = self.rotation(torch.arange(h.shape[1], device=h.device))
-        keys, values = [], []
+        h, keys, values = stream(h), [], []
         for block in self.blocks:
             q, k, v = block.project(h, turn)
             keys.append(k)
@@ -160,6 +160,12 @@ class Transformer(GradientFamily):
             h = block.finish(h, maps[-1] @ v)
         exists = F.pad(mask, (1, 0), value=True)
         return torch.stack(maps, 1).masked_fill(~exists[:, None, None, :, None], 0)
+
+
+def stream(h: Tensor) -> Tensor:
+    """The residual stream: under autocast on a card as products are, which halves what norms and sums move there."""
+    kind = h.device.type
+    return h.to(torch.get_autocast_dtype(kind)) if kind == "cuda" and torch.is_autocast_enabled(kind) else h
 
 
 class Block(nn.Module):

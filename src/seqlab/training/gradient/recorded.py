@@ -1,24 +1,20 @@
-"""Training steps as CUDA graphs: a card is told the step of one shape once, and repeats it at one launch.
-
-A small model's step is hundreds of short kernels, whose launches take the processor many times as long as the card
-takes to run them. A recorded step runs the same kernels in the same order, and so to the same bits.
-"""
+"""Training steps, compiled or recorded: a card is told the step of a shape once, and repeats it at one launch."""
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seqlab.families.gradient.graphs import Graphs
 from seqlab.settings import TrainerSettings
 from seqlab.training.gradient.batches import Stream, TensorBatch
 from seqlab.training.gradient.loss import LossFunction, TaskLoss
 from seqlab.training.gradient.module import Module
+from seqlab.training.gradient.muon import BatchedMuon
 
 # Recorded steps at most: each keeps the card's copies of its kernels' arguments. Further shapes run as written.
 MOST = 256
@@ -32,13 +28,24 @@ def chosen(stream: Stream, settings: TrainerSettings, loss: LossFunction) -> typ
     records = stream.ranks == 1 and not settings.compile and isinstance(loss, TaskLoss) and loss.recordable
     if settings.compile or (records and shapes(stream) > SHAPES):
         stream.multiple = MULTIPLE
-    return RecordedModule if records else Module
+    return RecordedModule if records else CompiledModule if settings.compile else Module
 
 
 def shapes(stream: Stream) -> int:
     """How many shapes an epoch's batches have."""
     sizes = stream.data.sizes.reshape(len(stream.data), -1)
     return len({(len(part), *sizes[part].max(0)) for part in stream.epoch(0)})
+
+
+class CompiledModule(Module):
+    """Its optimiser's steps are compiled as its loss is, where they are not one kernel as they are."""
+
+    def configure_optimizers(self) -> Any:
+        found = super().configure_optimizers()
+        for part in getattr(found["optimizer"], "parts", ()):
+            if isinstance(part, BatchedMuon):
+                part.compile()
+        return found
 
 
 class RecordedModule(Module):
@@ -95,9 +102,7 @@ class Recorded:
         self.step = step
         self.met: set[Hashable] = set()
         self.graphs: dict[Hashable, tuple[list[Tensor], Any, tuple[Tensor, ...]]] = {}
-        # Of one stream and one pool: what a step needs in passing lies where that of the last step lay.
-        self.stream = torch.cuda.Stream()
-        self.pool = torch.cuda.graph_pool_handle()
+        self.recorder = Graphs()
 
     def __call__(self, batch: TensorBatch, phase: Hashable = None) -> tuple[Tensor, ...]:
         """What `step` returns, to be read before the next step. phase: what else a step's kernels depend on."""
@@ -114,37 +119,12 @@ class Recorded:
         return outputs
 
     def as_written(self, batch: TensorBatch) -> tuple[Tensor, ...]:
-        """On the stream that records: libraries keep a workspace a stream."""
-        current = torch.cuda.current_stream()
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            found = self.step(batch)
-        current.wait_stream(self.stream)
-        return found
+        return self.recorder.as_written(lambda: self.step(batch))
 
     def record(self, batch: TensorBatch) -> tuple[list[Tensor], Any, tuple[Tensor, ...]]:
         """Nothing is computed yet."""
         held = TensorBatch(*(None if part is None else part.clone() for part in batch[:-1]))  # type: ignore[arg-type]
-        graph = torch.cuda.CUDAGraph()
-        # Errors of this thread alone: another one may speak to the card meanwhile.
-        with (
-            uncollected(),
-            torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"),
-        ):
-            outputs = self.step(held)
-        return tensors(held), graph, outputs
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without a search for cycles: graphs of a training that was broken off, let go of meanwhile, end the recording."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        return tensors(held), *self.recorder.record(lambda: self.step(held))
 
 
 def tensors(batch: TensorBatch) -> list[Tensor]:
