@@ -1,10 +1,11 @@
 """Translation beside other libraries: training tokens/s (Hugging Face Marian, eole, JoeyNMT), and decoding sentences/s
 with beam 5 (Marian, CTranslate2).
 
-    python bench/translation.py data/prepared/translation [--steps 20] [--sentences 100]
+    python bench/translation.py data/prepared/translation [--steps N] [--sentences N] [--device cpu|cuda] [--part PART]
 
 Peers that are not installed are left out (`pip install transformers ctranslate2 eole joeynmt`, best in an environment
-of their own). One process, one thread, in turn. Training: equal sizes, batches and places of dropout, fused AdamW, each
+of their own). One process, one thread, in turn, by seconds of CPU time; on a card, where decoding alone is compared, by
+those that pass, the first run of each left out. Training: equal sizes, batches and places of dropout, fused AdamW, each
 precision against the same; target tokens, padding excluded. Decoding: the same weights for CTranslate2; for Marian,
 whose layers are another model's, its own weights as initialised, and translations of a fixed length for all, so that
 none ends earlier.
@@ -29,6 +30,7 @@ from seqlab.data.pairs import Pairs
 from seqlab.data.sequences import Sequences
 from seqlab.data.text_pairs import TextPairs
 from seqlab.data.vocabulary import END, PAD, START, TO_KOREAN, Vocabulary
+from seqlab.families.gradient.device import claim
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Seq2Seq, Translator
 from seqlab.families.seq2seq.search import padded
@@ -37,6 +39,14 @@ from seqlab.training.gradient.batches import Stream, TensorBatch
 
 CONF = Path(__file__).parents[1] / "conf/family/seq2seq_transformer.yaml"
 CPU = torch.device("cpu")
+
+
+def clock(device: torch.device) -> float:
+    """Seconds: of CPU time or, on a card, that have passed when all it was asked for is done."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def ours(size: int) -> Seq2Seq:
@@ -224,21 +234,21 @@ def training(data: Pairs, size: int, tokens: int, steps: int) -> None:
         show(f"training {precision}, target tokens/s of CPU time", {k: count / s for k, s in seconds.items()})
 
 
-def decoding(data: Path, size: int, sentences: int, fixed: int) -> None:
+def decoding(data: Path, size: int, sentences: int, fixed: int, device: torch.device, bf16: bool) -> None:
     texts = TextPairs.load(data / "pairs/test.jsonl").sources[:sentences]
     words = Vocabulary.load(data)
     free = Decoding(5, 1.0, 1.0, 0.0, fixed, 64)
-    translator = Translator(ours(size).eval(), words, CPU, False, free)
+    translator = Translator(ours(size).eval().to(device), words, device, bf16, free)
     sources = words.sources(texts, TO_KOREAN)
     runs: dict[str, Callable[[], Any]] = {"seqlab": lambda: translator.search(sources)}
     if importlib.util.find_spec("transformers"):
-        model = marian(size).eval()
+        model = marian(size).eval().to(device, torch.bfloat16 if bf16 else torch.float32)
         order = sorted(sources, key=len)
 
         def generate() -> None:
             with torch.inference_mode():
                 for i in range(0, len(order), free.batch):
-                    batch = padded(order[i : i + free.batch], CPU)
+                    batch = padded(order[i : i + free.batch], device)
                     model.generate(batch, attention_mask=(batch != PAD).long(), num_beams=5, max_new_tokens=fixed)
 
         runs["Marian generate"] = generate
@@ -247,16 +257,22 @@ def decoding(data: Path, size: int, sentences: int, fixed: int) -> None:
 
         from seqlab.serving.ctranslate2 import export, translate
 
-        folder = Path(tempfile.mkdtemp()) / "model"
-        export(translator, folder, "float32")
-        engine = ctranslate2.Translator(str(folder), compute_type="float32", intra_threads=1)
-        runs["CTranslate2"] = lambda: translate(engine, translator, texts)
+        if device.type == "cpu" or ctranslate2.get_cuda_device_count():
+            folder = Path(tempfile.mkdtemp()) / "model"
+            export(translator, folder, "float32")
+            kind = "bfloat16" if bf16 else "float32"
+            engine = ctranslate2.Translator(str(folder), device=device.type, compute_type=kind, intra_threads=1)
+            runs["CTranslate2"] = lambda: translate(engine, translator, texts)
     speeds = {}
     for name, run in runs.items():
-        began = time.process_time()
+        if device.type != "cpu":
+            run()
+        began = clock(device)
         run()
-        speeds[name] = len(texts) / (time.process_time() - began)
-    show(f"decoding fp32, beam 5, at most {fixed} symbols, sentences/s of CPU time", speeds)
+        speeds[name] = len(texts) / (clock(device) - began)
+    kind = "CPU time" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    precision = "bf16" if bf16 else "fp32"
+    show(f"decoding {precision}, beam 5, at most {fixed} symbols, sentences/s of {kind}", speeds)
 
 
 def show(what: str, rates: dict[str, float]) -> None:
@@ -271,13 +287,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--sentences", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--part", choices=("training", "decoding"), action="append")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    tokens = arguments.prepared / "tokens/train"
-    data = Pairs(Sequences.load(tokens / "source"), Sequences.load(tokens / "target"))
-    size = len(Vocabulary.load(arguments.prepared))
-    training(data, size, arguments.tokens, arguments.steps)
-    decoding(arguments.prepared, size, arguments.sentences, 20)
+    size, device = len(Vocabulary.load(arguments.prepared)), torch.device(arguments.device)
+    parts = arguments.part or (["training", "decoding"] if device.type == "cpu" else ["decoding"])
+    if "training" in parts:
+        tokens = arguments.prepared / "tokens/train"
+        data = Pairs(Sequences.load(tokens / "source"), Sequences.load(tokens / "target"))
+        training(data, size, arguments.tokens, arguments.steps)
+    if "decoding" in parts:
+        if device.type != "cpu":
+            claim(device)
+        for bf16 in (False,) if device.type == "cpu" else (False, True):
+            decoding(arguments.prepared, size, arguments.sentences, 20, device, bf16)
 
 
 if __name__ == "__main__":

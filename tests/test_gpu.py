@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from seqlab.data.sequences import Data, Sequences, Space
 from seqlab.families.gradient import device as devices
 from seqlab.families.gradient.predictor import TorchPredictor
 from seqlab.families.seq2seq import Hypothesis, beam_search
+from seqlab.families.seq2seq.recorded import RecordedSearch
 from seqlab.settings import Adapters, Budget, Hiding, Objective, Strategy, TrainerSettings
 from seqlab.training.gradient import recorded
 from seqlab.training.gradient.fit import FitReport, fit
@@ -197,7 +200,7 @@ TRANSLATED = [case for case in CASES if case[1] == "pairs"]
 
 @over(TRANSLATED, DRY[1:])
 def test_translations_are_those_of_the_cpu(name: str, kind: str, task: str, place: Any, tmp_path: Path) -> None:
-    """Of a model that has learned a little; log-probabilities agree, and so do most of the symbols."""
+    """Of a model that has learned a little; log-probabilities agree, and so do most of the symbols, recorded or not."""
     device = devices.chosen(replace(CPU, accelerator=place))
     model = build(name, kind, task)
     train(model, kind, task, name, tmp_path, CPU, DRY_BUDGET if place == "cpu" else BUDGET)
@@ -207,19 +210,25 @@ def test_translations_are_those_of_the_cpu(name: str, kind: str, task: str, plac
     batch = pairs.batch(np.arange(12))
     source, target = torch.from_numpy(batch.source), torch.from_numpy(batch.x)
 
-    def asked(where: torch.device) -> tuple[Tensor, list[Hypothesis]]:
-        model.to(where)
+    def scored(where: torch.device) -> Tensor:
         with torch.inference_mode():
-            scored = model.log_prob(source.to(where), target.to(where)).cpu()
-        search = beam_search(model, source.to(where), [30] * 12, beam_size=3, length_penalty=1.0, patience=None)
-        return scored, search
+            return model.to(where).log_prob(source.to(where), target.to(where)).cpu()
 
-    (scores, found), (_, again), (expected, reference) = (asked(w) for w in (device, device, torch.device("cpu")))
-    torch.testing.assert_close(scores, expected, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE)
-    assert found == again
-    # Two hypotheses whose scores are as good as equal may change places.
-    assert np.mean([a.symbols == b.symbols for a, b in zip(found, reference, strict=True)]) >= 0.75
-    assert [a.score for a in found] == pytest.approx([b.score for b in reference], abs=10 * SCORE_TOLERANCE)
+    def searched(where: torch.device, search: Callable[..., list[Hypothesis]]) -> list[Hypothesis]:
+        return search(source.to(where), [30] * 12, beam_size=3, length_penalty=1.0, patience=None)
+
+    cpu = torch.device("cpu")
+    expected, reference = scored(cpu), searched(cpu, partial(beam_search, model))
+    torch.testing.assert_close(scored(device), expected, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE)
+    searches: list[Callable[..., list[Hypothesis]]] = [partial(beam_search, model)]
+    if device.type == "cuda":
+        searches.append(RecordedSearch(model))
+    for search in searches:
+        found = searched(device, search)
+        assert found == searched(device, search)
+        # Two hypotheses whose scores are as good as equal may change places.
+        assert np.mean([a.symbols == b.symbols for a, b in zip(found, reference, strict=True)]) >= 0.75
+        assert [a.score for a in found] == pytest.approx([b.score for b in reference], abs=10 * SCORE_TOLERANCE)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from unread import Unread
 
 from seqlab.data.pairs import Denoising, Pairs
 from seqlab.data.sequences import Sequences, Space
@@ -22,6 +24,7 @@ from seqlab.families import saved
 from seqlab.families.attention import attend, rotated
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import DecoderState, Memory, Seq2Seq, beam_search
+from seqlab.families.seq2seq.recorded import RecordedSearch
 from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
 from seqlab.settings import Budget, Hiding, Noise, Objective, Optimizer, Strategy, TrainerSettings
@@ -270,7 +273,7 @@ class Toy(Seq2Seq):
 
     def step(self, state: DecoderState, inputs: Tensor) -> tuple[DecoderState, Tensor]:
         before, first = state.past
-        return DecoderState((), (inputs, first), state.steps + 1), self.table[first, before, inputs]
+        return state.after(inputs, first), self.table[first, before, inputs]
 
     def best(self, source: list[int], longest: int, penalty: float) -> tuple[float, list[int]]:
         """By trying every sequence of at most `longest` symbols."""
@@ -330,6 +333,44 @@ def test_a_translation_does_not_depend_on_its_batch(model: Seq2Seq) -> None:
         assert alone.symbols == one.symbols
         assert alone.score == pytest.approx(one.score, abs=1e-5)
     assert len({len(one.symbols) for one in together}) > 1
+
+
+class AsWritten:
+    """In the place of a card's records."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def as_written(self, run: Any) -> None:
+        run()
+
+    def record(self, run: Any) -> tuple[Any, None]:
+        def replay() -> None:
+            self.replays += 1
+            with Unread():
+                run()
+
+        return SimpleNamespace(replay=replay), None
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("patience", [None, 1.0, 2.0])
+def test_steps_that_a_card_records_find_the_same(model: Seq2Seq, penalty: float, patience: float | None) -> None:
+    """In batches of one shape and of others, in turn: nothing stays of one in the next."""
+    options = {"beam_size": 4, "length_penalty": penalty, "patience": patience}
+    search = RecordedSearch(model, AsWritten)
+    for seed, lengths in enumerate([[3, 9, 1, 14, 6], [5, 5], [2, 14, 8, 3, 1, 7], [4], [20, 40, 33]]):
+        sources = sentences(seed, lengths)
+        limits = [2 * len(row) + 5 for row in sources]
+        expected = beam_search(model, batch(sources), limits, **options)
+        found = search(batch(sources), limits, **options)
+        assert [one.symbols for one in found] == [one.symbols for one in expected]
+        for values in ("score", "log_prob"):
+            assert [getattr(one, values) for one in found] == pytest.approx(
+                [getattr(one, values) for one in expected], abs=1e-4
+            )
+    assert len(search.shapes) == 4, "a batch of six is of the shape of one of five"
+    assert search.graphs.replays > 20
 
 
 def test_scores_are_the_models(model: Seq2Seq) -> None:

@@ -88,7 +88,7 @@ class Seq2SeqAttention(Seq2Seq):
         from_symbol = F.linear(embedded, self.cell.weight_ih[:, : self.width], self.cell.bias_ih)
         context = self.attend(state.memory, before.view(len(state.memory[0]), -1, self.width))[0].flatten(0, 1)
         after = self.advance(from_symbol, context, before)
-        return DecoderState(state.memory, (after,), state.steps + 1), self.readout(after, embedded, context)
+        return state.after(after), self.readout(after, embedded, context)
 
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
         """(B, S), (B, T) -> (B, T, S): where the decoder looked when it wrote each symbol; rows sum to one."""

@@ -63,4 +63,4 @@ class Seq2SeqRNN(Seq2Seq):
         read = torch.cat([embedded, summary], -1)[:, None]
         output, after = self.decoder(read, before.transpose(0, 1).contiguous())
         h = self.readout(output[:, 0], embedded, summary)
-        return DecoderState((), (after.transpose(0, 1), summary), state.steps + 1), h
+        return state.after(after.transpose(0, 1), summary), h

@@ -56,9 +56,9 @@ class Seq2SeqTransformer(Seq2Seq):
         """(B, T) -> (B, T, D)."""
         return F.dropout(self.embedding(symbols) * sqrt(self.width), self.dropout, self.training)
 
-    def rotation(self, first: int, count: int) -> Tensor:
+    def rotation(self, first: int | Tensor, count: int) -> Tensor:
         """(count, D / 2, 2): by how much queries and keys turn at positions `first` and on."""
-        positions = torch.arange(first, first + count, device=self.device)
+        positions = first + torch.arange(count, device=self.device)
         return rotation(positions, self.width // self.heads, ROTARY_BASE, self.bias.dtype).repeat(1, self.heads, 1)
 
     def encode(self, source: Tensor) -> Memory:
@@ -100,18 +100,16 @@ class Seq2SeqTransformer(Seq2Seq):
         for i, block in enumerate(self.decoder):
             q, k, v = block.self_parts(h, turn)
             for cache, new in zip(state.past[2 * i : 2 * i + 2], (k, v), strict=True):
-                room = cache.new_empty(state.steps + 1 - len(cache), *cache.shape[1:])
-                past.append(torch.cat([cache, room]) if len(room) else cache)
-                past[-1][state.steps] = new.flatten(1)
+                past.append(state.extended(cache, new.flatten(1)))
             # (t, B K, D) -> (B K, heads, t, d), without a copy.
             k, v = (cache.unflatten(-1, (self.heads, -1)).permute(1, 2, 0, 3).to(q.dtype) for cache in past[-2:])
-            h = block.after_self(h, attend(q, k, v))
+            h = block.after_self(h, attend(q, k, v, state.unread))
             # The hypotheses of a source ask it side by side, as if they were positions of one sequence.
             q = block.source_query(h).view(len(bias), beams, self.heads, -1).transpose(1, 2)
             mixed = attend(q, parts[2 * i].to(q.dtype), parts[2 * i + 1].to(q.dtype), bias)
             h = block.after_source(h, mixed.transpose(1, 2).reshape(len(h), self.heads, 1, -1))
             h = block.after_mlp(h)
-        return DecoderState(state.memory, tuple(past), state.steps + 1, grows=True), self.decoder_norm(h)[:, 0]
+        return state.after(*past), self.decoder_norm(h)[:, 0]
 
     def alignment(self, source: Tensor, target: Tensor) -> Tensor:
         """(B, S), (B, T) -> (B, T, S): the last layer's attention to the source, a mean over heads; rows sum to 1."""

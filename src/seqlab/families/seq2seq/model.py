@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,17 +33,35 @@ class DecoderState:
 
     memory: Memory
     past: Memory
-    steps: int
+    steps: int | Tensor
     grows: bool = False
+
+    @property
+    def unread(self) -> Tensor | None:
+        """What attention adds to the scores of a growing part's slots once `extended`: -inf where nothing stands."""
+        return None
+
+    def extended(self, part: Tensor, new: Tensor) -> Tensor:
+        """A growing part with what this step adds to it, (B K, ...)."""
+        assert isinstance(self.steps, int)
+        room = part.new_empty(self.steps + 1 - len(part), *part.shape[1:])
+        part = torch.cat([part, room]) if len(room) else part
+        part[self.steps] = new
+        return part
+
+    def after(self, *past: Tensor) -> DecoderState:
+        """One symbol later, with another past."""
+        return replace(self, past=past, steps=self.steps + 1)
 
     def reordered(self, hypotheses: Tensor, sources: Tensor | None) -> DecoderState:
         """Hypothesis i goes on from row hypotheses[i]; of the sources some (an index) or, with None, all remain."""
         memory = self.memory if sources is None else tuple(part.index_select(0, sources) for part in self.memory)
-        return DecoderState(memory, tuple(self.chosen(part, hypotheses) for part in self.past), self.steps, self.grows)
+        return replace(self, memory=memory, past=tuple(self.chosen(part, hypotheses) for part in self.past))
 
     def chosen(self, part: Tensor, hypotheses: Tensor) -> Tensor:
         if not self.grows:
             return part.index_select(0, hypotheses)
+        assert isinstance(self.steps, int)
         found = part.new_empty(self.steps + 1, len(hypotheses), *part.shape[2:])
         torch.index_select(part[: self.steps], 1, hypotheses, out=found[: self.steps])
         return found

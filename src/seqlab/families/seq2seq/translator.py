@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from seqlab.families.gradient.device import chosen
 from seqlab.families.seq2seq.model import Seq2Seq
 from seqlab.families.seq2seq.search import Hypothesis, beam_search, padded
 from seqlab.families.translated import Translated
-from seqlab.settings import Decoding, Register
+from seqlab.settings import Decoding, Register, named
 from seqlab.threads import pin
 
 # A longer source is cut after a sentence, a clause or a word, and its parts are translated one by one.
@@ -70,8 +71,7 @@ class Translator:
                 part = order[start : start + self.decoding.batch]
                 limits = [self.limit(len(sources[i])) for i in part]
                 batch = padded([list(sources[i]) for i in part], self.device)
-                hypotheses = beam_search(
-                    self.model,
+                hypotheses = self.searching(
                     batch,
                     limits,
                     beam_size=self.decoding.beam_size,
@@ -80,6 +80,15 @@ class Translator:
                 )
                 found.update(zip(part, hypotheses, strict=True))
         return [found[i] for i in range(len(sources))]
+
+    @cached_property
+    def searching(self) -> Callable[..., list[Hypothesis]]:
+        """Beam search with this model."""
+        if self.device.type != "cuda":
+            return partial(beam_search, self.model)
+        # By name: who decodes on a CPU does not depend on how a card records.
+        recorded: Callable[..., list[Hypothesis]] = named("seqlab.families.seq2seq.recorded.RecordedSearch")(self.model)
+        return recorded
 
     def limit(self, length: int) -> int:
         """The most symbols of the translation of a source of `length` symbols."""
