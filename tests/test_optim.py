@@ -10,6 +10,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from seqlab.training.gradient.muon import BatchedMuon, orthogonalised
+from seqlab.training.gradient.recorded import compile_steps
 
 NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 
@@ -56,7 +57,7 @@ def test_compiled_steps_are_those_as_written_and_compiled_once() -> None:
     start = [torch.randn(shape, generator=draw) for shape in [(24, 16), (24, 16), (16, 32)]]
     models = [[nn.Parameter(part.clone()) for part in start] for _ in range(2)]
     compiled, written = (BatchedMuon(model, weight_decay=0.1, adjust_lr_fn="match_rms_adamw") for model in models)
-    compiled.compile()
+    compile_steps(compiled)
     graphs = []
     for step in range(4):
         for ours, theirs in zip(*models, strict=True):

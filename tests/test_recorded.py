@@ -20,6 +20,7 @@ from seqlab.settings import Budget, Optimizer, Slanted, Strategy, TrainerSetting
 from seqlab.training.gradient import fit as fitting
 from seqlab.training.gradient import recorded
 from seqlab.training.gradient.batches import Stream, TensorBatch
+from seqlab.training.gradient.lookup import ByProduct, by_product, indicators
 from seqlab.training.gradient.loss import loss_of
 from seqlab.training.gradient.module import Module
 from seqlab.training.gradient.recorded import CompiledModule, Recorded, RecordedModule
@@ -122,6 +123,21 @@ def test_who_records() -> None:
     assert chosen(loss=lambda *_: None) is Module, "a teacher's loss"
     stream.ranks = 2
     assert chosen() is Module
+
+
+def test_few_symbols_are_looked_up_by_a_product() -> None:
+    """To the bit of looking up; gradients to rounding. Of many symbols nothing changes."""
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"few": torch.nn.Embedding(40, 6), "many": torch.nn.Embedding(5000, 6)})
+    by_product(model)
+    few = model["few"]
+    assert (type(few), type(model["many"])) == (ByProduct, torch.nn.Embedding)
+    x, towards = torch.randint(40, (3, 50)), torch.randn(3, 50, 6)
+    with Unread():
+        found = indicators(x, 40).to(few.weight.dtype) @ few.weight
+    assert torch.equal(found, few(x))
+    gradients = [torch.autograd.grad((part * towards).sum(), few.weight)[0] for part in (found, few(x))]
+    torch.testing.assert_close(*gradients)
 
 
 def test_rates_are_tensors_that_the_schedule_fills() -> None:

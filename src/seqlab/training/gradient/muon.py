@@ -29,42 +29,8 @@ def orthogonalised(matrices: Tensor, coefficients: tuple[float, float, float], s
     return x.mT if tall else x
 
 
-def updates(
-    momenta: list[Tensor],
-    gradients: list[Tensor],
-    momentum: float,
-    coefficients: tuple[float, float, float],
-    steps: int,
-    eps: float,
-) -> Tensor:
-    """Of N matrices of one shape, (N, R, C) bfloat16; the momenta (Nesterov's) take the gradients in."""
-    torch._foreach_lerp_(momenta, gradients, 1 - momentum)
-    return orthogonalised(torch.stack(torch._foreach_lerp(gradients, momenta, momentum)), coefficients, steps, eps)
-
-
-def change(parameters: list[Tensor], turned: Tensor, decay: float | Tensor, rate: float | Tensor) -> None:
-    """`parameters` times `decay`, plus `rate` times what was `turned`."""
-    torch._foreach_mul_(parameters, decay)
-    for p, part in zip(parameters, turned.unbind(), strict=True):
-        if isinstance(rate, Tensor):  # of steps that a card records or that are compiled
-            p.addcmul_(part.to(p.dtype), rate)
-        else:
-            p.add_(part, alpha=rate)
-
-
 class BatchedMuon(Muon):
-    """torch's Muon, matrices of one shape turned side by side: as many kernels a shape as there were a matrix.
-
-    A card waits for launches where matrices are small, and fills where many are one product.
-    """
-
-    updates, change = staticmethod(updates), staticmethod(change)
-    compiled = False
-
-    def compile(self) -> None:
-        """Sums, casts and norms around the products, which read and write every matrix a dozen times, become a few."""
-        self.updates, self.change = (torch.compile(part, dynamic=False) for part in (updates, change))  # type: ignore[assignment]
-        self.compiled = True
+    """torch's Muon, matrices of one shape turned side by side: as many kernels a shape as there were a matrix."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -84,14 +50,19 @@ class BatchedMuon(Muon):
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum_buffer"] for p in parameters]
-        turned = self.updates(
-            momenta, gradients, group["momentum"], group["ns_coefficients"], group["ns_steps"], group["eps"]
-        )
-        decay, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * size
-        if self.compiled:
-            # A number would be compiled in, and anew at every step of a schedule.
-            decay, rate = (torch.full((), float(value), device=turned.device) for value in (decay, rate))
-        self.change([p.detach() for p in parameters], turned, decay, rate)
+        self.apply(parameters, gradients, momenta, group, 1 - group["lr"] * group["weight_decay"], -group["lr"] * size)
+
+    @staticmethod
+    def apply(parameters: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], group: Any, *by: Any) -> None:
+        """by: which multiple of the parameters stays, and of the turned updates joins them."""
+        decay, rate = by
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        turned = orthogonalised(torch.stack(updates), group["ns_coefficients"], group["ns_steps"], group["eps"])
+        torch._foreach_mul_(parameters, decay)
+        for p, change in zip(parameters, turned.unbind(), strict=True):
+            # A rate is a tensor in steps that a card records, or that are compiled.
+            p.addcmul_(change.to(p.dtype), rate) if isinstance(rate, Tensor) else p.add_(change, alpha=rate)
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from seqlab.families.gradient.graphs import Graphs
 from seqlab.settings import TrainerSettings
 from seqlab.training.gradient.batches import Stream, TensorBatch
+from seqlab.training.gradient.lookup import by_product
 from seqlab.training.gradient.loss import LossFunction, TaskLoss
 from seqlab.training.gradient.module import Module
 from seqlab.training.gradient.muon import BatchedMuon
@@ -37,18 +38,37 @@ def shapes(stream: Stream) -> int:
     return len({(len(part), *sizes[part].max(0)) for part in stream.epoch(0)})
 
 
-class CompiledModule(Module):
+class OnCard(Module):
+    def __init__(self, model: nn.Module, *others: Any):
+        by_product(model)
+        super().__init__(model, *others)
+
+
+class CompiledModule(OnCard):
     """Its optimiser's steps are compiled as its loss is, where they are not one kernel as they are."""
 
     def configure_optimizers(self) -> Any:
         found = super().configure_optimizers()
         for part in getattr(found["optimizer"], "parts", ()):
             if isinstance(part, BatchedMuon):
-                part.compile()
+                compile_steps(part)
         return found
 
 
-class RecordedModule(Module):
+def compile_steps(muon: BatchedMuon) -> None:
+    """Sums, casts and norms around the products, which read and write every matrix a dozen times, become a few."""
+    compiled = torch.compile(BatchedMuon.apply, dynamic=False)
+
+    def apply(parameters: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], group: Any, *by: float) -> None:
+        # A number would be compiled in: of the rate's, which a schedule changes, anew at every step.
+        constants = {name: group[name] for name in ("momentum", "ns_coefficients", "ns_steps", "eps")}
+        factors = (torch.full((), float(factor), device=parameters[0].device) for factor in by)
+        compiled([p.detach() for p in parameters], gradients, momenta, constants, *factors)
+
+    muon.apply = apply  # type: ignore[method-assign]
+
+
+class RecordedModule(OnCard):
     """Its training step is the whole step, and what the Trainer would do beside it is left out."""
 
     recorded: Recorded
