@@ -11,11 +11,12 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from remotes import KINDS, Remote
 
 from seqlab.threads import pin
 
@@ -75,3 +76,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     return folder / "mlflow.db"
+
+
+@pytest.fixture(params=KINDS)
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Remote]:
+    """What DVC's configuration says of a place that several machines share, of each kind."""
+    with KINDS[request.param](tmp_path) as found:
+        yield found

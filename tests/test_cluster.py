@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from remotes import Remote
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 900.0  # seconds until what should happen at once has not happened, on a machine with other work
@@ -212,9 +213,9 @@ def test_what_no_worker_has_is_one_line(tmp_path: Path) -> None:
     assert "and no worker has that" in said
 
 
-def remote(folder: Path, url: str, **options: str) -> None:
+def use(remote: Remote, folder: Path) -> None:
     with Repo(str(folder)) as repo, repo.config.edit() as config:
-        config["remote"] = {"both": {"url": url, **options}}
+        config["remote"] = {"both": remote}
         config["core"]["remote"] = "both"
 
 
@@ -244,15 +245,15 @@ def far_worker(folder: Path) -> Iterator[str]:
 
 
 def test_workers_without_a_shared_disk_write_the_bytes_of_one_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: Remote
 ) -> None:
     here, alone, far = (tmp_path / name for name in ("here", "alone", "far"))
     for folder in (here, alone):
         workspace(folder, FAR)
         (folder / "seed.txt").write_text("1")
-    remote(here, str(tmp_path / "remote"))
+    use(remote, here)
     with far_worker(far) as address:
-        remote(far, str(tmp_path / "remote"))
+        use(remote, far)
         (far / "out/left").mkdir(parents=True)
         (far / "out/left/by another run").touch()
         run = Run(here, FAR, address=address)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from dvc.stage.cache import StageCache
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dump_yaml, parse_yaml_for_update
 from dvc_objects.fs import LocalFileSystem
+from remotes import Remote
 
 from seqlab import scratch
 from seqlab.cli.failing import errors_in_one_line
@@ -364,13 +365,13 @@ stages:
 """
 
 
-def shared(folder: Path, remote: str, **options: str) -> Path:
+def shared(folder: Path, remote: Remote) -> Path:
     """A workspace with a cache of its own, and a remote that others have too."""
     folder.mkdir()
     (folder / "dvc.yaml").write_text(SHARED)
     (folder / "values.yaml").write_text("rate: 1")
     with Repo.init(str(folder), no_scm=True) as repo, repo.config.edit() as config:
-        config["remote"] = {"both": {"url": remote, **options}}
+        config["remote"] = {"both": remote}
         config["core"]["remote"] = "both"
     return folder
 
@@ -389,11 +390,17 @@ def pulled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.slow
-def test_what_others_have_pushed_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other, third = (shared(tmp_path / name, str(tmp_path / "remote")) for name in ("one", "other", "third"))
+def test_what_others_have_pushed_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: Remote
+) -> None:
+    one, other, third = (shared(tmp_path / name, remote) for name in ("one", "other", "third"))
     assert pulled(one, monkeypatch) == ["first", "second", "last"]
-    with Repo() as repo:
-        repo.push(run_cache=True)
+
+    def push() -> None:
+        with Repo() as repo:
+            repo.push(run_cache=True)
+
+    in_child(push)  # threads of a remote would stay
     # Without a dvc.lock, by the runs of the same command, values and inputs; `last` keeps nothing in DVC's cache.
     assert pulled(other, monkeypatch) == ["last"]
     assert Path("dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
@@ -409,41 +416,9 @@ def test_what_others_have_pushed_is_not_computed_again(tmp_path: Path, monkeypat
     assert pulled(third, monkeypatch) == ["first", "second", "last"]
 
 
-@pytest.fixture
-def bucket() -> Iterator[dict[str, str]]:
-    """Of a server of S3 on this machine: what DVC's configuration says of a remote there."""
-    pytest.importorskip("dvc_s3", reason="pip install dvc-s3 'moto[server]'")
-    server = pytest.importorskip("moto.server", reason="pip install dvc-s3 'moto[server]'")
-    import boto3
-
-    threaded = server.ThreadedMotoServer("127.0.0.1", port=0)
-    threaded.start()
-    url = "http://{}:{}".format(*threaded.get_host_and_port())
-    keys = {"access_key_id": "any", "secret_access_key": "any", "region": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=url, aws_access_key_id="any", aws_secret_access_key="any")
-    client.create_bucket(Bucket="lab")
-    yield {"remote": "s3://lab/cache", "endpointurl": url, **keys}
-    threaded.stop()
-
-
-def test_what_others_have_pushed_to_s3_is_not_computed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: dict[str, str]
-) -> None:
-    one, other = (shared(tmp_path / name, **bucket) for name in ("one", "other"))
-    assert pulled(one, monkeypatch) == ["first", "second", "last"]
-
-    def push() -> None:
-        with Repo() as repo:
-            repo.push(run_cache=True)
-
-    in_child(push)
-    assert pulled(other, monkeypatch) == ["last"]
-    assert Path("dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
-
-
 @pytest.mark.slow
 def test_what_a_remote_has_lost_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = (shared(tmp_path / name, str(tmp_path / "remote")) for name in ("one", "other"))
+    one, other = (shared(tmp_path / name, {"url": str(tmp_path / "remote")}) for name in ("one", "other"))
     pulled(one, monkeypatch)
     with Repo() as repo:
         repo.push(run_cache=True)
@@ -460,14 +435,14 @@ def test_without_a_remote_or_behind_a_dead_one_pulling_is_one_line(
     monkeypatch.chdir(workspace(tmp_path / "lab"))
     with dvc.opened() as pipeline, pytest.raises(UserError, match="DVC has no remote to pull from"):
         pipeline.pull(())
-    monkeypatch.chdir(shared(tmp_path / "dead", "http://127.0.0.1:9/"))
+    monkeypatch.chdir(shared(tmp_path / "dead", {"url": "http://127.0.0.1:9/"}))
     with dvc.opened() as pipeline, pytest.raises(UserError, match="DVC's remote both"):
         pipeline.pull(("first",))
 
 
 @pytest.mark.parametrize("cache", [None, "elsewhere"])
 def test_a_suite_has_the_cache_and_the_remotes_of_the_checkout(cache: str | None, tmp_path: Path) -> None:
-    one = shared(tmp_path / "one", str(tmp_path / "remote"))
+    one = shared(tmp_path / "one", {"url": str(tmp_path / "remote")})
     if cache is not None:
         with Config(str(one / ".dvc")).edit("local") as config:
             config["cache"] = {"dir": str(tmp_path / cache), "type": "symlink,copy"}
