@@ -39,6 +39,8 @@ def shapes(stream: Stream) -> int:
 
 
 class OnCard(Module):
+    """Of a model that is trained by kernels of a card's liking."""
+
     def __init__(self, model: nn.Module, *others: Any):
         by_product(model)
         super().__init__(model, *others)
