@@ -5,7 +5,8 @@ with beam 5 (Marian, CTranslate2).
 
 Peers that are not installed are left out (`pip install transformers ctranslate2 eole joeynmt`, best in an environment
 of their own). One process, one thread, in turn, by seconds of CPU time; on a card, where decoding alone is compared, by
-those that pass, the first run of each left out. Training: equal sizes, batches and places of dropout, fused AdamW, each
+those that pass, the first run of each left out. Importing seqlab puts its own products in torch's place, which are lent
+to none of the others. Training: equal sizes, batches and places of dropout, fused AdamW, each
 precision against the same; target tokens, padding excluded. Decoding: the same weights for CTranslate2; for Marian,
 whose layers are another model's, its own weights as initialised, and translations of a fixed length for all, so that
 none ends earlier.
@@ -18,7 +19,8 @@ import importlib.util
 import itertools
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +32,7 @@ from seqlab.data.pairs import Pairs
 from seqlab.data.sequences import Sequences
 from seqlab.data.text_pairs import TextPairs
 from seqlab.data.vocabulary import END, PAD, START, TO_KOREAN, Vocabulary
+from seqlab.families.gradient import products
 from seqlab.families.gradient.device import claim
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Seq2Seq, Translator
@@ -47,6 +50,18 @@ def clock(device: torch.device) -> float:
         return time.process_time()
     torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+@contextmanager
+def by_itself(name: str) -> Iterator[None]:
+    """With torch's products as they are, but for seqlab."""
+    suits = products.suits
+    if name != "seqlab":
+        products.suits = lambda *_: False
+    try:
+        yield
+    finally:
+        products.suits = suits
 
 
 def ours(size: int) -> Seq2Seq:
@@ -222,15 +237,16 @@ def training(data: Pairs, size: int, tokens: int, steps: int) -> None:
         # Twice, the first time to warm up: kernels for bfloat16 are compiled for every new shape.
         for number, batch in enumerate(batches * 2):
             for name, (model, loss) in peers.items():
-                began = time.process_time()
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                    value = loss(model, batch)
-                value.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizers[name].step()
-                optimizers[name].zero_grad()
-                if number >= steps:
-                    seconds[name] += time.process_time() - began
+                with by_itself(name):
+                    began = time.process_time()
+                    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                        value = loss(model, batch)
+                    value.backward()
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                    optimizers[name].step()
+                    optimizers[name].zero_grad()
+                    if number >= steps:
+                        seconds[name] += time.process_time() - began
         show(f"training {precision}, target tokens/s of CPU time", {k: count / s for k, s in seconds.items()})
 
 
@@ -265,11 +281,12 @@ def decoding(data: Path, size: int, sentences: int, fixed: int, device: torch.de
             runs["CTranslate2"] = lambda: translate(engine, translator, texts)
     speeds = {}
     for name, run in runs.items():
-        if device.type != "cpu":
+        with by_itself(name):
+            if device.type != "cpu":
+                run()
+            began = clock(device)
             run()
-        began = clock(device)
-        run()
-        speeds[name] = len(texts) / (clock(device) - began)
+            speeds[name] = len(texts) / (clock(device) - began)
     kind = "CPU time" if device.type == "cpu" else torch.cuda.get_device_name(device)
     precision = "bf16" if bf16 else "fp32"
     show(f"decoding {precision}, beam 5, at most {fixed} symbols, sentences/s of {kind}", speeds)
