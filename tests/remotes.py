@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 # What DVC's configuration says of one: its address and whatever else it takes to reach it.
@@ -31,12 +32,14 @@ def s3(place: Path) -> Iterator[Remote]:
 
     threaded = server.ThreadedMotoServer("127.0.0.1", port=0)
     threaded.start()
-    url = "http://{}:{}".format(*threaded.get_host_and_port())
-    keys = {"access_key_id": "any", "secret_access_key": "any", "region": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=url, aws_access_key_id="any", aws_secret_access_key="any")
-    client.create_bucket(Bucket="lab")
-    yield {"url": "s3://lab/cache", "endpointurl": url, **keys}
-    threaded.stop()
+    try:
+        url = "http://{}:{}".format(*threaded.get_host_and_port())
+        keys = {"access_key_id": "any", "secret_access_key": "any", "region": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=url, aws_access_key_id="any", aws_secret_access_key="any")
+        client.create_bucket(Bucket="lab")
+        yield {"url": "s3://lab/cache", "endpointurl": url, **keys}
+    finally:
+        threaded.stop()
 
 
 @contextmanager
@@ -53,24 +56,30 @@ def ssh(place: Path) -> Iterator[Remote]:
         port = free.getsockname()[1]
     said = {
         "ListenAddress": f"127.0.0.1:{port}",
-        "HostKey": place / "host",
-        "AuthorizedKeysFile": place / "user.pub",
+        "HostKey": f'"{place / "host"}"',
+        "AuthorizedKeysFile": f'"{place / "user.pub"}"',
         "PidFile": "none",
         "StrictModes": "no",
         "PasswordAuthentication": "no",
         "Subsystem": "sftp internal-sftp",
     }
     (place / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in said.items()))
-    server = subprocess.Popen([sshd, "-D", "-e", "-f", str(place / "sshd_config")], stderr=subprocess.DEVNULL)
+    log = place / "sshd.log"
+    server = subprocess.Popen([sshd, "-D", "-E", str(log), "-f", str(place / "sshd_config")], start_new_session=True)
     try:
         for _ in range(100):
             with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.05)
+        else:
+            pytest.fail(f"sshd answers nobody: {log.read_text()}")
         url = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{place}/remote"
         yield {"url": url, "keyfile": str(place / "user")}
     finally:
-        server.terminate()
+        of_connections = psutil.Process(server.pid).children(recursive=True)  # which outlive it while one is open
+        for process in (server, *of_connections):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
         server.wait()
 
 

@@ -8,7 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small import small
+
+from seqlab.cli.places import rank_of
+from seqlab.data.sequences import Batch
+from seqlab.training.gradient.batches import shared
 
 # Run as a file of its own, since Lightning starts the other ranks by running the command again.
 SCRIPT = """
@@ -76,10 +82,50 @@ def test_two_processes_give_the_loss_of_one(tmp_path: Path) -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert not done.returncode, done.stderr[-2000:]
     alone, *both = (json.loads((tmp_path / name).read_text()) for name in ("1-0.json", "2-0.json", "2-1.json"))
-    for shared in both:
+    for one in both:
         for task, expected in alone.items():
-            assert {name: shared[task][name] for name in ("flops", "seen")} == {
+            assert {name: one[task][name] for name in ("flops", "seen")} == {
                 name: expected[name] for name in ("flops", "seen")
             }
-            for found, point in zip(shared[task]["curves"], expected["curves"], strict=True):
+            for found, point in zip(one[task]["curves"], expected["curves"], strict=True):
                 assert found == pytest.approx(point, rel=0, abs=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_ranks_have_all_of_a_batch_between_them(ranks: int) -> None:
+    """Labels, marks and sources with their rows, whatever a batch has, and no column that is padding alone."""
+    draw = np.random.default_rng(0)
+    lengths, read = np.array([7, 2, 5, 1]), np.array([3, 9, 1, 4])
+    mask, source = (np.arange(widest) < sizes[:, None] for widest, sizes in ((9, lengths), (9, read)))
+    x = draw.integers(1, 9, (4, 9)) * mask
+    whole = Batch(x, mask, mask & (x > 2), np.arange(4), source * draw.integers(1, 9, (4, 9)), x * 3)
+    for rank in range(ranks):
+        part = shared(whole, rank, ranks)
+        rows = np.arange(rank, 4, ranks) if rank < 4 else np.array([0])  # it has a row to stand there
+        width, wide = lengths[rows].max(), read[rows].max()
+        for name, cut in (("x", width), ("mask", width), ("scored", width), ("marks", width), ("source", wide)):
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[rows, :cut])
+        np.testing.assert_array_equal(part.labels, whole.labels[rows])
+
+
+def test_who_is_the_first() -> None:
+    assert rank_of({}) == rank_of({"RANK": "3"}) == 0, "a word that others use as well"
+    assert rank_of({"LOCAL_RANK": "0", "NODE_RANK": "0", "RANK": "0"}) == 0
+    found = {rank_of({"LOCAL_RANK": str(i), "NODE_RANK": str(node)}) for node in range(3) for i in range(4)}
+    assert len(found) == 12
+    assert rank_of({"LOCAL_RANK": "0", "RANK": "4"}) == 4
+
+
+@pytest.mark.slow
+def test_a_stage_of_two_processes_is_one_stage(tmp_path: Path) -> None:
+    """In the pipeline and by hand, where the source is learned on the way: data and models are those of the first, and
+    nothing of the second stays."""
+    lab = small(tmp_path / "lab", "rnn")
+    words = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.max_steps=6"]
+    lab.run("seqlab", "repro", *words, "--only", "family=rnn")
+    assert (lab.folder / "models/strings/rnn/scratch/0/report.json").exists()
+    by_hand = ["seqlab", "run", "finetune", "domain=strings", "family=rnn", "strategy=full", *words]
+    for folder, more in (("outputs", []), ("hand", ["hydra.run.dir=hand"])):
+        lab.run(*by_hand, *more)
+        assert len(list((lab.folder / folder).rglob("models/**/report.json"))) == 2, "of the source and of the task"
+    assert not [path for path in (lab.folder / ".seqlab/ranks").rglob("*") if path.is_file()]

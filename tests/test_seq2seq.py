@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ from seqlab.errors import UserError
 from seqlab.families import saved
 from seqlab.families.attention import attend, rotated
 from seqlab.families.saved import Recipe
-from seqlab.families.seq2seq import DecoderState, Memory, Seq2Seq, beam_search
+from seqlab.families.seq2seq import DecoderState, Memory, Seq2Seq, beam_search, recorded
 from seqlab.families.seq2seq.recorded import RecordedSearch
 from seqlab.families.seq2seq.search import padded
 from seqlab.families.seq2seq_attention import Seq2SeqAttention
@@ -371,6 +373,32 @@ def test_steps_that_a_card_records_find_the_same(model: Seq2Seq, penalty: float,
             )
     assert len(search.shapes) == 4, "a batch of six is of the shape of one of five"
     assert search.graphs.replays > 20
+
+
+def test_many_shapes_threads_and_broken_weights_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As served on a card: shapes come and go, requests come at once, and a model without a probability is an error."""
+    model = build("seq2seq_transformer").eval()
+    monkeypatch.setattr(recorded, "MOST", 2)
+    search = RecordedSearch(model, AsWritten)
+    options = {"beam_size": 3, "length_penalty": 1.0, "patience": 1.0}
+    batches = [sentences(seed, lengths) for seed, lengths in enumerate([[5, 9], [3], [40, 7, 12], [6, 4], [8, 2]])]
+    limits = [[2 * len(row) + 3 for row in rows] for rows in batches]
+
+    def found(i: int, by: Any) -> list[list[int]]:
+        return [one.symbols for one in by(batch(batches[i]), limits[i], **options)]
+
+    plain = partial(beam_search, model)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda i: found(i % 5, search), range(20)))
+    assert answers == [found(i % 5, plain) for i in range(20)]
+    assert len(search.shapes) == 2
+    weights = model.bias.data.clone()
+    model.bias.data.fill_(float("nan"))
+    for by in (plain, search):
+        with pytest.raises(UserError, match="no translation has a probability above zero"):
+            found(0, by)
+    model.bias.data.copy_(weights)
+    assert found(0, search) == found(0, plain)
 
 
 def test_scores_are_the_models(model: Seq2Seq) -> None:

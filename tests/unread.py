@@ -1,4 +1,7 @@
-"""No value of a tensor may be looked at: as where a card records, on any machine."""
+"""No value of a tensor may be looked at: as where a card records, on any machine.
+
+What leaves torch unseen is not noticed here: tolist(), numpy().
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,10 @@ READS = {
     torch.ops.aten.nonzero.default,
     torch.ops.aten.equal.default,
     torch.ops.aten.masked_select.default,
+    torch.ops.aten._unique2.default,
+    torch.ops.aten.bincount.default,
+    torch.ops.aten.repeat_interleave.Tensor,
+    torch.ops.aten.allclose.default,
 }
 
 

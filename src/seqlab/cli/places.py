@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,20 @@ SUITES = "suites"
 REPORTS = Path("reports")  # of a workspace
 ENDING = 10.0  # seconds until what a killed command had started has kept what it did, and ended
 LINKED = ("conf", "pipelines", "src", "dvc.yaml", ".dvcignore")
-# Lightning's DDP starts the script again for each further device: such a rank trains, but keeps and reports nothing.
-RANK = int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def rank_of(environment: Mapping[str, str]) -> int:
+    """0, or a number of its own for each further process of a training, by what torchrun or Lightning tells it.
+
+    Lightning starts the script again for each further device of a node, and is itself started on each node.
+    """
+    if "LOCAL_RANK" not in environment and "NODE_RANK" not in environment:
+        return 0
+    of_node = 1000 * int(environment.get("NODE_RANK", "0")) + int(environment.get("LOCAL_RANK", "0"))
+    return int(environment.get("RANK", of_node))
+
+
+RANK = rank_of(os.environ)  # such a process trains, but keeps and reports nothing
 
 
 @dataclass(frozen=True)
@@ -181,9 +193,12 @@ class Places:
         return self._top("pictures") / domain
 
     def _top(self, name: str) -> Path:
-        if self.out is None:
-            return Path(name) if RANK == 0 else Path(".seqlab/ranks") / str(RANK) / name
-        return (self.out if RANK == 0 else self.out / f"rank{RANK}") / name
+        return Path(name) if self.out is None else self.out / name
 
 
 PIPELINE = Places()
+
+
+def of_rank(path: Path) -> Path:
+    """Where this process writes what the first of its training's writes to `path`: its own, which nobody keeps."""
+    return path if RANK == 0 else Path(".seqlab/ranks") / str(RANK) / path.relative_to(path.anchor)

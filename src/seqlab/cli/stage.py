@@ -24,6 +24,7 @@ from seqlab.heap import keep_freed
 from seqlab.naming import check_interpolations
 from seqlab.threads import pin
 
+OUT = "SEQLAB_OUT"  # the folder of a stage by hand
 # Hydra's own flags that show something and run nothing.
 SHOWING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 RESULT = "result.json"  # in the folder of a stage by hand that ended well: what it found, last of all
@@ -98,7 +99,9 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
     hidden = [] if "family" in found.needs else ["~family"]  # conf/cell.yaml asks for one
     if arguments == overrides and not any(word.lstrip("+~").startswith("hydra") for word in overrides):
         tree, names = composed("cell", [*overrides, *hidden])
-        out = Path(time.strftime(f"outputs/{verb}/%Y-%m-%d/%H-%M-%S"))
+        # Named by the first process of a training, for all.
+        out = Path(os.environ[OUT] if RANK else time.strftime(f"outputs/{verb}/%Y-%m-%d/%H-%M-%S"))
+        os.environ[OUT] = str(out)
         noted(found, from_overrides(verb, tree, names, out, found.needs, workspace), out)
         return
     if not any(word.split("=")[0] in SHOWING for word in arguments):
@@ -125,7 +128,8 @@ def by_hand(verb: str, found: Verb, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Overrides stand together, before flags: a flag whose value is left out would take one for it.
     flags = [word for word in arguments if word not in overrides]
-    sys.argv = [f"{verb}.py", *overrides, *hidden, f"hydra.job.name={verb}", *flags]
+    # A script that Lightning can start again, for another process of the same training.
+    sys.argv = [str(ROOT / "pipelines" / f"{verb}.py"), *overrides, *hidden, f"hydra.job.name={verb}", *flags]
     began = set(Path("outputs").glob(f"*/*/*/{FAILED}"))
     try:
         hydra.main(version_base=None, config_path=str(ROOT / "conf"), config_name="cell")(task)()

@@ -17,7 +17,7 @@ from seqlab.artifacts import write_json
 from seqlab.cells import Cell
 from seqlab.cli import environment
 from seqlab.cli import work as works
-from seqlab.cli.places import PIPELINE, REPORTS, ROOT, Places, one_at_a_time
+from seqlab.cli.places import PIPELINE, RANK, REPORTS, ROOT, Places, of_rank, one_at_a_time
 from seqlab.cli.runs import checkpoint_of, content_hash, cost_of, environments_of, finished, run_of
 from seqlab.cli.work import CellWork, DomainWork, FamilyWork, SuiteWork, Work
 from seqlab.config import Domain, Experiment, judged
@@ -140,7 +140,7 @@ def pretrain(work: CellWork) -> float | None:
         raise UserError(f"family {work.family.name}: it learns nothing from a source")
     if work.domain.pretraining is None and work.objective.predicts not in work.family.objectives:
         raise UserError(f"objective: family {work.family.name} cannot predict {work.objective.predicts} positions")
-    prepared, out = prepared_of(work), work.places.source(work.cell)
+    prepared, out = prepared_of(work), of_rank(work.places.source(work.cell))
     label = f"{work.domain.name}/{work.family.name}/{work.cell.seed}"
     work = replace(work, verb="pretrain", label=label)
     checkpoint, key = checkpoint_of(work, {"prepared": prepared})
@@ -177,7 +177,7 @@ def finetune(work: CellWork) -> float | None:
     own = work.start if work.strategy.init != "pretrained" else None
     if own is not None and not own.exists():  # before data are prepared for it
         raise UserError(missing(work, "pretrained", own))
-    prepared, out = prepared_of(work), work.places.model(work.cell)
+    prepared, out = prepared_of(work), of_rank(work.places.model(work.cell))
     inputs = {"prepared": prepared}
     follows = {"prepare": work.domain.name}
     if work.family.members:
@@ -218,7 +218,7 @@ def finetune(work: CellWork) -> float | None:
             watch=run,
         )
         found = told(work, run, out, trained, checkpoint.folder)
-    if work.by_hand:
+    if work.by_hand and RANK == 0:
         print(f"finetune {work.label}: {out}; scores: seqlab run evaluate {evaluation_words(work)} model={out}")
     return found
 
@@ -242,15 +242,25 @@ def evaluation_words(work: CellWork) -> str:
 
 
 def told(work: CellWork, run: Any, out: Path, trained: Mapping[str, Any], checkpoint: Path) -> float | None:
-    """The outputs stand under their names: log them, note the cost, and drop what a resumption would need."""
+    """The outputs stand under their names: log them, note the cost, and drop what a resumption would need.
+
+    Of several processes of one training the first does, and the others wait: what follows may read what it wrote.
+    """
     from seqlab.training import resume
 
-    for task, one in trained.items():
-        loss = "" if one.validation is None else f" validation {one.validation:.4f} nats,"
-        print(f"{work.verb} {work.label}: {task}:{loss} {one.cost.seconds:.1f} s", flush=True)
-    run.artifact(out, "model")
-    finished(work, run, {task: asdict(one.cost) for task, one in trained.items()}, {"model": out})
-    resume.finish(checkpoint)
+    if RANK == 0:
+        for task, one in trained.items():
+            loss = "" if one.validation is None else f" validation {one.validation:.4f} nats,"
+            print(f"{work.verb} {work.label}: {task}:{loss} {one.cost.seconds:.1f} s", flush=True)
+        run.artifact(out, "model")
+        finished(work, run, {task: asdict(one.cost) for task, one in trained.items()}, {"model": out})
+        resume.finish(checkpoint)
+    else:
+        shutil.rmtree(out, ignore_errors=True)
+    if work.family.fit == "gradient" and work.trainer.devices * work.trainer.num_nodes > 1:
+        import torch.distributed
+
+        torch.distributed.barrier()
     first = next(iter(trained.values())).validation
     return None if first is None else float(first)
 

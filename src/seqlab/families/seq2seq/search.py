@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqlab.data.vocabulary import CONTROLS, END, PAD, START
+from seqlab.errors import UserError
 from seqlab.families.seq2seq.model import Seq2Seq
 
 # Control symbols that are never written.
@@ -60,8 +61,10 @@ class Standing(NamedTuple):
         )
 
     def hypotheses(self, rows: Tensor) -> list[Hypothesis]:
-        """The best finished ones of `rows` (an index)."""
+        """The best finished ones of `rows` (an index). Raises UserError where none has a probability."""
         parts = (self.best, self.best_length, self.best_log_prob, self.top)
+        if not bool((self.best_length[rows] > 0).all()):
+            raise UserError("beam search: no translation has a probability above zero; are the weights finite?")
         return [
             Hypothesis([*symbols[: length - 1], END], log_prob, score)
             for symbols, length, log_prob, score in zip(*(part[rows].tolist() for part in parts), strict=True)
@@ -86,7 +89,8 @@ class Rules:
     ) -> Rules:
         """Where `like` stands and for as many symbols."""
         device, room = like.limit.device, like.written.shape[2]
-        sizes = torch.tensor([float(length**length_penalty) for length in range(room + 1)], device=device)
+        # Nothing of length 0 is ever scored.
+        sizes = torch.tensor([1.0, *(float(n**length_penalty) for n in range(1, room + 1))], device=device)
         return cls(beam_size, length_penalty, patience, sizes, torch.tensor(SILENT, device=device), blind)
 
     @property
@@ -97,7 +101,7 @@ class Rules:
 
     def advance(self, now: Standing, logits: Tensor) -> tuple[Standing, Tensor, Tensor]:
         """One symbol further: logits (B K, V) -> where the search stands then, and of each of its hypotheses which one
-        it continues, (B, K), and by which symbol, (B, K). What is done stays as it is."""
+        it continues, (B, K), and by which symbol, (B, K). What is done finds nothing any more."""
         size = logits.shape[1]
         considered = min(2 * self.beam_size, self.beam_size * size)
         length = now.length + 1

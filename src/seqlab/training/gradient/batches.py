@@ -60,9 +60,9 @@ def shared(batch: Batch, rank: int, ranks: int) -> Batch:
     width = int(batch.mask[rows].sum(1).max(initial=0))
     x, mask, scored = (part[rows, :width] for part in (batch.x, batch.mask, batch.scored))
     labels = None if batch.labels is None else batch.labels[rows]
-    if batch.source is None:
-        return Batch(x, mask, scored, labels)
-    return Batch(x, mask, scored, labels, batch.source[rows, : int((batch.source[rows] != 0).sum(1).max(initial=0))])
+    marks = None if batch.marks is None else batch.marks[rows, :width]
+    source = None if batch.source is None else batch.source[rows, : int((batch.source[rows] != 0).sum(1).max())]
+    return Batch(x, mask, scored, labels, source, marks)
 
 
 class Stream(IterableDataset[TensorBatch]):

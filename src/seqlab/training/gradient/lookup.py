@@ -13,7 +13,10 @@ FEW = 512  # symbols; the product grows with them
 
 
 class ByProduct(nn.Embedding):
-    """Each position's indicator of its symbol times the weights: what looking up gives, to the bit in float32."""
+    """Each position's indicator of its symbol times the weights: what looking up gives, to the bit in float32.
+
+    Under autocast it is rounded as products are, and weights that are not finite spoil the rows of all symbols.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_cuda:
@@ -30,5 +33,10 @@ def indicators(x: Tensor, size: int) -> Tensor:
 def by_product(model: nn.Module) -> None:
     """Let the embeddings of few symbols in `model` be products where it is on a card."""
     for part in model.modules():
-        if type(part) is nn.Embedding and part.num_embeddings <= FEW:
+        if type(part) is nn.Embedding and part.num_embeddings <= FEW and plain(part):
             part.__class__ = ByProduct
+
+
+def plain(part: nn.Embedding) -> bool:
+    """Whether it does nothing but look up."""
+    return part.padding_idx is None and part.max_norm is None and not (part.scale_grad_by_freq or part.sparse)

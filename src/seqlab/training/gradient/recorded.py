@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -38,16 +39,14 @@ def shapes(stream: Stream) -> int:
     return len({(len(part), *sizes[part].max(0)) for part in stream.epoch(0)})
 
 
-class OnCard(Module):
-    """Of a model that is trained by kernels of a card's liking."""
+class CompiledModule(Module):
+    """Its optimiser's steps are compiled as its loss is, where they are not one kernel as they are."""
 
     def __init__(self, model: nn.Module, *others: Any):
+        # What earlier trainings of this process compiled counts against a limit, past which nothing is compiled.
+        torch.compiler.reset()
         by_product(model)
         super().__init__(model, *others)
-
-
-class CompiledModule(OnCard):
-    """Its optimiser's steps are compiled as its loss is, where they are not one kernel as they are."""
 
     def configure_optimizers(self) -> Any:
         found = super().configure_optimizers()
@@ -59,21 +58,30 @@ class CompiledModule(OnCard):
 
 def compile_steps(muon: BatchedMuon) -> None:
     """Sums, casts and norms around the products, which read and write every matrix a dozen times, become a few."""
-    compiled = torch.compile(BatchedMuon.apply, dynamic=False)
+    compiled: dict[torch.Size, Callable[..., None]] = {}
 
     def apply(parameters: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], group: Any, *by: float) -> None:
+        shape = parameters[0].shape
+        if shape not in compiled:
+            # Of a code of its own: of one code only so many shapes are compiled.
+            own = FunctionType(BatchedMuon.apply.__code__.replace(), BatchedMuon.apply.__globals__)
+            compiled[shape] = torch.compile(own, dynamic=False)
         # A number would be compiled in: of the rate's, which a schedule changes, anew at every step.
         constants = {name: group[name] for name in ("momentum", "ns_coefficients", "ns_steps", "eps")}
         factors = (torch.full((), float(factor), device=parameters[0].device) for factor in by)
-        compiled([p.detach() for p in parameters], gradients, momenta, constants, *factors)
+        compiled[shape]([p.detach() for p in parameters], gradients, momenta, constants, *factors)
 
     muon.apply = apply  # type: ignore[method-assign]
 
 
-class RecordedModule(OnCard):
+class RecordedModule(Module):
     """Its training step is the whole step, and what the Trainer would do beside it is left out."""
 
     recorded: Recorded
+
+    def __init__(self, model: nn.Module, *others: Any):
+        by_product(model)
+        super().__init__(model, *others)
 
     def on_train_start(self) -> None:
         prepare(self.trainer.optimizers[0], self.device)
