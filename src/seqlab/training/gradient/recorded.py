@@ -39,13 +39,20 @@ def shapes(stream: Stream) -> int:
     return len({(len(part), *sizes[part].max(0)) for part in stream.epoch(0)})
 
 
-class CompiledModule(Module):
+class OnCard(Module):
+    """Few symbols are looked up by a product, where the model is on a card."""
+
+    def __init__(self, model: nn.Module, *others: Any):
+        by_product(model)
+        super().__init__(model, *others)
+
+
+class CompiledModule(OnCard):
     """Its optimiser's steps are compiled as its loss is, where they are not one kernel as they are."""
 
     def __init__(self, model: nn.Module, *others: Any):
         # What earlier trainings of this process compiled counts against a limit, past which nothing is compiled.
         torch.compiler.reset()
-        by_product(model)
         super().__init__(model, *others)
 
     def configure_optimizers(self) -> Any:
@@ -74,14 +81,10 @@ def compile_steps(muon: BatchedMuon) -> None:
     muon.apply = apply  # type: ignore[method-assign]
 
 
-class RecordedModule(Module):
+class RecordedModule(OnCard):
     """Its training step is the whole step, and what the Trainer would do beside it is left out."""
 
     recorded: Recorded
-
-    def __init__(self, model: nn.Module, *others: Any):
-        by_product(model)
-        super().__init__(model, *others)
 
     def on_train_start(self) -> None:
         prepare(self.trainer.optimizers[0], self.device)
