@@ -37,6 +37,7 @@ from seqlab.families.gradient.device import claim
 from seqlab.families.saved import Recipe
 from seqlab.families.seq2seq import Seq2Seq, Translator
 from seqlab.families.seq2seq.search import padded
+from seqlab.heap import keep_freed
 from seqlab.settings import Decoding
 from seqlab.training.gradient.batches import Stream, TensorBatch
 
@@ -308,6 +309,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("training", "decoding"), action="append")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed()  # as stages and commands do
     size, device = len(Vocabulary.load(arguments.prepared)), torch.device(arguments.device)
     parts = arguments.part or (["training", "decoding"] if device.type == "cpu" else ["decoding"])
     if "training" in parts:

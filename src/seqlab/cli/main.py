@@ -441,7 +441,9 @@ def _compare(given: argparse.Namespace) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     from seqlab.cli.predict import Asked, levels_of, predict
+    from seqlab.heap import keep_freed
 
+    keep_freed()
     model, out = (None if path is None else Path(path).resolve() for path in (given.model, given.out))
     file, levels = Path(given.file).resolve(), None if given.levels is None else levels_of(given.levels)
     predict(Asked(given.domain, file, given.question, model, given.steps, levels, out))
@@ -498,7 +500,9 @@ def _ui(given: argparse.Namespace) -> None:
 
 def _translate(arguments: list[str]) -> None:
     from seqlab.cli.translate import translate
+    from seqlab.heap import keep_freed
 
+    keep_freed()
     translate(arguments)
 
 
